@@ -1,0 +1,1 @@
+"""Arrays: lazy readers, atomic writes, seeds, memory-sized batches, progress."""

@@ -1,0 +1,160 @@
+"""Files and folders that are either whole or not there.
+
+A file is written beside its place under a temporary name and renamed onto it; a folder likewise.
+What a crash leaves behind has a name ending in ``.partial`` and is never read.
+"""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainkit.errors import OutputError
+
+COMPLETE = "manifest.json"
+
+
+def _sibling(path: Path, role: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{role}")
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path that replaces `path` when the block ends without an error.
+
+    Parameters
+    ----------
+    path : path
+        Where the file shall stand. Its folder is made.
+
+    Yields
+    ------
+    Path
+        The temporary path to write to, in the same folder and with the same suffixes.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = "".join(path.suffixes)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically; NaN and infinities become null, numpy numbers plain ones."""
+    write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def write_npy(path: str | Path, array: NDArray[Any]) -> None:
+    """Write one array as .npy, atomically and without pickle."""
+    with atomic_path(path) as partial:
+        np.save(partial, array, allow_pickle=False)
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy values, paths, tuples and dicts of them into what JSON can hold."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+@contextmanager
+def output_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder that becomes `path`, complete, when the block ends well.
+
+    Parameters
+    ----------
+    path : path
+        Where the results shall stand.
+    overwrite : bool, default=False
+        Replace an earlier *complete* run (one with a ``manifest.json``). Its replacement is
+        whole before it is removed.
+
+    Yields
+    ------
+    Path
+        The folder to write into.
+
+    Raises
+    ------
+    OutputError
+        If `path` is a file, holds something that is not a complete run, holds a complete run and
+        `overwrite` is off, or cannot be written. Nothing is changed then.
+    """
+    path = Path(path)
+    check_output(path, overwrite=overwrite)
+    partial = _sibling(path, "partial")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        yield partial
+        check_output(path, overwrite=overwrite)
+        if path.exists() and any(path.iterdir()):
+            earlier = _sibling(path, "replaced")
+            path.replace(earlier)
+            partial.replace(path)
+            shutil.rmtree(earlier)
+        else:
+            partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_output(path: str | Path, *, overwrite: bool = False) -> None:
+    """Raise unless a run may be written to `path`; see `output_folder`. Changes nothing."""
+    path = Path(path)
+    if path.is_dir():
+        try:
+            filled = any(path.iterdir())
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        if filled and not (path / COMPLETE).is_file():
+            raise OutputError(
+                f"The output folder {path} holds files but no {COMPLETE}: it is not a complete "
+                "brainkit run, so it is left as it is. Choose another --out, or remove it yourself."
+            )
+        if filled and not overwrite:
+            raise OutputError(
+                f"The output folder {path} already holds a run. Choose another --out, or pass "
+                "--overwrite to replace it."
+            )
+    elif path.exists():
+        raise OutputError(f"The output {path} is a file; give a folder to write to.")
+    parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise _unwritable(path, None)
+
+
+def _unwritable(path: Path, error: OSError | None) -> OutputError:
+    reason = f" ({error.strerror})" if error is not None and error.strerror else ""
+    return OutputError(
+        f"The output folder {path} cannot be written{reason}. Choose another --out."
+    )

@@ -1,0 +1,231 @@
+"""Lazy readers of volume files: a trial a row, a chosen voxel a column.
+
+Both readers touch only the chosen voxels where the file's layout allows it. Voxels are named by
+their flat index in C order of an (X, Y, Z) grid, as `numpy.ravel_multi_index` gives it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from brainkit.arrays.sources import Float, Index, Source
+from brainkit.errors import CorruptFileError, MissingFileError
+
+
+def require_file(path: Path, what: str) -> Path:
+    """Return `path`, or raise a `MissingFileError` that says what was looked for."""
+    if not path.is_file():
+        raise MissingFileError(f"{what} is missing: expected the file {path}.")
+    return path
+
+
+class HDF5Volumes(Source):
+    """Trials of one HDF5 file, dataset (trials, Z, Y, X), times a scale.
+
+    A chunk that holds one voxel over all trials, NSD's layout, is read straight from the file,
+    one chunk a voxel. Any other layout is read by runs of neighbouring voxels.
+
+    Parameters
+    ----------
+    path : Path
+        The HDF5 file.
+    dataset : str
+        Name of the dataset.
+    voxels : array of int (columns,)
+        Flat C-order indices into the (X, Y, Z) grid.
+    grid : tuple of int
+        (X, Y, Z), which the file must match.
+    scale : float, default=1.0
+        Factor from stored to returned values (NSD: 1/300, to percent signal change).
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError
+        If the file is not there, is truncated, or has another shape.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        dataset: str,
+        voxels: Index,
+        grid: tuple[int, int, int],
+        scale: float = 1.0,
+    ) -> None:
+        self.path = require_file(path, "A session's betas")
+        self.dataset, self.scale = dataset, scale
+        with self._open() as file:
+            if dataset not in file:
+                raise CorruptFileError(
+                    f"{path} has no dataset {dataset!r}; it has {sorted(file)}."
+                )
+            shape = file[dataset].shape
+        if len(shape) != 4 or shape[1:] != tuple(reversed(grid)):
+            raise CorruptFileError(
+                f"{path}: dataset {dataset!r} has shape {shape}; expected (trials, Z, Y, X) = "
+                f"(trials, {grid[2]}, {grid[1]}, {grid[0]}), the grid of the region masks."
+            )
+        x, y, z = np.unravel_index(voxels, grid)
+        self.zyx = np.stack([z, y, x], axis=1).astype(np.int64)
+        self.shape = (int(shape[0]), len(voxels))
+
+    def _open(self) -> h5py.File:
+        try:
+            return h5py.File(self.path, "r")
+        except OSError as error:
+            raise CorruptFileError(
+                f"{self.path} cannot be opened as HDF5 ({error}): it is truncated or damaged; "
+                "fetch it again."
+            ) from error
+
+    def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
+        """Read the chosen trials of the chosen voxels."""
+        zyx = self.zyx if columns is None else self.zyx[columns]
+        n_rows = self.shape[0] if rows is None else len(rows)
+        out = np.empty((n_rows, len(zyx)), dtype=np.float32)
+        with self._open() as file:
+            data = file[self.dataset]
+            one_voxel = data.chunks == (self.shape[0], 1, 1, 1)
+            try:
+                if one_voxel and data.compression is None and not data.shuffle:
+                    self._read_chunks(data, zyx, rows, out)
+                else:
+                    self._read_runs(data, zyx, rows, out)
+            except (OSError, RuntimeError) as error:
+                raise CorruptFileError(
+                    f"{self.path} cannot be read ({error}): it is truncated or damaged; "
+                    "fetch it again."
+                ) from error
+        out *= np.float32(self.scale)
+        return out
+
+    @staticmethod
+    def _read_chunks(data: Any, zyx: Index, rows: Index | None, out: Float) -> None:
+        # File order is voxel order; the columns are sorted so that the disk is read forwards.
+        order = np.lexsort((zyx[:, 2], zyx[:, 1], zyx[:, 0]))
+        handle, empty = data.id, np.full(data.shape[0], data.fillvalue, data.dtype)
+        for column in order:
+            z, y, x = (int(value) for value in zyx[column])
+            try:
+                raw = handle.read_direct_chunk((0, z, y, x))[1]
+            except RuntimeError:
+                if handle.get_chunk_info_by_coord((0, z, y, x)).byte_offset is not None:
+                    raise
+                values = empty  # never written: the fill value
+            else:
+                values = np.frombuffer(raw, dtype=data.dtype)
+            out[:, column] = values if rows is None else values[rows]
+
+    @staticmethod
+    def _read_runs(data: Any, zyx: Index, rows: Index | None, out: Float) -> None:
+        lines = zyx[:, 0] * data.shape[2] + zyx[:, 1]
+        for line in np.unique(lines):
+            here = np.flatnonzero(lines == line)
+            z, y, x = int(zyx[here[0], 0]), int(zyx[here[0], 1]), zyx[here, 2]
+            first, last = int(x.min()), int(x.max()) + 1
+            values = data[:, z, y, first:last][:, x - first]
+            out[:, here] = values if rows is None else values[rows]
+
+
+class NiftiVolumes(Source):
+    """Trials of one 4-D NIfTI file (X, Y, Z, trials), or a single 3-D volume as one trial.
+
+    An uncompressed file is mapped into memory, so that only the pages with chosen voxels are read.
+    A compressed one has to be unpacked from its start; one volume is held at a time.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.nii`` or ``.nii.gz`` file.
+    voxels : array of int (columns,)
+        Flat C-order indices into the (X, Y, Z) grid.
+    grid : tuple of int
+        (X, Y, Z), which the file must match.
+    scale : float, default=1.0
+        Factor on top of the file's own slope and intercept.
+    """
+
+    def __init__(
+        self, path: Path, voxels: Index, grid: tuple[int, int, int], scale: float = 1.0
+    ) -> None:
+        self.path = require_file(path, "A volume")
+        self.scale = scale
+        shape = load_nifti(path).shape
+        if shape[:3] != tuple(grid) or len(shape) not in (3, 4):
+            raise CorruptFileError(
+                f"{path} has shape {shape}; expected (X, Y, Z, trials) on the grid {tuple(grid)}."
+            )
+        self.voxels, self.grid = voxels, grid
+        self.shape = (int(shape[3]) if len(shape) == 4 else 1, len(voxels))
+
+    def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
+        """Read the chosen trials of the chosen voxels."""
+        voxels = self.voxels if columns is None else self.voxels[columns]
+        rows = np.arange(self.shape[0]) if rows is None else rows
+        out = np.empty((len(rows), len(voxels)), dtype=np.float32)
+        place = np.unravel_index(voxels, self.grid)
+        image = load_nifti(self.path)
+        proxy = image.dataobj
+        try:
+            if self.path.suffix == ".nii":
+                self._read_mapped(proxy, place, rows, out)
+            else:
+                for row in np.argsort(rows, kind="stable"):
+                    volume = proxy if proxy.ndim == 3 else proxy[..., int(rows[row])]
+                    out[row] = np.asanyarray(volume)[place]
+        except (OSError, EOFError, ValueError) as error:
+            raise CorruptFileError(
+                f"{self.path} cannot be read ({error}): it is truncated or damaged; "
+                "fetch it again."
+            ) from error
+        out *= np.float32(self.scale)
+        return out
+
+    def _read_mapped(self, proxy: Any, place: Any, rows: Index, out: Float) -> None:
+        mapped = np.memmap(
+            self.path, proxy.dtype, "r", proxy.offset, (*self.grid, self.shape[0]), order="F"
+        )
+        flat = mapped.reshape(-1, order="F")
+        offsets = np.ravel_multi_index(place, self.grid, order="F")
+        for row, trial in enumerate(rows):
+            out[row] = flat[offsets + int(trial) * int(np.prod(self.grid))]
+        if proxy.slope != 1 or proxy.inter != 0:
+            out *= np.float32(proxy.slope)
+            out += np.float32(proxy.inter)
+
+
+def load_nifti(path: Path) -> Any:
+    """Open a NIfTI file without reading its data, with an error that names it if damaged."""
+    try:
+        return nibabel.load(path, keep_file_open=True)
+    except (OSError, EOFError, ImageFileError) as error:
+        raise CorruptFileError(
+            f"{path} cannot be read as NIfTI ({error}): it is truncated or damaged."
+        ) from error
+
+
+def read_volume(path: Path, what: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Read a whole 3-D volume and its affine; a trailing axis of length one is dropped.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError
+        If the file is missing, damaged or not three-dimensional.
+    """
+    image = load_nifti(require_file(path, what))
+    try:
+        data = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError) as error:
+        raise CorruptFileError(
+            f"{path} cannot be read ({error}): it is truncated or damaged."
+        ) from error
+    if data.ndim == 4 and data.shape[3] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        raise CorruptFileError(f"{path} has shape {data.shape}; expected a 3-D volume.")
+    return data, np.asarray(image.affine, dtype=np.float64)

@@ -1,0 +1,90 @@
+"""Every exception of brainkit.
+
+Each message says what was given, what was expected and how to mend it. All of them derive from
+:class:`BrainkitError`, which the command line turns into one sentence and exit code 2; each also
+derives from the built-in that a caller would expect to catch.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class BrainkitError(Exception):
+    """Base of all errors that a user can mend."""
+
+
+class InputError(BrainkitError, ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class UnknownNameError(InputError):
+    """A name (ROI, subject, preset, card ...) does not exist; the message lists those that do."""
+
+
+class GridMismatchError(InputError):
+    """Two volumes that must share a grid do not."""
+
+
+class QuantityError(InputError, TypeError):
+    """Two quantities of different kinds (r, r², ceiling, ncsnr ...) were mixed."""
+
+
+class SplitError(InputError):
+    """A split cannot be made, or lacks the part that was asked for."""
+
+
+class LeakError(SplitError):
+    """The same image, trial or run stands on both sides of a split.
+
+    Attributes
+    ----------
+    ids : list
+        The offending identifiers, all of them (the message shows the first few).
+    """
+
+    def __init__(self, message: str, ids: Iterable[object] = ()) -> None:
+        super().__init__(message)
+        self.ids = list(ids)
+
+
+class MissingFileError(BrainkitError, FileNotFoundError):
+    """A file or folder that the layout calls for is not there."""
+
+
+class CorruptFileError(BrainkitError, OSError):
+    """A file is there but truncated, unreadable or of the wrong shape."""
+
+
+class DownloadError(BrainkitError, OSError):
+    """A file could not be fetched, or what came is not what was pinned."""
+
+
+class OutputError(BrainkitError, OSError):
+    """An output folder cannot be written, or holds something that must not be overwritten."""
+
+
+def listed(values: Iterable[object], limit: int = 12) -> str:
+    """Join values for a message, the first `limit` of them."""
+    names = [str(value) for value in values]
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def unknown_name(kind: str, given: object, known: Sequence[str]) -> UnknownNameError:
+    """Build the error for a name that does not exist, with the nearest one that does.
+
+    Parameters
+    ----------
+    kind : str
+        What the name names, such as ``"ROI"``.
+    given : object
+        What was asked for.
+    known : sequence of str
+        The names that exist.
+    """
+    message = f"Unknown {kind} {given!r}: "
+    message += f"there are {listed(known, 40)}." if len(known) else "there are none here."
+    close = difflib.get_close_matches(str(given), list(known), n=1)
+    if close:
+        message += f" Did you mean {close[0]!r}?"
+    return UnknownNameError(message)
