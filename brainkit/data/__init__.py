@@ -1,0 +1,1 @@
+"""Data: the nouns (recordings, stimuli, spaces, splits), dataset cards, readers, downloads."""

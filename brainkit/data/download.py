@@ -1,0 +1,133 @@
+"""Fetch a dataset's pinned public files: asked for, checked, resumable.
+
+A file arrives under a ``.part`` name. A broken transfer leaves it there and the next call goes on
+from its end, if the server can. Only a file whose SHA-256 is the pinned one takes its final name.
+"""
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+from brainkit.data.cards import DatasetCard, PinnedFile
+from brainkit.errors import DownloadError, OutputError
+
+BLOCK = 1 << 18
+TIMEOUT = 30.0
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def download(card: DatasetCard, root: str | Path) -> list[Path]:
+    """Fetch all pinned files of a dataset into `root`.
+
+    Parameters
+    ----------
+    card : DatasetCard
+        The dataset.
+    root : path
+        Its folder, made if needed.
+
+    Returns
+    -------
+    list of Path
+        The files, each verified. What is already there and correct is not fetched again.
+
+    Raises
+    ------
+    DownloadError
+        If the card has no public files, a transfer fails, or a checksum differs.
+    OutputError
+        If the folder cannot be written, or holds another file under a pinned name.
+    """
+    if not card.files:
+        raise DownloadError(
+            f"{card.name} cannot be fetched by brainkit: its licence is {card.licence.name}. "
+            f"{card.access}"
+        )
+    folder = Path(root)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [fetch(file, folder / file.path) for file in card.files]
+    except PermissionError as error:
+        raise OutputError(f"The folder {folder} cannot be written ({error.strerror}).") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(f"{folder} is a file; give a folder to download into.") from error
+
+
+def fetch(file: PinnedFile, target: Path) -> Path:
+    """Fetch one pinned file to `target`, going on from an earlier partial transfer.
+
+    Raises
+    ------
+    DownloadError
+        If the transfer fails (the partial file stays) or the checksum differs (it is removed).
+    OutputError
+        If `target` exists with another content; it is left as it is.
+    """
+    if target.exists():
+        if sha256(target) == file.sha256:
+            return target
+        raise OutputError(
+            f"{target} exists but is not the pinned file (its SHA-256 differs). Move it away and "
+            "run the download again."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    _transfer(file, part)
+    found = sha256(part)
+    if found != file.sha256:
+        part.unlink()
+        raise DownloadError(
+            f"What {file.url} sent is not the pinned file: expected SHA-256 {file.sha256}, got "
+            f"{found}. It was removed; try again, or fetch the file by hand to {target}."
+        )
+    part.replace(target)
+    return target
+
+
+def _transfer(file: PinnedFile, part: Path) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    if have > file.size:
+        part.unlink()
+        have = 0
+    if have == file.size:
+        return
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    request = urllib.request.Request(file.url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            # 206 goes on; 200 means that the server sends the whole file again.
+            resumed = answer.status == http.client.PARTIAL_CONTENT
+            with (
+                part.open("ab" if resumed else "wb") as out,
+                tqdm(
+                    total=file.size,
+                    initial=have if resumed else 0,
+                    unit="B",
+                    unit_scale=True,
+                    desc=file.path,
+                    delay=2.0,
+                    leave=False,
+                ) as bar,
+            ):
+                while block := answer.read(BLOCK):
+                    out.write(block)
+                    bar.update(len(block))
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        raise DownloadError(
+            f"{file.url} could not be fetched ({error}). What arrived is kept; run the same "
+            "command again to go on."
+        ) from error
+    if part.stat().st_size < file.size:
+        raise DownloadError(
+            f"{file.url} broke off after {part.stat().st_size:,} of {file.size:,} bytes. What "
+            "arrived is kept; run the same command again to go on."
+        )

@@ -1,0 +1,317 @@
+"""The Natural Scenes Dataset (Allen et al., 2022, Nature Neuroscience 25:116), func1pt8mm volumes.
+
+All conversions happen here, once: stimulus rows are 0-based (the files' are 1-based), betas are
+percent signal change (the files hold int16 × 300), a region is a label ≥ 1 (0 is unlabelled
+cortex, −1 not cortex), and a voxel is indexed (x, y, z) (HDF5 files run z, y, x).
+
+Layout under the root: ``nsddata_betas/ppdata/subjXX/func1pt8mm/<betas>/betas_sessionYY.hdf5`` (or
+``.nii.gz``), ``nsddata/experiments/nsd/nsd_expdesign.mat``,
+``nsddata/ppdata/subjXX/func1pt8mm/roi/*.nii.gz``,
+``nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5``.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainkit.arrays.sources import Index, Source, Stacked, View
+from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume, require_file
+from brainkit.data.from_nifti import read_mask, unit_table
+from brainkit.data.nsd_rois import STANDARD_ROIS, find_roi, label_names
+from brainkit.data.recording import Recording
+from brainkit.data.rois import roi_table
+from brainkit.data.spaces import VolumeSpace
+from brainkit.data.stimuli import HDF5Stimuli, Stimuli
+from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed, unknown_name
+
+OPTIONS = ("betas", "sessions", "mask", "rois")
+BETAS_PER_PERCENT = 300
+SPACE = "func1pt8mm"
+STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
+EXPERIMENT = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
+"""Shared images count as seen three times if all repeats lie in this part of the sessions."""
+EARLY_SESSIONS = 30 / 40
+
+
+def subjects(root: Path) -> list[str]:
+    """Return the subjects with betas under the root."""
+    found = sorted(path.name for path in (root / "nsddata_betas/ppdata").glob("subj[0-9][0-9]"))
+    if not found:
+        raise MissingFileError(
+            f"{root} holds no subjects: expected nsddata_betas/ppdata/subj01 and so on, as the NSD "
+            "download lays them out."
+        )
+    return found
+
+
+def subject_name(root: Path, subject: str | int) -> str:
+    """Return the folder name of a subject given as 1, "1", "s1", "subj1" or "subj01"."""
+    found = subjects(root)
+    match = re.fullmatch(r"(?:subj|sub-|s)?0*(\d+)", str(subject))
+    name = f"subj{int(match.group(1)):02d}" if match else str(subject)
+    if name not in found:
+        raise unknown_name("subject", subject, found)
+    return name
+
+
+def read_design(
+    expdesign_mat: str | Path, subject: str | int, sessions: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """Read which image each trial of a subject showed.
+
+    Trial t of subject s showed image ``subjectim[s, masterordering[t] − 1] − 1`` (0-based).
+
+    Parameters
+    ----------
+    expdesign_mat : path
+        ``nsd_expdesign.mat``.
+    subject : str or int
+        1 … 8, or "subj01" and so on.
+    sessions : sequence of int, optional
+        Sessions (from 1) whose trials to return; all that were planned where not given.
+
+    Returns
+    -------
+    DataFrame
+        A row a trial, in order: `stimulus` (0-based row of the 73,000), `session`, `run` (1 … 12
+        within the session), `trial` (0-based, within the session), `repeat` (0, 1, 2: how often
+        the image was shown before, over all sessions), `shared` (one of the images that all
+        subjects see), `early_repeats` (how often the image is shown in the first three quarters
+        of the planned sessions: NSD's first 30).
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError, UnknownNameError
+        If the file is missing or damaged, or has no such subject or session.
+    """
+    design = _read_mat(Path(expdesign_mat))
+    order = design["masterordering"].ravel().astype(np.int64) - 1  # 0-based, of the subject's images
+    images = design["subjectim"].astype(np.int64) - 1  # (subjects, images), 0-based rows
+    pattern = design["stimpattern"] > 0  # (sessions, runs, slots)
+    number = _subject_number(subject, len(images))
+    n_shared = design["sharedix"].size
+    per_session = pattern.sum(axis=(1, 2))
+    session = np.repeat(np.arange(1, len(pattern) + 1), per_session)
+    if len(session) != len(order) or order.max() >= images.shape[1] or order.min() < 0:
+        raise CorruptFileError(
+            f"{expdesign_mat}: masterordering has {len(order)} trials up to image "
+            f"{order.max() + 1}, stimpattern {len(session)} trials, subjectim "
+            f"{images.shape[1]} images; they do not fit each other."
+        )
+    run = np.concatenate([np.repeat(np.arange(1, len(s) + 1), s.sum(axis=1)) for s in pattern])
+    early = session <= round(EARLY_SESSIONS * len(pattern))
+    counts = np.bincount(order[early], minlength=images.shape[1])
+    trials = pd.DataFrame(
+        {
+            "stimulus": images[number - 1, order],
+            "session": session,
+            "run": run,
+            "trial": np.concatenate([np.arange(n) for n in per_session]),
+            "repeat": pd.Series(order).groupby(order).cumcount().to_numpy(),
+            "shared": order < n_shared,
+            "early_repeats": counts[order],
+        }
+    )
+    if sessions is None:
+        return trials
+    unknown = sorted(set(sessions) - set(session.tolist()))
+    if unknown:
+        raise unknown_name("session", unknown[0], [str(s) for s in range(1, len(pattern) + 1)])
+    return trials[trials["session"].isin(list(sessions))].reset_index(drop=True)
+
+
+def _read_mat(path: Path) -> dict[str, NDArray[Any]]:
+    from scipy.io import loadmat
+
+    require_file(path, "NSD's experimental design")
+    names = ("masterordering", "sharedix", "stimpattern", "subjectim")
+    try:
+        content = loadmat(path, variable_names=list(names))
+    except (OSError, ValueError, TypeError, NotImplementedError) as error:
+        raise CorruptFileError(f"{path} cannot be read as a MATLAB file ({error}).") from error
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise CorruptFileError(f"{path} lacks {listed(missing)}: it is not nsd_expdesign.mat.")
+    return {name: content[name] for name in names}
+
+
+def _subject_number(subject: str | int, n_subjects: int) -> int:
+    match = re.fullmatch(r"(?:subj|sub-|s)?0*(\d+)", str(subject))
+    number = int(match.group(1)) if match else 0
+    if not 1 <= number <= n_subjects:
+        raise unknown_name("subject", subject, [f"subj{n:02d}" for n in range(1, n_subjects + 1)])
+    return number
+
+
+def _session_files(folder: Path, sessions: Sequence[int] | None) -> dict[int, Path]:
+    """Find the betas of the sessions asked for, or of all that are there."""
+    if not folder.is_dir():
+        versions = sorted(p.name for p in folder.parent.glob("betas_*")) if folder.parent else []
+        raise MissingFileError(
+            f"There is no folder {folder}; the beta versions here are: {listed(versions) or 'none'}."
+        )
+    found: dict[int, Path] = {}
+    for suffix in ("nii.gz", "nii", "hdf5"):  # the last one found is preferred
+        for path in folder.glob(f"betas_session[0-9][0-9].{suffix}"):
+            found[int(path.name[13:15])] = path
+    wanted = sorted(found) if sessions is None else [int(session) for session in sessions]
+    missing = [session for session in wanted if session not in found]
+    if missing or not wanted:
+        expected = folder / f"betas_session{missing[0] if missing else 1:02d}.hdf5"
+        raise MissingFileError(
+            f"The betas of {'session ' + listed(missing) if missing else 'all sessions'} are "
+            f"missing: expected {expected} (or .nii.gz). Sessions here: {listed(sorted(found))}."
+        )
+    return {session: found[session] for session in wanted}
+
+
+def _session_source(path: Path, voxels: Index, grid: tuple[int, int, int]) -> Source:
+    scale = 1 / BETAS_PER_PERCENT
+    if path.suffix == ".hdf5":
+        return HDF5Volumes(path, "betas", voxels, grid, scale)
+    return NiftiVolumes(path, voxels, grid, scale)
+
+
+def load(
+    root: str | Path,
+    subject: str | int,
+    *,
+    betas: str = "betas_fithrf_GLMdenoise_RR",
+    sessions: Sequence[int] | None = None,
+    mask: str | Path | None = "nsdgeneral",
+    rois: Sequence[str] = STANDARD_ROIS,
+) -> Recording:
+    """Load one subject of NSD, lazily, in percent signal change.
+
+    Parameters
+    ----------
+    root : path
+        The folder that holds ``nsddata``, ``nsddata_betas`` and ``nsddata_stimuli``.
+    subject : str or int
+        Such as "subj01" or 1.
+    betas : str, default="betas_fithrf_GLMdenoise_RR"
+        Beta version.
+    sessions : sequence of int, optional
+        Sessions, from 1; all that are there where not given.
+    mask : str or path, optional
+        Which voxels are the units: a ROI by name ("V1", "FFA-1"), a ROI file by name
+        ("nsdgeneral", "floc-faces"), or a mask NIfTI of your own (above 0 inside). None takes all
+        cortical voxels.
+    rois : sequence of str
+        ROI files whose labels become ROIs of the units; those that are not there are left out.
+
+    Returns
+    -------
+    Recording
+        With `ncsnr` among the columns of its units where the file is there.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError, GridMismatchError, UnknownNameError
+        If files are missing, truncated or on another grid, or names do not exist.
+    """
+    root = Path(root)
+    name = subject_name(root, subject)
+    anatomical = root / "nsddata/ppdata" / name / SPACE
+    folder = root / "nsddata_betas/ppdata" / name / SPACE / betas
+    files = _session_files(folder, sessions)
+    tables = _roi_labels(root, name, rois)
+    voxels, grid, affine = _mask_voxels(root, name, mask)
+    trials = read_design(root / EXPERIMENT, name, list(files))
+    stacked = Stacked([_session_source(path, voxels, grid) for path in files.values()])
+    source = _in_design_order(stacked, files, trials)
+    units = unit_table(voxels, grid)
+    masks = {
+        label: volume.ravel()[voxels] == number
+        for volume, names in tables
+        for number, label in names.items()
+    }
+    units = pd.concat([units, roi_table(masks)], axis=1)
+    ncsnr = folder / "ncsnr.nii.gz"
+    if ncsnr.is_file():
+        units["ncsnr"] = read_mask(ncsnr, grid, what="The ncsnr map").ravel()[voxels]
+    anatomy = anatomical / "T1_to_func1pt8mm.nii.gz"
+    background = read_mask(anatomy, grid, what="The anatomy") if anatomy.is_file() else None
+    return Recording.from_source(
+        source,
+        subject=name,
+        trials=trials,
+        units=units,
+        stimuli=_stimuli(root),
+        space=VolumeSpace(grid, affine, voxels, background),
+        info={"measure": "percent signal change", "betas": betas, "sessions": list(files)}
+        | _simulation(root),
+    )
+
+
+def _in_design_order(
+    source: Stacked, files: dict[int, Path], trials: pd.DataFrame
+) -> Source:
+    """Check each session's number of trials against the design; return rows in its order."""
+    for part, (session, path) in zip(source.parts, files.items(), strict=True):
+        planned = int((trials["session"] == session).sum())
+        if part.shape[0] != planned:
+            raise CorruptFileError(
+                f"{path} holds {part.shape[0]} trials; the design has {planned} in session "
+                f"{session}. The file is truncated or of another experiment."
+            )
+    order = np.concatenate([np.flatnonzero(trials["session"] == session) for session in files])
+    return View(source, np.argsort(order)) if np.any(np.diff(order) != 1) else source
+
+
+def _roi_labels(
+    root: Path, subject: str, rois: Sequence[str]
+) -> list[tuple[NDArray[Any], dict[int, str]]]:
+    folder = root / "nsddata/ppdata" / subject / SPACE / "roi"
+    tables = []
+    for roi in rois:
+        path = folder / f"{roi}.nii.gz"
+        if path.is_file():
+            volume, _ = read_volume(path, "A ROI file")
+            tables.append((volume, label_names(root, subject, roi, volume)))
+    return tables
+
+
+def _mask_voxels(
+    root: Path, subject: str, mask: str | Path | None
+) -> tuple[Index, tuple[int, int, int], NDArray[np.float64]]:
+    """Return the flat indices of the voxels inside a mask, the grid and the affine."""
+    folder = root / "nsddata/ppdata" / subject / SPACE / "roi"
+    files = sorted(folder.glob("[!lr]*.nii.gz")) or sorted(folder.glob("*.nii.gz"))
+    if not files:
+        raise MissingFileError(f"There are no ROI files in {folder}.")
+    reference, affine = read_volume(files[0], "A ROI file")
+    grid = (reference.shape[0], reference.shape[1], reference.shape[2])
+    if mask is None:
+        # −1 is outside cortex in every ROI file but those of one hemisphere.
+        inside = np.any([read_mask(path, grid) >= 0 for path in files], axis=0)
+    elif str(mask).endswith((".nii", ".nii.gz")):
+        inside = read_mask(Path(mask), grid, affine) > 0
+    else:
+        inside = find_roi(root, subject, str(mask))
+    voxels = np.flatnonzero(inside)
+    if not len(voxels):
+        raise InputError(f"The mask {mask} has no voxel inside (none above 0).")
+    return voxels, grid, affine
+
+
+def _stimuli(root: Path) -> Stimuli | None:
+    path = root / STIMULI
+    return Stimuli(HDF5Stimuli.open(path, "imgBrick")) if path.is_file() else None
+
+
+def _simulation(root: Path) -> dict[str, Any]:
+    """What a simulated dataset says of itself; empty for a real one."""
+    path = root / "SIMULATED.json"
+    if not path.is_file():
+        return {}
+    return {"simulated": json.loads(path.read_text(encoding="utf-8"))}
+
+
+

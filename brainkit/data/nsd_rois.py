@@ -1,0 +1,81 @@
+"""NSD's regions: which label number means which region, and finding one by name.
+
+Label files hold −1 outside cortex (or in the other hemisphere), 0 for unlabelled cortex, and
+label numbers from 1. The names come from the subject's ``.mgz.ctab`` table where it is there, and
+from the published numbering otherwise.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainkit.arrays.volumes import read_volume
+from brainkit.data.rois import PART_SUFFIXES
+from brainkit.errors import unknown_name
+
+LABELS: dict[str, tuple[str, ...]] = {
+    "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
+    "floc-faces": ("OFA", "FFA-1", "FFA-2", "mTL-faces", "aTL-faces"),
+    "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
+    "floc-places": ("OPA", "PPA", "RSC"),
+    "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
+    "streams": (
+        "early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal",
+    ),
+    "nsdgeneral": ("nsdgeneral",),
+}  # fmt: skip
+STANDARD_ROIS = (*LABELS, "floc-food")
+
+Volume = NDArray[Any]
+
+
+def label_names(root: Path, subject: str, roi: str, volume: Volume) -> dict[int, str]:
+    """Return the names of the labels of one ROI file, by number."""
+    table = root / "nsddata/freesurfer" / subject / "label" / f"{roi}.mgz.ctab"
+    if table.is_file():
+        rows = (line.split() for line in table.read_text(encoding="utf-8").splitlines())
+        names = {int(row[0]): row[1] for row in rows if len(row) >= 2 and int(row[0]) >= 1}
+        shared = {name for known in LABELS.values() for name in known}
+        # Two localisers both name an mTL; it keeps the name of its file.
+        return {
+            number: name if name in shared or roi not in LABELS else _qualified(roi, number, name)
+            for number, name in names.items()
+        }
+    if roi in LABELS:
+        return dict(enumerate(LABELS[roi], start=1))
+    numbers = np.unique(volume[volume >= 1]).astype(int)
+    return {int(number): f"{roi}-{number}" for number in numbers}
+
+
+def _qualified(roi: str, number: int, name: str) -> str:
+    known = LABELS[roi]
+    return known[number - 1] if number <= len(known) and known[number - 1].startswith(name) else name
+
+
+def find_roi(root: Path, subject: str, name: str) -> NDArray[np.bool_]:
+    """Return the volume mask of a ROI file, a label, or the common name of several labels.
+
+    Raises
+    ------
+    UnknownNameError
+        With the names that exist.
+    """
+    folder = root / "nsddata/ppdata" / subject / "func1pt8mm/roi"
+    own = folder / f"{name}.nii.gz"
+    if own.is_file():
+        return np.asarray(read_volume(own, "A ROI file")[0] >= 1)
+    known: list[str] = []
+    for path in sorted(folder.glob("*.nii.gz")):
+        file = path.name.removesuffix(".nii.gz")
+        if file.startswith(("lh.", "rh.")):
+            continue
+        volume = read_volume(path, "A ROI file")[0]
+        names = label_names(root, subject, file, volume)
+        wanted = {name} if name in names.values() else {name + suffix for suffix in PART_SUFFIXES}
+        numbers = [number for number, label in names.items() if label in wanted]
+        if numbers:
+            return np.isin(volume, numbers)
+        known += [file, *names.values()]
+    raise unknown_name("ROI", name, sorted(set(known)))

@@ -1,0 +1,198 @@
+"""Spaces: where the units of a recording are, and how values go back there.
+
+A space has one place a unit, in the order of the recording's units. `select` follows a selection
+of units; `to_image` writes one value a unit (or a stack of them) into the space's own file type.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from brainkit.arrays.sources import Index
+from brainkit.errors import InputError
+
+
+class Space(Protocol):
+    """What every space can do."""
+
+    @property
+    def n_units(self) -> int:
+        """Number of units placed in the space."""
+        ...
+
+    def select(self, units: Index) -> Self:
+        """Return the space of some of the units, by position."""
+        ...
+
+    def to_image(self, values: ArrayLike, fill: float = np.nan) -> Any:
+        """Put one value a unit back into the space."""
+        ...
+
+
+def _checked(values: ArrayLike, n_units: int) -> NDArray[np.float32]:
+    array = np.asarray(values, dtype=np.float32)
+    if array.ndim not in (1, 2) or array.shape[-1] != n_units:
+        raise InputError(
+            f"to_image takes one value a unit: shape ({n_units},) or (maps, {n_units}); "
+            f"got {array.shape}."
+        )
+    return array
+
+
+@dataclass(frozen=True)
+class VolumeSpace:
+    """Voxels of a volume.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Grid (X, Y, Z).
+    affine : array (4, 4)
+        From voxel indices to millimetres.
+    voxels : array of int (units,)
+        Flat C-order index of each unit in the grid.
+    background : array (X, Y, Z), optional
+        An anatomy on the same grid, to draw maps on.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    voxels: Index
+    background: NDArray[Any] | None = None
+
+    @property
+    def n_units(self) -> int:
+        """Number of voxels."""
+        return len(self.voxels)
+
+    def select(self, units: Index) -> Self:
+        """Return the space of some of the voxels, by position."""
+        return replace(self, voxels=self.voxels[units])
+
+    def coordinates(self) -> NDArray[np.float64]:
+        """Return the voxels' centres in millimetres, (units, 3)."""
+        ijk = np.stack(np.unravel_index(self.voxels, self.shape), axis=1)
+        return ijk @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_image(self, values: ArrayLike, fill: float = np.nan) -> Any:
+        """Return a NIfTI image, float32, with `fill` where no unit is.
+
+        Parameters
+        ----------
+        values : array (units,) or (maps, units)
+            A stack of maps becomes the fourth axis.
+        """
+        import nibabel
+
+        values = _checked(values, self.n_units)
+        stack = np.atleast_2d(values)
+        volume = np.full((*self.shape, len(stack)), fill, dtype=np.float32)
+        volume.reshape(-1, len(stack))[self.voxels] = stack.T
+        data = volume[..., 0] if values.ndim == 1 else volume
+        return nibabel.Nifti1Image(data, self.affine)
+
+    def background_image(self) -> Any | None:
+        """Return the anatomy as a NIfTI image, or None where there is none."""
+        import nibabel
+
+        if self.background is None:
+            return None
+        data = np.asarray(self.background, dtype=np.float32)
+        return nibabel.Nifti1Image(data, self.affine)
+
+
+@dataclass(frozen=True)
+class SurfaceSpace:
+    """Vertices of the two hemispheres' surfaces.
+
+    Parameters
+    ----------
+    n_vertices : tuple of int
+        Vertices of the left and of the right surface.
+    vertices : array of int (units,)
+        Index of each unit; those of the right hemisphere count on after the left's.
+    name : str, default="fsaverage"
+        Which surface, or "native".
+    """
+
+    n_vertices: tuple[int, int]
+    vertices: Index
+    name: str = "fsaverage"
+
+    @property
+    def n_units(self) -> int:
+        """Number of vertices in use."""
+        return len(self.vertices)
+
+    def select(self, units: Index) -> Self:
+        """Return the space of some of the vertices, by position."""
+        return replace(self, vertices=self.vertices[units])
+
+    def to_image(self, values: ArrayLike, fill: float = np.nan) -> dict[str, Any]:
+        """Return a GIFTI functional image for each hemisphere, ``{"left": …, "right": …}``."""
+        from nibabel.gifti import GiftiDataArray, GiftiImage
+
+        stack = np.atleast_2d(_checked(values, self.n_units))
+        full = np.full((len(stack), sum(self.n_vertices)), fill, dtype=np.float32)
+        full[:, self.vertices] = stack
+        left = self.n_vertices[0]
+        images = {}
+        for side, part in (("left", full[:, :left]), ("right", full[:, left:])):
+            arrays = [
+                GiftiDataArray(row, intent="NIFTI_INTENT_NONE", datatype="NIFTI_TYPE_FLOAT32")
+                for row in part
+            ]
+            images[side] = GiftiImage(darrays=arrays)
+        return images
+
+
+@dataclass(frozen=True)
+class SensorSpace:
+    """Sensors or electrodes, by name, with MNE's description of where they are.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Channel names.
+    info : mne.Info
+        MNE's measurement info of exactly these channels.
+    """
+
+    names: tuple[str, ...]
+    info: Any
+
+    @property
+    def n_units(self) -> int:
+        """Number of channels."""
+        return len(self.names)
+
+    def select(self, units: Index) -> Self:
+        """Return the space of some of the channels, by position."""
+        import mne
+
+        names = tuple(self.names[unit] for unit in units)
+        return replace(self, names=names, info=mne.pick_info(self.info, units, verbose=False))
+
+    def to_image(self, values: ArrayLike, fill: float = np.nan) -> Any:
+        """Return an `mne.EvokedArray` on the sensors: one time point a map, at 1 Hz.
+
+        It can be drawn (``plot_topomap``) and saved (``save("x-ave.fif")``). Every sensor of the
+        space has a value, so `fill` is not used.
+        """
+        import mne
+
+        stack = np.atleast_2d(_checked(values, self.n_units))
+        info = mne.create_info(list(self.names), 1.0, self.info.get_channel_types())
+        info.set_montage(self.info.get_montage(), on_missing="ignore", verbose=False)
+        return mne.EvokedArray(stack.T.astype(np.float64), info, tmin=0.0, verbose=False)
+
+
+def check_space(space: Space | None, units: pd.DataFrame) -> None:
+    """Raise unless the space places exactly the units of the table."""
+    if space is not None and space.n_units != len(units):
+        raise InputError(
+            f"The space places {space.n_units} units but the recording has {len(units)}."
+        )

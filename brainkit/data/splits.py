@@ -1,0 +1,261 @@
+"""Splits: named presets that say which trials train, validate, align and test.
+
+| preset | test part |
+|---|---|
+| ``kfold:K`` or ``kfold:K:column`` | each of K folds in turn; groups by `column`, by default the stimulus if there is one, else the trial |
+| ``leave-one-run-out`` | each run in turn (a run is a session's run) |
+| ``leave-one-session-out`` | each session in turn |
+| ``nsd-shared1000`` | the images that all subjects see |
+| ``nsd-515`` | the shared images whose three repeats lie in the first three quarters of the planned sessions (515 in NSD's first 30); the other shared images, in turn, are *align* and *validation* |
+
+The test part selects nothing; statistics come from the training part (`Fold.zscore`).
+"""  # noqa: E501
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from brainkit.arrays.sources import Index
+from brainkit.data.guards import check_split
+from brainkit.data.recording import Recording, positions
+from brainkit.errors import SplitError, unknown_name
+from brainkit.linear.folds import kfold, leave_one_group_out
+
+PARTS = ("train", "validation", "align", "test")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One train/test division of a recording.
+
+    Attributes
+    ----------
+    recording : Recording
+        The whole recording.
+    rows : dict of str to array of int
+        Row numbers of each part that exists.
+    """
+
+    recording: Recording
+    rows: Mapping[str, Index]
+
+    def part(self, name: str) -> Recording:
+        """Return one part as a Recording; raises `SplitError` where the preset has none."""
+        if name not in self.rows:
+            raise SplitError(
+                f"This split has no {name!r} part; it has {', '.join(self.rows)}. "
+                "The preset 'nsd-515' has all four."
+            )
+        return self.recording.select(trials=self.rows[name])
+
+    @property
+    def train(self) -> Recording:
+        """The part that is fitted on."""
+        return self.part("train")
+
+    @property
+    def validation(self) -> Recording:
+        """The part that selects."""
+        return self.part("validation")
+
+    @property
+    def align(self) -> Recording:
+        """The part whose stimuli all subjects saw, for aligners."""
+        return self.part("align")
+
+    @property
+    def test(self) -> Recording:
+        """The sealed part that is scored."""
+        return self.part("test")
+
+    def zscore(self, by: str | None = "session", *, unseen: str | None = None) -> "Fold":
+        """Return the fold of the recording z-scored with the training part's statistics."""
+        return replace(
+            self, recording=self.recording.zscore(by, fit_on=self.rows["train"], unseen=unseen)
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """A recording divided by a preset: one or more folds.
+
+    Attributes
+    ----------
+    preset : str
+        The preset's name, or "by hand".
+    seed : int
+        Seed of the folds.
+    folds : tuple of Fold
+        The divisions; the parts of a split with one fold can be asked of the split itself.
+    """
+
+    preset: str
+    seed: int
+    folds: tuple[Fold, ...]
+
+    def __iter__(self) -> Iterator[Fold]:
+        return iter(self.folds)
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    def _only(self) -> Fold:
+        if len(self.folds) != 1:
+            raise SplitError(
+                f"The split {self.preset!r} has {len(self.folds)} folds: go through them, as in "
+                "'for fold in split: fold.train'."
+            )
+        return self.folds[0]
+
+    @property
+    def train(self) -> Recording:
+        """The training part of a split with one fold."""
+        return self._only().train
+
+    @property
+    def validation(self) -> Recording:
+        """The validation part of a split with one fold."""
+        return self._only().validation
+
+    @property
+    def align(self) -> Recording:
+        """The align part of a split with one fold."""
+        return self._only().align
+
+    @property
+    def test(self) -> Recording:
+        """The test part of a split with one fold."""
+        return self._only().test
+
+    def zscore(self, by: str | None = "session", *, unseen: str | None = None) -> "Split":
+        """Return the split with each fold z-scored by its own training part."""
+        return replace(self, folds=tuple(fold.zscore(by, unseen=unseen) for fold in self.folds))
+
+
+def split_by_hand(recording: Recording, **parts: ArrayLike) -> Split:
+    """Split by masks or row numbers of your own; the leak guards run on it like on a preset.
+
+    Parameters
+    ----------
+    recording : Recording
+        What to split.
+    **parts : array of bool or int
+        Any of `train`, `validation`, `align`, `test`.
+    """
+    unknown = set(parts) - set(PARTS)
+    if unknown:
+        raise unknown_name("part of a split", sorted(unknown)[0], PARTS)
+    rows = {
+        name: positions(chosen, len(recording.rows), "trials") for name, chosen in parts.items()
+    }
+    return _guarded(recording, "by hand", 0, [rows])
+
+
+def make_split(recording: Recording, preset: str, *, seed: int = 0) -> Split:
+    """Split a recording by a named preset.
+
+    Parameters
+    ----------
+    recording : Recording
+        What to split.
+    preset : str
+        One of the presets of this module.
+    seed : int, default=0
+        Shuffles the groups of ``kfold``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such preset.
+    SplitError
+        If the recording lacks what the preset needs, or a part is empty.
+    LeakError
+        If an image or trial would stand on both sides.
+    """
+    name, *arguments = preset.split(":")
+    if name not in PRESETS:
+        raise unknown_name("split preset", preset, ["kfold:K:column", *sorted(PRESETS)])
+    folds = PRESETS[name](recording.rows, arguments, seed)
+    return _guarded(recording, preset, seed, folds)
+
+
+def _guarded(
+    recording: Recording, preset: str, seed: int, folds: list[dict[str, Index]]
+) -> Split:
+    for rows in folds:
+        check_split(recording.rows, rows)
+    return Split(preset, seed, tuple(Fold(recording, rows) for rows in folds))
+
+
+def _column(rows: pd.DataFrame, name: str, preset: str) -> pd.Series:
+    if name not in rows or rows[name].isna().any():
+        raise SplitError(
+            f"The split {preset!r} needs a column {name!r} without missing values; the recording "
+            f"has {list(rows.columns)}."
+        )
+    return rows[name]
+
+
+def _kfold(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+    if not arguments or not arguments[0].isdigit() or len(arguments) > 2:
+        raise SplitError("Write k-fold splits as 'kfold:10' or 'kfold:10:stimulus'.")
+    has_stimuli = "stimulus" in rows and not rows["stimulus"].isna().any()
+    by = arguments[1] if len(arguments) > 1 else ("stimulus" if has_stimuli else None)
+    groups = None
+    if by == "run":
+        groups = _runs(rows, "kfold")
+    elif by is not None and by != "trial":
+        groups = _column(rows, by, "kfold").to_numpy()
+    folds = kfold(len(rows), int(arguments[0]), groups=groups, seed=seed)
+    return [{"train": train, "test": test} for train, test in folds]
+
+
+def _runs(rows: pd.DataFrame, preset: str) -> Index:
+    """Number the runs; those of two sessions differ even where they share a number."""
+    keys = [_column(rows, "run", preset)]
+    if "session" in rows:
+        keys.insert(0, _column(rows, "session", preset))
+    numbers = pd.concat(keys, axis=1).groupby([key.name for key in keys]).ngroup()
+    return numbers.to_numpy(dtype=np.int64)
+
+
+def _leave_run(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+    folds = leave_one_group_out(_runs(rows, "leave-one-run-out"))
+    return [{"train": train, "test": test} for train, test in folds]
+
+
+def _leave_session(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+    sessions = _column(rows, "session", "leave-one-session-out").to_numpy()
+    return [{"train": train, "test": test} for train, test in leave_one_group_out(sessions)]
+
+
+def _nsd_shared1000(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+    shared = _column(rows, "shared", "nsd-shared1000").to_numpy(dtype=bool)
+    return [{"train": np.flatnonzero(~shared), "test": np.flatnonzero(shared)}]
+
+
+def _nsd_515(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+    shared = _column(rows, "shared", "nsd-515").to_numpy(dtype=bool)
+    thrice = _column(rows, "early_repeats", "nsd-515").to_numpy() >= 3
+    others = np.unique(rows["stimulus"].to_numpy(dtype=np.int64)[shared & ~thrice])
+    stimulus = rows["stimulus"].to_numpy(dtype=np.int64)
+    return [
+        {
+            "train": np.flatnonzero(~shared),
+            "validation": np.flatnonzero(np.isin(stimulus, others[1::2])),
+            "align": np.flatnonzero(np.isin(stimulus, others[0::2])),
+            "test": np.flatnonzero(shared & thrice),
+        }
+    ]
+
+
+PRESETS: dict[str, Callable[[pd.DataFrame, list[str], int], list[dict[str, Index]]]] = {
+    "kfold": _kfold,
+    "leave-one-run-out": _leave_run,
+    "leave-one-session-out": _leave_session,
+    "nsd-shared1000": _nsd_shared1000,
+    "nsd-515": _nsd_515,
+}

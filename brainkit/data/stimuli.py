@@ -1,0 +1,171 @@
+"""Stimuli: an indexed set of images (or clips, sounds, captions), read when needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from brainkit.arrays.sources import Index
+from brainkit.errors import CorruptFileError, InputError, listed
+
+
+class StimulusFile(Protocol):
+    """Where stimuli are kept: anything that has a length and reads rows."""
+
+    def __len__(self) -> int:
+        """Return the number of stimuli."""
+        ...
+
+    def read(self, rows: Index) -> NDArray[Any]:
+        """Return the chosen stimuli, (rows, ...)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayStimuli:
+    """Stimuli in an array or a memory map, (stimuli, ...)."""
+
+    array: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def read(self, rows: Index) -> NDArray[Any]:
+        """Return the chosen stimuli as a new array."""
+        return np.array(self.array[rows])
+
+
+@dataclass(frozen=True)
+class HDF5Stimuli:
+    """Stimuli in one HDF5 dataset, (stimuli, ...), such as NSD's ``imgBrick``."""
+
+    path: Path
+    dataset: str
+    n_stimuli: int
+
+    @classmethod
+    def open(cls, path: Path, dataset: str) -> Self:
+        """Look at the file and return its stimuli; raises `CorruptFileError` if it is damaged."""
+        try:
+            with h5py.File(path, "r") as file:
+                return cls(path, dataset, len(file[dataset]))
+        except (OSError, KeyError) as error:
+            raise CorruptFileError(
+                f"{path} cannot be read as HDF5 stimuli with a dataset {dataset!r} ({error})."
+            ) from error
+
+    def __len__(self) -> int:
+        return self.n_stimuli
+
+    def read(self, rows: Index) -> NDArray[Any]:
+        """Return the chosen stimuli; HDF5 wants increasing rows, so they are sorted and undone."""
+        unique, inverse = np.unique(rows, return_inverse=True)
+        with h5py.File(self.path, "r") as file:
+            values = np.asarray(file[self.dataset][unique])
+        return values[inverse]
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images in files of one size, read as RGB."""
+
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, rows: Index) -> NDArray[Any]:
+        """Decode the chosen files, (rows, height, width, 3) uint8."""
+        from PIL import Image
+
+        images = []
+        for row in rows:
+            with Image.open(self.paths[row]) as image:
+                images.append(np.asarray(image.convert("RGB")))
+        sizes = {image.shape for image in images}
+        if len(sizes) > 1:
+            raise InputError(
+                f"The image files have several sizes, {listed(sorted(sizes))}: resize them first."
+            )
+        return np.stack(images) if images else np.empty((0, 0, 0, 3), dtype=np.uint8)
+
+
+class Stimuli:
+    """An indexed set of stimuli.
+
+    Parameters
+    ----------
+    source : array (stimuli, ...) or StimulusFile
+        Where the stimuli are; an array may be a memory map. Images are
+        (stimuli, height, width) or (stimuli, height, width, 3), uint8 or float in [0, 1].
+    ids : array (stimuli,), optional
+        A stable name or number for each; the row number where not given.
+    table : DataFrame (stimuli rows), optional
+        What is known of each, such as ``caption`` or ``category``.
+    kind : str, default="image"
+        "image", "caption", "clip" or "sound".
+    """
+
+    def __init__(
+        self,
+        source: ArrayLike | StimulusFile,
+        *,
+        ids: ArrayLike | None = None,
+        table: pd.DataFrame | None = None,
+        kind: str = "image",
+    ) -> None:
+        self.source: StimulusFile = (
+            source if hasattr(source, "read") else ArrayStimuli(np.asanyarray(source))  # type: ignore[assignment]
+        )
+        n_stimuli = len(self.source)
+        self.ids = np.arange(n_stimuli) if ids is None else np.asarray(ids)
+        if len(self.ids) != n_stimuli or len(np.unique(self.ids)) != n_stimuli:
+            raise InputError(
+                f"ids must name each of the {n_stimuli} stimuli once; got {len(self.ids)} ids, "
+                f"{len(np.unique(self.ids))} of them different."
+            )
+        if table is not None and len(table) != n_stimuli:
+            raise InputError(f"table must have {n_stimuli} rows, one a stimulus; got {len(table)}.")
+        self.table, self.kind = table, kind
+
+    @classmethod
+    def from_files(cls, paths: Sequence[str | Path], *, table: pd.DataFrame | None = None) -> Self:
+        """Make stimuli of image files of one size; their ids are the file names."""
+        files = tuple(Path(path) for path in paths)
+        return cls(ImageFiles(files), ids=[path.name for path in files], table=table)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __repr__(self) -> str:
+        return f"Stimuli({len(self)} of kind {self.kind!r})"
+
+    def read(self, rows: ArrayLike | None = None) -> NDArray[Any]:
+        """Return stimuli by row number, in the order asked for.
+
+        Parameters
+        ----------
+        rows : array of int, optional
+            Row numbers, repeats allowed; all stimuli where not given.
+
+        Raises
+        ------
+        InputError
+            If a row does not exist.
+        """
+        wanted = np.arange(len(self)) if rows is None else np.asarray(rows)
+        if wanted.size and not np.issubdtype(wanted.dtype, np.integer):
+            raise InputError(f"Stimulus rows are integers; got dtype {wanted.dtype}.")
+        wanted = wanted.astype(np.int64)
+        outside = wanted[(wanted < 0) | (wanted >= len(self))]
+        if outside.size:
+            raise InputError(
+                f"Stimulus rows out of range: {listed(np.unique(outside))}; there are "
+                f"{len(self)} stimuli, numbered from 0."
+            )
+        return self.source.read(wanted)

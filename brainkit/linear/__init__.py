@@ -1,0 +1,1 @@
+"""Linear: ridge solvers on arrays, fold generators, estimators' files."""

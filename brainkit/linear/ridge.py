@@ -1,0 +1,195 @@
+r"""Ridge regression for many targets (voxels), each with a penalty of its own.
+
+For every target t
+
+.. math:: \min_{w, b} \lVert y_t - X w - b \rVert^2 + \alpha_t \lVert w \rVert^2
+
+(the penalty is not divided by the number of samples, the intercept is not penalised). X is
+centred by the mean of the samples in use; with :math:`X = U S V'` every penalty shares one
+decomposition, of X'X where there are no more features than samples (*primal*), of XX' otherwise
+(*dual*). Targets are treated in batches.
+
+The functions take NumPy arrays or torch tensors, on any device, and return the same kind.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from brainkit.arrays.memory import pick_batch
+from brainkit.errors import InputError
+
+Array = Any  # a NumPy array or a torch tensor
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """One decomposition of centred samples that serves every penalty.
+
+    For targets Y, centred, and a penalty α: ``coef = readout @ (project @ Y / (values + α))``.
+
+    Attributes
+    ----------
+    values : array (rank,)
+        Eigenvalues of X'X or XX', not negative.
+    readout : array (n_features, rank)
+        V (primal) or X'U (dual).
+    project : array (rank, n_samples)
+        V'X' (primal) or U' (dual).
+    """
+
+    values: Array
+    readout: Array
+    project: Array
+
+
+def is_primal(n_samples: int, n_features: int) -> bool:
+    """Return whether the feature-side problem is the smaller one."""
+    return n_features <= n_samples
+
+
+def decompose(X: Array) -> Spectrum:
+    """Decompose centred samples (n_samples, n_features); eigenvalues in double precision."""
+    xp = array_namespace(X)
+    primal = is_primal(*X.shape)
+    wide = xp.astype(X, xp.float64)
+    gram = xp.matmul(xp.matrix_transpose(wide), wide) if primal else xp.matmul(wide, wide.T)
+    values, vectors = xp.linalg.eigh(gram)
+    values = xp.where(values > 0, values, xp.zeros_like(values))
+    if primal:
+        readout, project = vectors, xp.matmul(wide, vectors).T  # (p, p), (p, n)
+    else:
+        readout, project = xp.matmul(wide.T, vectors), vectors.T  # (p, n), (n, n)
+    return Spectrum(*(xp.astype(part, X.dtype) for part in (values, readout, project)))
+
+
+def _shrink(spectrum: Spectrum, projected: Array, alpha: Array | float) -> Array:
+    """Divide by ``values + alpha``; directions without variance get nothing when alpha is 0."""
+    xp = array_namespace(projected)
+    total = spectrum.values[:, None] + alpha  # (rank, 1) or (rank, n_targets)
+    floor = xp.max(spectrum.values) * xp.finfo(projected.dtype).eps * spectrum.values.shape[0]
+    safe = xp.where(total > floor, total, xp.ones_like(total))
+    return xp.where(total > floor, projected / safe, xp.zeros_like(projected))
+
+
+def target_batches(n_targets: int, size: int) -> Iterator[slice]:
+    """Cut the targets into slices of at most `size`."""
+    for start in range(0, n_targets, size):
+        yield slice(start, min(start + size, n_targets))
+
+
+def batch_size(X: Array, n_targets: int, given: int | None = None) -> int:
+    """Return the number of targets to treat at once: `given`, or by free memory."""
+    if given is not None:
+        if given < 1:
+            raise InputError(f"n_targets_batch must be at least 1; got {given}.")
+        return given
+    n_samples, n_features = X.shape
+    width = min(n_samples, n_features) * 4 + n_samples * 3
+    return pick_batch(width * 8, max(n_targets, 1))
+
+
+def solve_ridge(
+    X: Array,
+    Y: Array,
+    alphas: Array,
+    *,
+    fit_intercept: bool = True,
+    n_targets_batch: int | None = None,
+) -> tuple[Array, Array]:
+    """Solve ridge regression with a given penalty for each target.
+
+    Parameters
+    ----------
+    X : array (n_samples, n_features)
+        Features, floating point.
+    Y : array (n_samples, n_targets)
+        Responses, of the same dtype.
+    alphas : array (n_targets,)
+        Penalties, not negative.
+    fit_intercept : bool, default=True
+        Fit the means.
+    n_targets_batch : int, optional
+        Targets at once; by free memory where not given.
+
+    Returns
+    -------
+    coef : array (n_targets, n_features)
+    intercept : array (n_targets,)
+    """
+    xp = array_namespace(X, Y)
+    x_mean, y_mean = _means(X, Y, fit_intercept)
+    spectrum = decompose(X - x_mean)
+    coef = xp.empty((Y.shape[1], X.shape[1]), dtype=X.dtype, device=X.device)
+    for part in target_batches(Y.shape[1], batch_size(X, Y.shape[1], n_targets_batch)):
+        projected = xp.matmul(spectrum.project, Y[:, part] - y_mean[part])  # (rank, batch)
+        shrunk = _shrink(spectrum, projected, alphas[part])
+        coef[part] = xp.matmul(spectrum.readout, shrunk).T  # (batch, n_features)
+    intercept = y_mean - xp.matmul(coef, x_mean)
+    return coef, intercept
+
+
+def _means(X: Array, Y: Array, fit_intercept: bool) -> tuple[Array, Array]:
+    xp = array_namespace(X, Y)
+    if not fit_intercept:
+        return xp.zeros_like(X[0]), xp.zeros_like(Y[0])
+    x_mean = xp.mean(xp.astype(X, xp.float64), axis=0)
+    y_mean = xp.mean(Y, axis=0, dtype=xp.float64)
+    return xp.astype(x_mean, X.dtype), xp.astype(y_mean, Y.dtype)
+
+
+def validation_errors(
+    X: Array,
+    Y: Array,
+    alphas: Sequence[float],
+    folds: Sequence[tuple[Array, Array]],
+    *,
+    fit_intercept: bool = True,
+    n_targets_batch: int | None = None,
+) -> tuple[Array, Array]:
+    """Sum squared held-out errors over folds, for every penalty and target.
+
+    Parameters
+    ----------
+    X, Y : arrays (n_samples, n_features), (n_samples, n_targets)
+        Training data.
+    alphas : sequence of float
+        Candidate penalties.
+    folds : sequence of (train, held_out)
+        Row numbers.
+
+    Returns
+    -------
+    errors : array (n_alphas, n_targets)
+        Sum of squared errors on the held-out rows.
+    total : array (n_targets,)
+        The same for a prediction by the training mean.
+    """
+    xp = array_namespace(X, Y)
+    n_targets = Y.shape[1]
+    errors = xp.zeros((len(alphas), n_targets), dtype=xp.float64, device=X.device)
+    total = xp.zeros(n_targets, dtype=xp.float64, device=X.device)
+    size = batch_size(X, n_targets, n_targets_batch)
+    for train, held_out in folds:
+        x_mean, y_mean = _means(X[train], Y[train], fit_intercept)
+        spectrum = decompose(X[train] - x_mean)
+        basis = xp.matmul(X[held_out] - x_mean, spectrum.readout)  # (n_held_out, rank)
+        for part in target_batches(n_targets, size):
+            fitted = Y[train][:, part] - y_mean[part]
+            truth = Y[held_out][:, part] - y_mean[part]
+            projected = xp.matmul(spectrum.project, fitted)  # (rank, batch)
+            total[part] += xp.sum(truth**2, axis=0, dtype=xp.float64)
+            for number, alpha in enumerate(alphas):
+                residual = truth - xp.matmul(basis, _shrink(spectrum, projected, alpha))
+                errors[number, part] += xp.sum(residual**2, axis=0, dtype=xp.float64)
+    return errors, total
+
+
+def select_alphas(errors: Array, alphas: Sequence[float]) -> Array:
+    """Return for each target the penalty with the least error; the larger one of equals."""
+    xp = array_namespace(errors)
+    best = len(alphas) - 1 - xp.argmin(xp.flip(errors, axis=0), axis=0)
+    values = xp.asarray(list(alphas), dtype=xp.float64, device=errors.device)
+    return values[best]
