@@ -1,0 +1,268 @@
+"""Which reconstruction belongs to which image: two-way identification and retrieval.
+
+Both name their direction. A similarity matrix read along the wrong axis answers the other
+question, and the two answers can differ by tens of percent.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from brainkit.errors import InputError, listed, unknown_name
+from brainkit.evaluation._columns import real_array
+
+IdentificationDirection = Literal["reconstruction_given_image", "image_given_reconstruction"]
+RetrievalDirection = Literal["image_from_brain", "brain_from_image"]
+Similarity = Literal["pearson", "cosine"]
+Ties = Literal["failure", "half"]
+
+IDENTIFICATION_METRICS: dict[str, str] = {
+    "reconstruction_given_image": "identification_reconstruction_given_image",
+    "image_given_reconstruction": "identification_image_given_reconstruction",
+}
+RETRIEVAL_DIRECTIONS: tuple[RetrievalDirection, ...] = ("image_from_brain", "brain_from_image")
+
+# Equal vectors may differ in the last bits of a matrix product: closer than this is a tie.
+TIE_TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """Outcome of a retrieval, which names its direction and its gallery.
+
+    Attributes
+    ----------
+    metric : str
+        ``"retrieval_image_from_brain_top1"`` or its like.
+    gallery : str
+        What the queries were compared with, such as ``"test-images"``.
+    ranks : numpy.ndarray of shape (n_queries,)
+        Gallery items at least as similar to the query as the right one; 0 is best.
+    k : int
+        A query succeeds where its rank is below k.
+    n_gallery : int
+        Number of gallery items.
+    """
+
+    metric: str
+    gallery: str
+    ranks: NDArray[np.intp]
+    k: int
+    n_gallery: int
+
+    @property
+    def id(self) -> str:
+        """The metric with its gallery; scores of different ids do not compare."""
+        return f"{self.metric}[{self.gallery}]"
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """Whether each query succeeded; shape (n_queries,)."""
+        return self.ranks < self.k
+
+    @property
+    def value(self) -> float:
+        """Share of queries that succeeded."""
+        return float(self.hits.mean())
+
+    @property
+    def chance(self) -> float:
+        """Share that guessing would reach, k / n_gallery."""
+        return self.k / self.n_gallery
+
+
+def identification(
+    reconstructions: ArrayLike,
+    images: ArrayLike,
+    direction: IdentificationDirection,
+    *,
+    similarity: Similarity = "pearson",
+    ties: Ties = "failure",
+) -> NDArray[np.float64]:
+    """Score each item's two-way comparisons with all N - 1 distractors.
+
+    With s(i, j) the similarity of image i and reconstruction j, item i's score is the share of
+    distractors j ≠ i that lose:
+
+    - ``"reconstruction_given_image"`` (the image is fixed, distractors are the other
+      reconstructions): s(i, j) < s(i, i);
+    - ``"image_given_reconstruction"`` (the reconstruction is fixed, distractors are the other
+      images): s(j, i) < s(i, i).
+
+    Parameters
+    ----------
+    reconstructions, images : array_like of shape (n_items, ...)
+        Pixels or features; row i of one belongs to row i of the other.
+    direction : {"reconstruction_given_image", "image_given_reconstruction"}
+        Which side is fixed. ``IDENTIFICATION_METRICS[direction]`` is the metric's id.
+    similarity : {"pearson", "cosine"}, default "pearson"
+        How flattened vectors are compared.
+    ties : {"failure", "half"}, default "failure"
+        What a distractor exactly as similar as the right item counts: 0 or ½. With ``"failure"``
+        equal reconstructions for all images score 0, not ½, when the image is fixed.
+
+    Returns
+    -------
+    numpy.ndarray of shape (n_items,)
+        Fractions in [0, 1]; chance is ½. A vector without a direction (constant for Pearson, all
+        zeros for cosine) is less similar to anything than any other vector is.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, there are fewer than 2 items, or values are not finite.
+    """
+    if direction not in IDENTIFICATION_METRICS:
+        raise unknown_name("identification direction", direction, list(IDENTIFICATION_METRICS))
+    if ties not in ("failure", "half"):
+        raise unknown_name("tie rule", ties, ("failure", "half"))
+    recon, real = _vectors(reconstructions, "reconstructions"), _vectors(images, "images")
+    if len(recon) != len(real):
+        raise InputError(
+            f"There are {len(recon)} reconstructions and {len(real)} images: give pairs in order."
+        )
+    if len(recon) < 2:
+        raise InputError(f"There are {len(recon)} items: identification needs at least 2.")
+    fixed, distractors = (
+        (real, recon) if direction == "reconstruction_given_image" else (recon, real)
+    )
+    # n_items (fixed), n_items (candidates) = similarities.shape
+    similarities = _similarities(fixed, distractors, similarity)
+    own = np.diag(similarities)[:, None]
+    beaten = (similarities < own - TIE_TOLERANCE).sum(axis=1)
+    if ties == "failure":
+        return np.asarray(beaten / (len(recon) - 1), dtype=np.float64)
+    better = (similarities > own + TIE_TOLERANCE).sum(axis=1)
+    tied = len(recon) - 1 - beaten - better
+    return np.asarray((beaten + 0.5 * tied) / (len(recon) - 1), dtype=np.float64)
+
+
+def retrieval(
+    queries: ArrayLike,
+    gallery: ArrayLike,
+    *,
+    direction: RetrievalDirection,
+    gallery_name: str,
+    truth: ArrayLike | None = None,
+    k: int = 1,
+    similarity: Similarity = "cosine",
+) -> RetrievalResult:
+    """Rank a gallery by its similarity to each query and ask where the right item comes.
+
+    Parameters
+    ----------
+    queries : array_like of shape (n_queries, ...)
+        Brain embeddings for ``"image_from_brain"``, image embeddings for ``"brain_from_image"``.
+    gallery : array_like of shape (n_gallery, ...)
+        Embeddings of the other side.
+    direction : {"image_from_brain", "brain_from_image"}
+        What is looked for, from what.
+    gallery_name : str
+        What the gallery holds, such as ``"test-images"`` or ``"class-centroids"``; part of the
+        result's id.
+    truth : array_like of int of shape (n_queries,), optional
+        Row of the gallery that is right for each query; row i for query i when not given.
+    k : int, default 1
+        A query succeeds where the right item is among the k most similar.
+    similarity : {"cosine", "pearson"}, default "cosine"
+        How flattened vectors are compared.
+
+    Returns
+    -------
+    RetrievalResult
+        Its ``id`` is such as ``"retrieval_image_from_brain_top1[test-images]"``. A gallery item
+        exactly as similar as the right one counts against it.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, an index of `truth` or `k` is out of range, the gallery has no
+        name, or values are not finite.
+    """
+    if direction not in RETRIEVAL_DIRECTIONS:
+        raise unknown_name("retrieval direction", direction, RETRIEVAL_DIRECTIONS)
+    if not gallery_name.strip():
+        raise InputError("gallery_name is empty: name what the queries are compared with.")
+    asked, shown = _vectors(queries, "queries"), _vectors(gallery, "gallery")
+    if not 1 <= k <= len(shown):
+        raise InputError(f"k={k}, expected 1 to {len(shown)}, the size of the gallery.")
+    right = _gallery_rows(truth, len(asked), len(shown))
+    # n_queries, n_gallery = similarities.shape
+    similarities = _similarities(asked, shown, similarity)
+    own = similarities[np.arange(len(asked)), right][:, None]
+    ranks = (~(similarities < own - TIE_TOLERANCE)).sum(axis=1) - 1  # the right item itself
+    metric = f"retrieval_{direction}_top{k}"
+    return RetrievalResult(metric, gallery_name.strip(), ranks, k, len(shown))
+
+
+def _vectors(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    array = real_array(values, name)
+    if array.ndim < 2 or not array.size:
+        raise InputError(
+            f"{name} has shape {array.shape}, expected (n_items, ...) with at least 1 number each."
+        )
+    vectors = array.reshape(len(array), -1).astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if bad.size:
+        raise InputError(
+            f"{name} {listed(bad)} hold NaN or infinity: leave those items out of both sides."
+        )
+    return vectors
+
+
+def _gallery_rows(truth: ArrayLike | None, n_queries: int, n_gallery: int) -> NDArray[np.intp]:
+    if truth is None:
+        if n_queries != n_gallery:
+            raise InputError(
+                f"There are {n_queries} queries and {n_gallery} gallery items: give `truth`, the "
+                "gallery row that is right for each query."
+            )
+        return np.arange(n_queries)
+    rows = np.asarray(truth)
+    if rows.shape != (n_queries,) or rows.dtype.kind not in "iu":
+        raise InputError(
+            f"truth has shape {rows.shape} and dtype {rows.dtype}, "
+            f"expected ({n_queries},) integers."
+        )
+    outside = rows[(rows < 0) | (rows >= n_gallery)]
+    if outside.size:
+        raise InputError(
+            f"truth names gallery rows {listed(outside)}, but the gallery has rows 0 to "
+            f"{n_gallery - 1}."
+        )
+    return rows.astype(np.intp)
+
+
+def _similarities(
+    first: NDArray[np.float64], second: NDArray[np.float64], similarity: Similarity
+) -> NDArray[np.float64]:
+    """Similarity of every row of one to every row of the other: (n_first, n_second)."""
+    if similarity not in ("pearson", "cosine"):
+        raise unknown_name("similarity", similarity, ("pearson", "cosine"))
+    if first.shape[1] != second.shape[1]:
+        raise InputError(
+            f"Vectors of {first.shape[1]} and {second.shape[1]} numbers cannot be compared: "
+            "bring both sides to one shape."
+        )
+    unit_first, lost_first = _unit_rows(first, similarity)
+    unit_second, lost_second = _unit_rows(second, similarity)
+    matrix = unit_first @ unit_second.T
+    matrix[lost_first] = -np.inf
+    matrix[:, lost_second] = -np.inf
+    return np.asarray(matrix)
+
+
+def _unit_rows(
+    vectors: NDArray[np.float64], similarity: Similarity
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Rows of length 1, and which rows have no direction."""
+    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
+    # Scaling first keeps the squares of very small or large vectors in range.
+    scaled = vectors / np.where(largest > 0, largest, 1.0)
+    if similarity == "pearson":
+        scaled -= scaled.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
+    lost = lengths[:, 0] <= np.finfo(np.float64).eps * np.sqrt(vectors.shape[1])
+    return scaled / np.where(lengths > 0, lengths, 1.0), lost

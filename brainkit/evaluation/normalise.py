@@ -1,0 +1,108 @@
+"""Scores as a share of the noise ceiling, pooled over units or above a stated ceiling.
+
+Per-unit ratios with clamped ceilings are not offered: where the estimated ceiling is 0, clamping
+it to a small number and capping the ratio at 1 gives a predictor without information about .3 on
+pure noise. Here nothing is clamped or capped, and the same predictor averages 0.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainkit.errors import InputError
+from brainkit.evaluation._quantity import require_kind
+from brainkit.evaluation.quantities import (
+    CeilingFraction,
+    Correlation,
+    NoiseCeiling,
+    RSquared,
+)
+
+
+def pooled_ceiling_fraction(
+    scores: Correlation | RSquared, ceiling: NoiseCeiling
+) -> CeilingFraction:
+    """Give the explained share of the explainable variance of a set of units.
+
+    Σ r·|r| / Σ NC for correlations, Σ R² / Σ NC for fractions of variance; both sums run over the
+    units whose score and ceiling are finite. The sign of r is kept so that a predictor without
+    information gives 0 in the mean.
+
+    Parameters
+    ----------
+    scores : Correlation or RSquared of shape (n_units,)
+        One score per unit, on responses that average ``ceiling.n_repeats`` trials.
+    ceiling : NoiseCeiling of shape (n_units,)
+        Ceilings of the same units.
+
+    Returns
+    -------
+    CeilingFraction of shape ()
+        ``float()`` gives the number. NaN where no unit is finite or their ceilings sum to 0.
+
+    Raises
+    ------
+    QuantityError
+        If `scores` or `ceiling` is a plain array or of another kind.
+    InputError
+        If the shapes differ.
+    """
+    explained, explainable = _variances(scores, ceiling)
+    finite = np.isfinite(explained) & np.isfinite(explainable)
+    total = explainable[finite].sum()
+    value = explained[finite].sum() / total if total > 0 else np.nan
+    return CeilingFraction(value, normalisation="pooled", definition=ceiling.definition)
+
+
+def thresholded_ceiling_fraction(
+    scores: Correlation | RSquared, ceiling: NoiseCeiling, *, above: float
+) -> CeilingFraction:
+    """Give each unit's share of its ceiling, where that ceiling is high enough to divide by.
+
+    r·|r| / NC for correlations, R² / NC for fractions of variance.
+
+    Parameters
+    ----------
+    scores : Correlation or RSquared of shape (n_units,)
+        One score per unit, on responses that average ``ceiling.n_repeats`` trials.
+    ceiling : NoiseCeiling of shape (n_units,)
+        Ceilings of the same units.
+    above : float
+        Units whose ceiling is not above this fraction of variance are NaN; in (0, 1).
+
+    Returns
+    -------
+    CeilingFraction of shape (n_units,)
+        Its ``normalisation`` states the threshold.
+
+    Raises
+    ------
+    QuantityError
+        If `scores` or `ceiling` is a plain array or of another kind.
+    InputError
+        If the shapes differ, or `above` is not in (0, 1).
+    """
+    if not 0 < above < 1:
+        raise InputError(
+            f"above={above}: state a fraction of variance between 0 and 1, such as 0.1 "
+            "(a ceiling of 0 cannot be divided by)."
+        )
+    explained, explainable = _variances(scores, ceiling)
+    fractions = np.full(explained.shape, np.nan)
+    np.divide(explained, explainable, out=fractions, where=explainable > above)
+    return CeilingFraction(
+        fractions, normalisation=f"above {above:g}", definition=ceiling.definition
+    )
+
+
+def _variances(
+    scores: Correlation | RSquared, ceiling: NoiseCeiling
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    require_kind(scores, (Correlation, RSquared), "scores")
+    require_kind(ceiling, NoiseCeiling, "ceiling")
+    if scores.shape != ceiling.shape:
+        raise InputError(
+            f"scores has shape {scores.shape} and ceiling {ceiling.shape}: "
+            "they need one value each for the same units."
+        )
+    explained = scores.signed_square() if isinstance(scores, Correlation) else scores
+    return np.asarray(explained), np.asarray(ceiling)

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from brainkit.errors import InputError, UnknownNameError
+from brainkit.evaluation import IDENTIFICATION_METRICS, identification, retrieval
+
+DIRECTIONS = list(IDENTIFICATION_METRICS)
+vectors = npst.arrays(np.int64, (5, 4), elements=st.integers(-3, 3))
+
+
+def cosine(a, b):
+    lengths = np.sqrt((a @ a) * (b @ b))
+    return a @ b / lengths if lengths > 0 else -np.inf
+
+
+def pearson(a, b):
+    return cosine(a - a.mean(), b - b.mean())
+
+
+SIMILARITIES = {"pearson": pearson, "cosine": cosine}
+
+
+def naive_identification(reconstructions, images, direction, similarity, tie):
+    compare = SIMILARITIES[similarity]
+    fractions = []
+    for i in range(len(images)):
+        own = compare(images[i], reconstructions[i])
+        won = 0.0
+        for j in range(len(images)):
+            if j == i:
+                continue
+            if direction == "reconstruction_given_image":
+                other = compare(images[i], reconstructions[j])
+            else:
+                other = compare(images[j], reconstructions[i])
+            if other == own or abs(other - own) < 1e-10:
+                won += tie
+            elif other < own:
+                won += 1
+        fractions.append(won / (len(images) - 1))
+    return fractions
+
+
+@pytest.mark.parametrize("similarity", ["pearson", "cosine"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(("ties", "tie"), [("failure", 0.0), ("half", 0.5)])
+@given(reconstructions=vectors, images=vectors)
+def test_identification_equals_a_double_loop(
+    direction, ties, tie, similarity, reconstructions, images
+):
+    ours = identification(reconstructions, images, direction, similarity=similarity, ties=ties)
+    # The means are thirds and quarters of integers, so that equal vectors stay equal.
+    expected = naive_identification(4 * reconstructions, 4 * images, direction, similarity, tie)
+    np.testing.assert_allclose(ours, expected)
+
+
+@given(reconstructions=vectors, images=vectors)
+def test_the_directions_are_each_others_transpose(reconstructions, images):
+    forth = identification(reconstructions, images, "reconstruction_given_image")
+    back = identification(images, reconstructions, "image_given_reconstruction")
+    np.testing.assert_array_equal(forth, back)
+
+
+@given(st.permutations(range(6)), st.floats(0.1, 10), st.floats(-5, 5))
+def test_order_and_scale_do_not_matter(order, scale, offset):
+    images, reconstructions = np.random.default_rng(0).normal(size=(2, 6, 9))
+    for direction in DIRECTIONS:
+        fractions = identification(reconstructions, images, direction)
+        moved = identification(scale * reconstructions[order] + offset, images[order], direction)
+        np.testing.assert_allclose(moved, fractions[order])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_perfect_and_unrelated_reconstructions(direction):
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(200, 5, 5, 3))
+    np.testing.assert_array_equal(identification(images, images, direction), 1)
+    unrelated = identification(generator.normal(size=images.shape), images, direction)
+    assert unrelated.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_constant_reconstruction_never_wins():
+    images = np.random.default_rng(0).normal(size=(4, 9))
+    reconstructions = images.copy()
+    reconstructions[2] = 0.3
+    given_image = identification(reconstructions, images, "reconstruction_given_image")
+    np.testing.assert_array_equal(given_image, [1, 1, 0, 1])
+    given_reconstruction = identification(reconstructions, images, "image_given_reconstruction")
+    np.testing.assert_array_equal(given_reconstruction, [1, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("reconstructions", "images", "message"),
+    [
+        (np.zeros((3, 4)), np.zeros((2, 4)), "3 reconstructions and 2 images"),
+        (np.zeros((1, 4)), np.zeros((1, 4)), "at least 2"),
+        (np.zeros((2, 4)), np.zeros((2, 5)), "4 numbers|5 and 4"),
+        (np.zeros(4), np.zeros(4), "n_items"),
+        (np.full((2, 4), np.nan), np.zeros((2, 4)), "reconstructions 0, 1 hold NaN"),
+    ],
+)
+def test_identification_bad_arrays(reconstructions, images, message):
+    with pytest.raises(InputError, match=message):
+        identification(reconstructions, images, "reconstruction_given_image")
+
+
+def test_identification_unknown_names():
+    pair = np.eye(3), np.eye(3)
+    with pytest.raises(UnknownNameError, match="image_given_reconstruction"):
+        identification(*pair, "forward")
+    with pytest.raises(UnknownNameError, match="half"):
+        identification(*pair, DIRECTIONS[0], ties="success")
+    with pytest.raises(UnknownNameError, match="pearson"):
+        identification(*pair, DIRECTIONS[0], similarity="euclidean")
+
+
+@given(queries=vectors, gallery=vectors, k=st.integers(1, 5))
+def test_retrieval_equals_a_double_loop(queries, gallery, k):
+    result = retrieval(
+        queries, gallery, direction="image_from_brain", gallery_name="test-images", k=k
+    )
+    for i, query in enumerate(queries):
+        own = cosine(query, gallery[i])
+        rank = sum(
+            not cosine(query, item) < own - 1e-10 for j, item in enumerate(gallery) if j != i
+        )
+        assert result.ranks[i] == rank
+    np.testing.assert_array_equal(result.hits, result.ranks < k)
+
+
+def test_retrieval_names_direction_and_gallery():
+    result = retrieval(
+        np.eye(4), np.eye(4), direction="brain_from_image", gallery_name="test-brains", k=2
+    )
+    assert result.metric == "retrieval_brain_from_image_top2"
+    assert result.id == "retrieval_brain_from_image_top2[test-brains]"
+    assert (result.value, result.chance) == (1.0, 0.5)
+
+
+def test_retrieval_from_a_larger_gallery():
+    gallery = np.eye(5)
+    options = {"direction": "image_from_brain", "gallery_name": "bank"}
+    result = retrieval(gallery[[3, 1]], gallery, truth=[3, 1], **options)
+    np.testing.assert_array_equal(result.ranks, 0)
+    assert result.chance == 0.2
+    wrong = retrieval(gallery[[3, 1]], gallery, truth=[1, 1], **options)
+    np.testing.assert_array_equal(wrong.hits, [False, True])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"direction": "forward"}, "image_from_brain"),
+        ({"gallery_name": " "}, "gallery_name is empty"),
+        ({"k": 0}, "1 to 4"),
+        ({"k": 5}, "1 to 4"),
+        ({"queries": np.eye(4)[:2]}, "give `truth`"),
+        ({"queries": np.zeros((0, 4))}, "queries has shape .0, 4."),
+        ({"truth": [0, 1, 2, 4]}, "rows 4"),
+        ({"truth": [0, 1]}, "expected \\(4,\\) integers"),
+        ({"truth": [0.0, 1.0, 2.0, 3.0]}, "integers"),
+        ({"gallery": np.eye(5)[:4]}, "cannot be compared"),
+    ],
+)
+def test_retrieval_bad_input(change, message):
+    arguments = {"queries": np.eye(4), "gallery": np.eye(4)}
+    arguments |= {"direction": "image_from_brain", "gallery_name": "test-images"} | change
+    with pytest.raises(InputError, match=message):
+        retrieval(**arguments)
