@@ -1,0 +1,318 @@
+"""Writing a simulated world as the Natural Scenes Dataset stands on disk (Allen et al., 2022).
+
+Only grid and counts are smaller. ``SIMULATED.json`` in the root says that nothing here was measured
+on a person, and holds all that is needed to ask for the truth.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import scipy.io
+
+from brainkit.arrays.atomic import atomic_path, write_json, write_text
+from brainkit.arrays.progress import track
+from brainkit.data.world.anatomy import ROI_FILES, Anatomy
+from brainkit.data.world.brain import MANIFEST, SimulatedBrain
+from brainkit.data.world.noise import SCALE
+from brainkit.data.world.nsd_design import N_REPEATS, Design, draw_design, stimulus_info
+from brainkit.data.world.population import Population
+from brainkit.data.world.scenes import SceneWorld
+from brainkit.errors import InputError, OutputError
+
+BETAS_VERSION: Final = "betas_fithrf_GLMdenoise_RR"
+_ATLAS_WIDTH: Final = 0.02
+
+
+def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but three by keyword
+    root: str | Path,
+    world: SceneWorld | None = None,
+    subjects: Sequence[int] = (1, 2, 3, 4),
+    *,
+    images_per_subject: int = 1500,
+    shared: int = 150,
+    sessions: int | Mapping[int, int] | None = None,
+    trials_per_session: int = 750,
+    betas_version: str = BETAS_VERSION,
+    nifti: bool = False,
+    gate: bool = True,
+    shared_tuning: bool = True,
+    seed: int | None = None,
+    density: float = 1.0,
+    population: Population | None = None,
+) -> Path:
+    """Simulate an experiment and write it in the layout of the Natural Scenes Dataset.
+
+    Parameters
+    ----------
+    root : path
+        Where ``nsddata``, ``nsddata_betas`` and ``nsddata_stimuli`` shall stand.
+    world : SceneWorld, optional
+        ``SceneWorld()`` by default. Stimulus row r (0-based) is the world's scene r.
+    subjects : sequence of int
+        Of 1..8.
+    images_per_subject, shared : int
+        Images that each subject sees three times, and how many of these all subjects see.
+    sessions : int or dict of int, optional
+        Sessions that were held, for all or by subject; all that the design has by default.
+    trials_per_session : int
+        750 as in the dataset; 12 or more. It must divide three times `images_per_subject`.
+    betas_version : str
+        Folder of the betas.
+    nifti : bool
+        Write each session as ``.nii.gz`` beside the HDF5 file too.
+    gate, shared_tuning, seed, density, population
+        As for `SimulatedBrain`.
+
+    Returns
+    -------
+    root : Path
+
+    Raises
+    ------
+    InputError
+        If the counts do not fit together.
+    OutputError
+        If `root` holds files that are not this very simulation's; nothing is changed then.
+
+    Notes
+    -----
+    Files are whole or absent, and ``SIMULATED.json`` says ``"complete": true`` once all are there.
+    ``ncsnr.nii.gz`` is computed from the written betas by the dataset's recipe: betas are z-scored
+    within a session and voxel, σ² is the mean over images with three trials of the variance
+    (ddof = 1) and ncsnr = √max(0, 1 - σ²) / σ. Where no image has three trials yet, it is not
+    written.
+    """
+    root = Path(root)
+    world = world or SceneWorld()
+    chosen = tuple(int(subject) for subject in subjects)
+    seed = seed if seed is not None else population.seed if population else world.seed
+    design = draw_design(chosen, images_per_subject, shared, trials_per_session, seed)
+    held = _held_sessions(sessions, design)
+    options = {"gate": gate, "shared_tuning": shared_tuning, "seed": seed, "density": density}
+    manifest = _describe(world, options, design, held, betas_version)
+    _check_root(root, manifest)
+    people = population or Population(world, seed, gate=gate)
+    brains = [
+        SimulatedBrain(
+            world,
+            subject,
+            gate=gate,
+            shared_tuning=shared_tuning,
+            seed=seed,
+            density=density,
+            population=people,
+        )
+        for subject in chosen
+    ]
+    # Written first, so that a broken-off run can be told from real data and started again.
+    write_json(root / MANIFEST, {**manifest, "complete": False})
+    _write_experiment(root, design)
+    _write_stimuli(root, world, design.n_stimuli)
+    for brain in brains:
+        _write_anatomy(root, brain)
+        _write_betas(root, brain, design, held[brain.subject], betas_version, nifti)
+    write_json(root / MANIFEST, {**manifest, "complete": True})
+    return root
+
+
+def _describe(
+    world: SceneWorld,
+    options: Mapping[str, Any],
+    design: Design,
+    held: Mapping[int, int],
+    betas_version: str,
+) -> dict[str, Any]:
+    """Give what ``SIMULATED.json`` holds, but for whether the files are complete."""
+    return {
+        "simulated": True,
+        "layout": "NSD",
+        "world": {"version": world.version, "seed": world.seed, "size": world.size},
+        "brain": {"version": SimulatedBrain.version, **options},
+        "subjects": list(design.subjects),
+        "sessions": {str(subject): count for subject, count in held.items()},
+        "images_per_subject": design.subjectim.shape[1],
+        "shared": design.sharedix.shape[1],
+        "trials_per_session": design.trials_per_session,
+        "n_stimuli": design.n_stimuli,
+        "betas_version": betas_version,
+        "scene_of_stimulus": "the scene's id is the 0-based stimulus row",
+        "ncsnr": "NSD recipe on the written betas",
+    }
+
+
+def _check_root(root: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse to mix this simulation with real data or with another simulation."""
+    if root.exists() and not root.is_dir():
+        raise OutputError(f"{root} is a file; give a folder to write the simulated data to.")
+    if not root.is_dir() or not any(root.iterdir()):
+        return
+    path = root / MANIFEST
+    if not path.is_file():
+        raise OutputError(
+            f"{root} holds files but no {MANIFEST}: nothing is simulated into a folder that may "
+            "hold real data. Choose a new or empty folder."
+        )
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        earlier = None
+    if not isinstance(earlier, dict) or {**earlier, "complete": None} != {
+        **manifest,
+        "complete": None,
+    }:
+        raise OutputError(
+            f"{root} holds another simulation (see its {MANIFEST}). Choose another folder or "
+            "remove it."
+        )
+
+
+def _held_sessions(sessions: int | Mapping[int, int] | None, design: Design) -> dict[int, int]:
+    designed = design.stimpattern.shape[0]
+    held = {}
+    for subject in design.subjects:
+        count = sessions.get(subject) if isinstance(sessions, Mapping) else sessions
+        held[subject] = designed if count is None else int(count)
+        if not 1 <= held[subject] <= designed:
+            raise InputError(
+                f"Subject {subject} can have 1..{designed} sessions of "
+                f"{design.trials_per_session} trials with these images, but {count} were asked for."
+            )
+    return held
+
+
+def _write_experiment(root: Path, design: Design) -> None:
+    folder = root / "nsddata" / "experiments" / "nsd"
+    with atomic_path(folder / "nsd_expdesign.mat") as path:
+        scipy.io.savemat(path, design.as_mat())
+    write_text(folder / "nsd_stim_info_merged.csv", stimulus_info(design).to_csv())
+
+
+def _write_stimuli(root: Path, world: SceneWorld, n_stimuli: int) -> None:
+    target = root / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
+    with atomic_path(target) as path, h5py.File(path, "w") as file:
+        shape = (n_stimuli, world.size, world.size, 3)
+        images = file.create_dataset("imgBrick", shape, np.uint8, chunks=(1, *shape[1:]))
+        starts = range(0, n_stimuli, 250)
+        for start in track(starts, "Painting scenes"):
+            stop = min(start + 250, n_stimuli)
+            images[start:stop] = world.paint(range(start, stop))
+
+
+def _write_anatomy(root: Path, brain: SimulatedBrain) -> None:
+    name = f"subj{brain.subject:02d}"
+    folder = root / "nsddata" / "ppdata" / name / "func1pt8mm"
+    anatomy = brain.anatomy
+    for file in ROI_FILES:
+        for prefix, hemisphere in (("", None), ("lh.", "lh"), ("rh.", "rh")):
+            path = folder / "roi" / f"{prefix}{file}.nii.gz"
+            _write_nifti(path, anatomy.roi_volume(file, hemisphere), anatomy.affine)
+        lines = ["0 Unknown"]
+        lines += [f"{label} {roi}" for label, roi in enumerate(ROI_FILES[file], start=1)]
+        table = root / "nsddata" / "freesurfer" / name / "label" / f"{file}.mgz.ctab"
+        write_text(table, "\n".join(lines) + "\n")
+    mask = anatomy.volume(np.ones(brain.n_voxels, dtype=np.uint8))
+    _write_nifti(folder / "brainmask.nii.gz", mask, anatomy.affine)
+    _write_nifti(folder / "T1_to_func1pt8mm.nii.gz", _t1_volume(anatomy), anatomy.affine)
+
+
+def _t1_volume(anatomy: Anatomy) -> npt.NDArray[np.float32]:
+    """Paint a T1-like volume: bright white matter, grey cortex, dark outside."""
+    depth = np.linalg.norm(anatomy.places, axis=1)
+    cortex = anatomy.units["cortex"].to_numpy()
+    folds = _ATLAS_WIDTH * np.sin(9 * anatomy.places).sum(axis=1)
+    tissue = np.where(cortex, 620 - 120 * depth, 900 - 60 * depth) * (1 + folds)
+    return anatomy.volume(tissue.astype(np.float32)).astype(np.float32)
+
+
+def _write_nifti(path: Path, volume: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> None:
+    with atomic_path(path) as partial:
+        nibabel.save(nibabel.Nifti1Image(volume, affine), partial)
+
+
+def _write_betas(
+    root: Path, brain: SimulatedBrain, design: Design, held: int, version: str, nifti: bool
+) -> None:
+    name = f"subj{brain.subject:02d}"
+    folder = root / "nsddata_betas" / "ppdata" / name / "func1pt8mm" / version
+    others = root / "nsddata" / "ppdata" / name / "func1pt8mm"
+    shown = design.shown(brain.subject)
+    count = design.trials_per_session
+    images, rows = np.unique(shown[: held * count], return_inverse=True)
+    response = brain.response(images)
+    recipe = _NoiseCeiling(len(images), brain.n_voxels)
+    total = np.zeros(brain.n_voxels)
+    mask = brain.anatomy.volume(np.ones(brain.n_voxels, dtype=np.uint8))
+    for session in track(range(1, held + 1), f"Simulating {name}"):
+        trials = np.arange((session - 1) * count, session * count)
+        betas = brain.measure(
+            shown[trials], np.full(count, session), trials, response=response[rows[trials]]
+        )
+        stored = np.round(betas * SCALE).astype(np.int16)
+        _write_session(folder / f"betas_session{session:02d}.hdf5", stored, brain.anatomy)
+        if nifti:
+            volume = np.zeros((*brain.anatomy.shape, count), dtype=np.int16)
+            volume[tuple(brain.units[["i", "j", "k"]].to_numpy().T)] = stored.T
+            path = folder / f"betas_session{session:02d}.nii.gz"
+            _write_nifti(path, volume, brain.anatomy.affine)
+        _write_nifti(others / f"valid_session{session:02d}.nii.gz", mask, brain.anatomy.affine)
+        kept = stored.astype(np.float32) / np.float32(SCALE)
+        recipe.add(kept, rows[trials])
+        total += kept.mean(axis=0)
+    _write_maps(folder, brain.anatomy, {"meanbeta": total / held, "ncsnr": recipe.ncsnr()})
+
+
+def _write_maps(
+    folder: Path, anatomy: Anatomy, maps: Mapping[str, npt.NDArray[np.float64] | None]
+) -> None:
+    for name, values in maps.items():
+        if values is not None:
+            volume = anatomy.volume(values.astype(np.float32))
+            _write_nifti(folder / f"{name}.nii.gz", volume, anatomy.affine)
+
+
+def _write_session(path: Path, stored: npt.NDArray[np.int16], anatomy: Anatomy) -> None:
+    """Write one session, one chunk a voxel; voxels outside the brain read as the fill, 0."""
+    n_trials = len(stored)
+    grid_x, grid_y, grid_z = anatomy.shape
+    by_voxel = np.ascontiguousarray(stored.T)
+    places = anatomy.units[["k", "j", "i"]].to_numpy()
+    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+        betas = file.create_dataset(
+            "betas", (n_trials, grid_z, grid_y, grid_x), np.int16, chunks=(n_trials, 1, 1, 1)
+        )
+        put: Callable[..., None] = betas.id.write_direct_chunk
+        for place, values in zip(places.tolist(), by_voxel, strict=True):
+            put((0, *place), values)
+
+
+class _NoiseCeiling:
+    """Gathers what the dataset's ncsnr recipe needs, session by session."""
+
+    def __init__(self, n_images: int, n_voxels: int) -> None:
+        self.sums = np.zeros((n_images, n_voxels), dtype=np.float32)
+        self.squares = np.zeros((n_images, n_voxels), dtype=np.float32)
+        self.counts = np.zeros(n_images, dtype=np.int64)
+
+    def add(self, betas: npt.NDArray[np.float32], rows: npt.NDArray[np.integer]) -> None:
+        """Add one session's trials (n_trials, n_voxels) of images `rows`."""
+        z = (betas - betas.mean(axis=0)) / np.maximum(betas.std(axis=0), 1e-6)
+        for row, values in zip(rows, z, strict=True):
+            self.sums[row] += values
+            self.squares[row] += values * values
+            self.counts[row] += 1
+
+    def ncsnr(self) -> npt.NDArray[np.float64] | None:
+        """Give the ncsnr of each voxel, or None without an image of three trials."""
+        full = self.counts == N_REPEATS
+        if not full.any():
+            return None
+        sums = self.sums[full].astype(np.float64)
+        spread = self.squares[full] - sums**2 / N_REPEATS
+        noise = np.maximum(spread / (N_REPEATS - 1), 0).mean(axis=0)
+        return np.asarray(np.sqrt(np.maximum(0, 1 - noise)) / np.sqrt(np.maximum(noise, 1e-12)))
