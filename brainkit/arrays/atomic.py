@@ -1,7 +1,7 @@
 """Files and folders that are either whole or not there.
 
 A file is written beside its place under a temporary name and renamed onto it; a folder likewise.
-What a crash leaves behind has a name ending in ``.partial`` and is never read.
+What a crash leaves behind has a hidden name with ``.partial`` in it and is never read.
 """
 
 import json
@@ -38,9 +38,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     ------
     Path
         The temporary path to write to, in the same folder and with the same suffixes.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made or the file not be put in its place.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file to write.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
     suffix = "".join(path.suffixes)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{suffix}")
     try:
@@ -63,25 +73,23 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_npy(path: str | Path, array: NDArray[Any]) -> None:
     """Write one array as .npy, atomically and without pickle."""
-    with atomic_path(path) as partial:
-        np.save(partial, array, allow_pickle=False)
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def plain(value: Any) -> Any:
     """Turn numpy values, paths, tuples and dicts of them into what JSON can hold."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=str)
     if isinstance(value, float) and not np.isfinite(value):
         return None
-    return value
+    return str(value) if isinstance(value, Path) else value
 
 
 @contextmanager
@@ -105,10 +113,11 @@ def output_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     ------
     OutputError
         If `path` is a file, holds something that is not a complete run, holds a complete run and
-        `overwrite` is off, or cannot be written. Nothing is changed then.
+        `overwrite` is off, or cannot be written. Nothing is changed then. If `path` was taken
+        meanwhile, what the block wrote is kept, and the message says where.
     """
-    path = Path(path)
     check_output(path, overwrite=overwrite)
+    path = Path(path).resolve()  # the folder that a link points to is replaced, not the link
     partial = _sibling(path, "partial")
     try:
         partial.mkdir(parents=True)
@@ -116,45 +125,68 @@ def output_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         raise _unwritable(path, error) from error
     try:
         yield partial
-        check_output(path, overwrite=overwrite)
-        if path.exists() and any(path.iterdir()):
-            earlier = _sibling(path, "replaced")
-            path.replace(earlier)
-            partial.replace(path)
-            shutil.rmtree(earlier)
-        else:
-            partial.replace(path)
-    finally:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        raise
+    try:
+        check_output(path, overwrite=overwrite)
+        _put_in_place(partial, path)
+    except OSError as error:
+        raise OutputError(
+            f"{error} The new results are whole; they are kept in {partial}."
+        ) from error
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    """Rename a whole folder to its place; an earlier one is removed only after that."""
+    if not (path.exists() and any(path.iterdir())):
+        partial.replace(path)
+        return
+    earlier = _sibling(path, "replaced")
+    path.replace(earlier)
+    try:
+        partial.replace(path)
+    except OSError:
+        earlier.replace(path)
+        raise
+    shutil.rmtree(earlier)
 
 
 def check_output(path: str | Path, *, overwrite: bool = False) -> None:
     """Raise unless a run may be written to `path`; see `output_folder`. Changes nothing."""
     path = Path(path)
     if path.is_dir():
-        try:
-            filled = any(path.iterdir())
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        if filled and not (path / COMPLETE).is_file():
-            raise OutputError(
-                f"The output folder {path} holds files but no {COMPLETE}: it is not a complete "
-                "brainkit run, so it is left as it is. Choose another --out, or remove it yourself."
-            )
-        if filled and not overwrite:
-            raise OutputError(
-                f"The output folder {path} already holds a run. Choose another --out, or pass "
-                "--overwrite to replace it."
-            )
+        _check_present(path, overwrite)
     elif path.exists():
         raise OutputError(f"The output {path} is a file; give a folder to write to.")
-    parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    # The run is made beside its place and renamed, so it is the parent that has to be writable.
+    parent = next(folder for folder in path.resolve().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise _unwritable(path, None)
 
 
+def _check_present(path: Path, overwrite: bool) -> None:
+    try:
+        filled = any(path.iterdir())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if path.is_mount() or path.resolve() == Path.cwd():
+        raise OutputError(
+            f"The output folder {path} is a mount point or the working folder, which cannot be "
+            "replaced; give a folder inside it."
+        )
+    if filled and not (path / COMPLETE).is_file():
+        raise OutputError(
+            f"The output folder {path} holds files but no {COMPLETE}: it is not a complete "
+            "brainkit run, so it is left as it is. Choose another --out, or remove it yourself."
+        )
+    if filled and not overwrite:
+        raise OutputError(
+            f"The output folder {path} already holds a run. Choose another --out, or pass "
+            "--overwrite to replace it."
+        )
+
+
 def _unwritable(path: Path, error: OSError | None) -> OutputError:
     reason = f" ({error.strerror})" if error is not None and error.strerror else ""
-    return OutputError(
-        f"The output folder {path} cannot be written{reason}. Choose another --out."
-    )
+    return OutputError(f"The output folder {path} cannot be written{reason}. Choose another --out.")

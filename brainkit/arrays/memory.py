@@ -6,6 +6,7 @@ from pathlib import Path
 from brainkit.errors import InputError
 
 BATCH_SIZES = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+ASSUMED_FREE = 2 << 30
 
 
 def free_bytes() -> int:
@@ -14,7 +15,10 @@ def free_bytes() -> int:
     The smaller of what the machine has available and what is left of the control group's limit
     (a container or a Slurm job); the machine's figure alone where no limit is set.
     """
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # macOS and Windows do not say
+        available = ASSUMED_FREE
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text(encoding="ascii").splitlines():

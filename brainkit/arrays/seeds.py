@@ -22,6 +22,7 @@ def rng(seed: int, *keys: str | int) -> np.random.Generator:
     """
     words = [int(seed)]
     for key in keys:
-        digest = hashlib.sha256(repr(key).encode()).digest()
+        name = key if isinstance(key, str) else int(key)  # numpy's integers count as integers
+        digest = hashlib.sha256(repr(name).encode()).digest()
         words.append(int.from_bytes(digest[:8], "little"))
     return np.random.default_rng(words)

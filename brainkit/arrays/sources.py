@@ -87,9 +87,7 @@ class View(Source):
 
     def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
         """Read the chosen part through the base."""
-        return self.base.read(
-            self._through(self.rows, rows), self._through(self.columns, columns)
-        )
+        return self.base.read(self._through(self.rows, rows), self._through(self.columns, columns))
 
 
 class Stacked(Source):
@@ -107,10 +105,13 @@ class Stacked(Source):
 
     def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
         """Read the chosen rows from the parts that hold them, and only from those."""
-        if rows is None:
-            rows = np.arange(self.shape[0])
         n_columns = self.shape[1] if columns is None else len(columns)
-        out = np.empty((len(rows), n_columns, *self.shape[2:]), dtype=np.float32)
+        n_rows = self.shape[0] if rows is None else len(rows)
+        out = np.empty((n_rows, n_columns, *self.shape[2:]), dtype=np.float32)
+        if rows is None:
+            for part, start in zip(self.parts, self.starts, strict=False):
+                out[start : start + part.shape[0]] = part.read(None, columns)
+            return out
         owner = np.searchsorted(self.starts, rows, side="right") - 1
         for number in np.unique(owner):
             here = np.flatnonzero(owner == number)
@@ -175,5 +176,6 @@ class Standardised(Source):
         for number in np.unique(group):
             here = group == number
             divisor = np.where(scale[number] > 0, scale[number], np.float32(np.nan))
-            values[here] = (values[here] - shift[number]) / divisor
+            with np.errstate(invalid="ignore"):  # infinite values give NaN
+                values[here] = (values[here] - shift[number]) / divisor
         return values

@@ -4,6 +4,7 @@ Both readers touch only the chosen voxels where the file's layout allows it. Vox
 their flat index in C order of an (X, Y, Z) grid, as `numpy.ravel_multi_index` gives it.
 """
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import h5py
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from brainkit.arrays.sources import Float, Index, Source
 from brainkit.errors import CorruptFileError, MissingFileError
+
+DAMAGE = (OSError, EOFError, ValueError, zlib.error)  # what readers raise on a damaged file
+CHUNK_CACHE = 1 << 26  # bytes: a chunk that several runs of voxels touch is unpacked once
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -28,7 +33,8 @@ class HDF5Volumes(Source):
     """Trials of one HDF5 file, dataset (trials, Z, Y, X), times a scale.
 
     A chunk that holds one voxel over all trials, NSD's layout, is read straight from the file,
-    one chunk a voxel. Any other layout is read by runs of neighbouring voxels.
+    one chunk a voxel; an unchunked dataset is mapped into memory. Chunks of a few trials are read
+    by the voxels' bounding box, all others (compressed ones too) by runs of neighbouring voxels.
 
     Parameters
     ----------
@@ -61,9 +67,7 @@ class HDF5Volumes(Source):
         self.dataset, self.scale = dataset, scale
         with self._open() as file:
             if dataset not in file:
-                raise CorruptFileError(
-                    f"{path} has no dataset {dataset!r}; it has {sorted(file)}."
-                )
+                raise CorruptFileError(f"{path} has no dataset {dataset!r}; it has {sorted(file)}.")
             shape = file[dataset].shape
         if len(shape) != 4 or shape[1:] != tuple(reversed(grid)):
             raise CorruptFileError(
@@ -76,7 +80,7 @@ class HDF5Volumes(Source):
 
     def _open(self) -> h5py.File:
         try:
-            return h5py.File(self.path, "r")
+            return h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE)
         except OSError as error:
             raise CorruptFileError(
                 f"{self.path} cannot be opened as HDF5 ({error}): it is truncated or damaged; "
@@ -88,15 +92,22 @@ class HDF5Volumes(Source):
         zyx = self.zyx if columns is None else self.zyx[columns]
         n_rows = self.shape[0] if rows is None else len(rows)
         out = np.empty((n_rows, len(zyx)), dtype=np.float32)
+        if not out.size:
+            return out
         with self._open() as file:
             data = file[self.dataset]
-            one_voxel = data.chunks == (self.shape[0], 1, 1, 1)
+            chunks = data.chunks or (self.shape[0], 1, 1, 1)
+            filtered = data.id.get_create_plist().get_nfilters() > 0
             try:
-                if one_voxel and data.compression is None and not data.shuffle:
+                if data.chunks == (self.shape[0], 1, 1, 1) and not filtered:
                     self._read_chunks(data, zyx, rows, out)
+                elif _can_be_mapped(data):
+                    self._read_mapped(data, zyx, rows, out)
+                elif chunks[0] < self.shape[0] and int(np.prod(chunks[1:])) > 1:
+                    self._read_boxes(data, zyx, rows, out)
                 else:
                     self._read_runs(data, zyx, rows, out)
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise CorruptFileError(
                     f"{self.path} cannot be read ({error}): it is truncated or damaged; "
                     "fetch it again."
@@ -121,15 +132,45 @@ class HDF5Volumes(Source):
                 values = np.frombuffer(raw, dtype=data.dtype)
             out[:, column] = values if rows is None else values[rows]
 
+    def _read_mapped(self, data: Any, zyx: Index, rows: Index | None, out: Float) -> None:
+        offset, shape = data.id.get_offset(), (data.shape[0], int(np.prod(data.shape[1:])))
+        mapped = np.memmap(self.path, data.dtype, "r", offset, shape)
+        flat = np.ravel_multi_index((zyx[:, 0], zyx[:, 1], zyx[:, 2]), data.shape[1:])
+        for row, trial in enumerate(range(len(out)) if rows is None else rows):
+            out[row] = mapped[trial, flat]
+
     @staticmethod
     def _read_runs(data: Any, zyx: Index, rows: Index | None, out: Float) -> None:
-        lines = zyx[:, 0] * data.shape[2] + zyx[:, 1]
-        for line in np.unique(lines):
-            here = np.flatnonzero(lines == line)
+        """Read all trials of each run of neighbouring voxels: chunks that span the trials."""
+        reach = data.chunks[3] if data.chunks else 1
+        order = np.lexsort((zyx[:, 2], zyx[:, 1], zyx[:, 0]))
+        step = np.diff(zyx[order], axis=0)
+        cuts = np.flatnonzero(step[:, :2].any(axis=1) | (step[:, 2] > reach)) + 1
+        for here in np.split(order, cuts):
             z, y, x = int(zyx[here[0], 0]), int(zyx[here[0], 1]), zyx[here, 2]
-            first, last = int(x.min()), int(x.max()) + 1
+            first, last = int(x[0]), int(x[-1]) + 1
             values = data[:, z, y, first:last][:, x - first]
             out[:, here] = values if rows is None else values[rows]
+
+    @staticmethod
+    def _read_boxes(data: Any, zyx: Index, rows: Index | None, out: Float) -> None:
+        """Read the voxels' bounding box some trials at a time: chunks that hold a few trials."""
+        first = zyx.min(axis=0)
+        box = tuple(slice(int(a), int(b) + 1) for a, b in zip(first, zyx.max(axis=0), strict=True))
+        z, y, x = (zyx - first).T
+        wanted = np.arange(data.shape[0]) if rows is None else rows
+        layer = wanted // data.chunks[0]
+        for number in np.unique(layer):
+            here = np.flatnonzero(layer == number)
+            start = int(wanted[here].min())
+            values = data[(slice(start, int(wanted[here].max()) + 1), *box)]
+            out[here] = values[:, z, y, x][wanted[here] - start]
+
+
+def _can_be_mapped(data: Any) -> bool:
+    """Whether a dataset lies in its file as one plain array."""
+    plain = data.chunks is None and data.external is None and data.file.userblock_size == 0
+    return plain and data.id.get_offset() is not None
 
 
 class NiftiVolumes(Source):
@@ -178,10 +219,9 @@ class NiftiVolumes(Source):
                 for row in np.argsort(rows, kind="stable"):
                     volume = proxy if proxy.ndim == 3 else proxy[..., int(rows[row])]
                     out[row] = np.asanyarray(volume)[place]
-        except (OSError, EOFError, ValueError) as error:
+        except DAMAGE as error:
             raise CorruptFileError(
-                f"{self.path} cannot be read ({error}): it is truncated or damaged; "
-                "fetch it again."
+                f"{self.path} cannot be read ({error}): it is truncated or damaged; fetch it again."
             ) from error
         out *= np.float32(self.scale)
         return out
@@ -203,7 +243,7 @@ def load_nifti(path: Path) -> Any:
     """Open a NIfTI file without reading its data, with an error that names it if damaged."""
     try:
         return nibabel.load(path, keep_file_open=True)
-    except (OSError, EOFError, ImageFileError) as error:
+    except (*DAMAGE, ImageFileError, HeaderDataError) as error:
         raise CorruptFileError(
             f"{path} cannot be read as NIfTI ({error}): it is truncated or damaged."
         ) from error
@@ -220,7 +260,7 @@ def read_volume(path: Path, what: str) -> tuple[NDArray[Any], NDArray[np.float64
     image = load_nifti(require_file(path, what))
     try:
         data = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError) as error:
+    except DAMAGE as error:
         raise CorruptFileError(
             f"{path} cannot be read ({error}): it is truncated or damaged."
         ) from error

@@ -1,10 +1,10 @@
 """Dataset cards: one YAML file a dataset, under ``datasets/``, read into a checked schema."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from brainkit.arrays.share import share_folder
 from brainkit.errors import InputError, unknown_name
@@ -30,9 +30,17 @@ class PinnedFile(Strict):
     """A public file of known content."""
 
     path: str = Field(description="Where it stands under the dataset's root.")
-    url: str
+    url: str = Field(pattern=r"^https?://")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: int = Field(gt=0, description="Bytes.")
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, path: str) -> str:
+        parts = PurePosixPath(path).parts
+        if not parts or path.startswith("/") or ".." in parts or "\\" in path:
+            raise ValueError("the path has to lie under the dataset's root")
+        return path
 
 
 class DatasetCard(Strict):

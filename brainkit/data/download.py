@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from brainkit.data.cards import DatasetCard, PinnedFile
-from brainkit.errors import DownloadError, OutputError
+from brainkit.errors import BrainkitError, DownloadError, OutputError
 
 BLOCK = 1 << 18
 TIMEOUT = 30.0
@@ -56,10 +56,12 @@ def download(card: DatasetCard, root: str | Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [fetch(file, folder / file.path) for file in card.files]
-    except PermissionError as error:
-        raise OutputError(f"The folder {folder} cannot be written ({error.strerror}).") from error
+    except BrainkitError:
+        raise
     except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(f"{folder} is a file; give a folder to download into.") from error
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be written ({error.strerror}).") from error
 
 
 def fetch(file: PinnedFile, target: Path) -> Path:
@@ -100,34 +102,51 @@ def _transfer(file: PinnedFile, part: Path) -> None:
         have = 0
     if have == file.size:
         return
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    request = urllib.request.Request(file.url, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            # 206 goes on; 200 means that the server sends the whole file again.
-            resumed = answer.status == http.client.PARTIAL_CONTENT
-            with (
-                part.open("ab" if resumed else "wb") as out,
-                tqdm(
-                    total=file.size,
-                    initial=have if resumed else 0,
-                    unit="B",
-                    unit_scale=True,
-                    desc=file.path,
-                    delay=2.0,
-                    leave=False,
-                ) as bar,
-            ):
-                while block := answer.read(BLOCK):
-                    out.write(block)
-                    bar.update(len(block))
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        _receive(file, part, have)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.unlink()  # the server's file is shorter than what is here: begin anew
+            raise DownloadError(
+                f"{file.url} cannot go on after {have:,} bytes, so the partial file was removed; "
+                "run the same command again."
+            ) from error
         raise DownloadError(
-            f"{file.url} could not be fetched ({error}). What arrived is kept; run the same "
-            "command again to go on."
+            f"{file.url} could not be fetched: the server answered {error.code} {error.reason}."
         ) from error
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as err:
+        raise DownloadError(
+            f"{file.url} could not be fetched ({err}). What arrived is kept; run the same command "
+            "again to go on."
+        ) from err
     if part.stat().st_size < file.size:
         raise DownloadError(
             f"{file.url} broke off after {part.stat().st_size:,} of {file.size:,} bytes. What "
             "arrived is kept; run the same command again to go on."
         )
+
+
+def _receive(file: PinnedFile, part: Path, have: int) -> None:
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    request = urllib.request.Request(file.url, headers=headers)
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        # 206 goes on; 200 means that the server sends the whole file again.
+        resumed = answer.status == http.client.PARTIAL_CONTENT
+        received = have if resumed else 0
+        with (
+            part.open("ab" if resumed else "wb") as out,
+            tqdm(
+                total=file.size,
+                initial=received,
+                unit="B",
+                unit_scale=True,
+                desc=file.path,
+                delay=2.0,
+                leave=False,
+            ) as bar,
+        ):
+            # One byte too many is enough to know that it is another file.
+            while received <= file.size and (block := answer.read(BLOCK)):
+                out.write(block)
+                received += len(block)
+                bar.update(len(block))

@@ -11,6 +11,8 @@ from brainkit.data.spaces import SensorSpace
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError
 
+RUN_EDGE = "EDGE boundary"  # what mne.concatenate_raws leaves where two runs meet
+
 
 def read_mne(
     data: Any,
@@ -26,7 +28,9 @@ def read_mne(
     ----------
     data : mne.Epochs or mne.io.Raw
         Epochs give (trial, channel, time) with a `label` from the event names and the columns of
-        the metadata; Raw gives (sample, channel) with its annotations as events.
+        the metadata; Raw gives (sample, channel) with its annotations as events,
+        their onsets in seconds from the first sample, and a run for each of those that
+        `mne.concatenate_raws` joined.
     subject : str, default="s1"
         Name of the subject.
     picks : str or sequence of str, default="data"
@@ -66,14 +70,16 @@ def read_mne(
             "trials": _epoch_table(picked, trials),
             "times": np.asarray(picked.times, dtype=np.float64),
         }
-    events = pd.DataFrame(
-        {
-            "onset": picked.annotations.onset,
-            "duration": picked.annotations.duration,
-            "label": picked.annotations.description,
-        }
-    )
-    samples = pd.DataFrame({"run": 0, "time": picked.times})
+    marks = picked.annotations
+    # Annotations count from the start of the measurement, `times` from the first sample kept.
+    onsets = marks.onset - picked.first_time
+    events = pd.DataFrame({"onset": onsets, "duration": marks.duration, "label": marks.description})
+    edges = np.sort(onsets[marks.description == RUN_EDGE])
+    half = 0.5 / float(
+        picked.info["sfreq"]
+    )  # an edge falls on the first sample of the run that it opens
+    runs = 1 + np.searchsorted(edges, picked.times + half)
+    samples = pd.DataFrame({"run": runs, "time": picked.times})
     return {**common, "source": Memory(picked.get_data().T), "samples": samples, "events": events}
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.sources import Index, Stacked
-from brainkit.arrays.volumes import NiftiVolumes, read_volume
+from brainkit.arrays.volumes import NiftiVolumes, load_nifti, read_volume, require_file
 from brainkit.data.rois import roi_table
 from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli
@@ -30,17 +30,28 @@ def read_mask(
         If the shape differs, or the affine by more than 0.001 mm, where one is given.
     """
     labels, found = read_volume(path, what)
-    if labels.shape != tuple(grid):
+    _check_grid(path, labels.shape, found, grid, affine, what)
+    return labels
+
+
+def _check_grid(
+    path: Path,
+    shape: tuple[int, ...],
+    found: NDArray[np.float64],
+    grid: tuple[int, ...],
+    affine: NDArray[np.float64] | None,
+    what: str,
+) -> None:
+    if tuple(shape) != tuple(grid):
         raise GridMismatchError(
-            f"The mask {path} has the grid {labels.shape}; the responses have {tuple(grid)}. "
+            f"{what}, {path}, has the grid {tuple(shape)}; expected {tuple(grid)}. "
             "Resample it first (nilearn.image.resample_to_img with interpolation='nearest')."
         )
     if affine is not None and not np.allclose(found, affine, atol=1e-3):
         raise GridMismatchError(
-            f"The mask {path} has the grid's shape but another affine, so its voxels lie "
+            f"{what}, {path}, has the right shape but another affine, so its voxels lie "
             "elsewhere. Resample it first (nilearn.image.resample_to_img)."
         )
-    return labels
 
 
 def unit_table(voxels: Index, grid: tuple[int, int, int]) -> pd.DataFrame:
@@ -89,10 +100,14 @@ def read_nifti(
     voxels = np.flatnonzero(labels > 0)
     if not len(voxels):
         raise InputError(f"The mask {mask} has no voxel above 0.")
+    for path in paths:
+        image = load_nifti(require_file(path, "A volume of responses"))
+        what = f"With the mask {mask}, the volume of responses"
+        _check_grid(path, image.shape[:3], image.affine, grid, affine, what)
     source = Stacked([NiftiVolumes(path, voxels, grid, scale) for path in paths])
     units = unit_table(voxels, grid)
     masks = {
-        name: read_mask(Path(path), grid, affine).ravel()[voxels]
+        name: read_mask(Path(path), grid, affine, f"The mask of the ROI {name}").ravel()[voxels]
         for name, path in (rois or {}).items()
     }
     anatomy = None if background is None else read_mask(Path(background), grid, what="The anatomy")

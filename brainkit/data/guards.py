@@ -41,6 +41,7 @@ def check_split(rows: pd.DataFrame, parts: Mapping[str, Index]) -> None:
     for name in ("train", "test"):
         if name in parts and len(parts[name]) == 0:
             raise SplitError(f"The {name} part of the split is empty; choose another split.")
+    guarded = {name: _identities(rows, name) for name in GUARDED if name in rows}
     for first, second in combinations(parts, 2):
         shared = np.intersect1d(parts[first], parts[second])
         if shared.size:
@@ -48,9 +49,26 @@ def check_split(rows: pd.DataFrame, parts: Mapping[str, Index]) -> None:
                 f"The parts {first!r} and {second!r} share {shared.size} rows: {listed(shared)}.",
                 shared.tolist(),
             )
-        for column, advice in GUARDED.items():
-            if column in rows:
-                _check_column(rows[column], first, second, parts, advice)
+        for column, values in guarded.items():
+            _check_column(values, first, second, parts, GUARDED[column])
+
+
+def _identities(rows: pd.DataFrame, column: str) -> pd.Series:
+    """Return what tells one value from another: trials are numbered within a session or run."""
+    within = [name for name in ("session", "run") if name in rows]
+    if column != "trial" or not within:
+        return rows[column]
+    return trial_keys(rows)
+
+
+def trial_keys(rows: pd.DataFrame) -> pd.Series:
+    """Name each row's trial by session, run and trial, as far as they are given."""
+    names = [name for name in ("session", "run", "trial") if name in rows]
+    keys = [
+        "/".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+        for values in rows[names].itertuples(index=False)
+    ]
+    return pd.Series(keys, name="trial").where(rows["trial"].notna().to_numpy())
 
 
 def _check_column(

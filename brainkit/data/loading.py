@@ -1,7 +1,8 @@
 """Load a dataset by its card."""
 
-import importlib
+import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,24 @@ def dataset_root(card: DatasetCard, root: str | Path | None = None) -> Path:
 
 
 def _reader(card: DatasetCard) -> Any:
-    return importlib.import_module(f"brainkit.data.{card.reader}")
+    name = f"brainkit.data.{card.reader}"
+    reader = importlib.import_module(name) if importlib.util.find_spec(name) else None
+    if not all(hasattr(reader, part) for part in ("OPTIONS", "subjects", "load")):
+        raise InputError(
+            f"The card {card.name} names the reader {card.reader!r}, which brainkit does not have."
+        )
+    return reader
 
 
-def subjects(card: str | DatasetCard, root: str | Path | None = None) -> list[str]:
+def subjects(card: str | Path | DatasetCard, root: str | Path | None = None) -> list[str]:
     """Return the subjects whose files are under the dataset's root."""
-    card = read_card(card) if isinstance(card, str) else card
+    card = card if isinstance(card, DatasetCard) else read_card(card)
     found: list[str] = _reader(card).subjects(dataset_root(card, root))
     return found
 
 
 def load(
-    card: str | DatasetCard,
+    card: str | Path | DatasetCard,
     root: str | Path | None = None,
     subject: str | int | None = None,
     **options: Any,
@@ -51,8 +58,8 @@ def load(
 
     Parameters
     ----------
-    card : str
-        Name of a card, such as ``"nsd"``; see ``brainkit datasets``.
+    card : str, path or DatasetCard
+        Name of a card, such as ``"nsd"`` (see ``brainkit datasets``), or a YAML file of your own.
     root : path, optional
         The dataset's folder; ``$BRAINKIT_DATA/<card>`` where not given.
     subject : str or int, optional
@@ -68,7 +75,7 @@ def load(
     --------
     >>> recording = brainkit.load("nsd", root, subject="subj01", mask="V1")  # doctest: +SKIP
     """
-    card = read_card(card) if isinstance(card, str) else card
+    card = card if isinstance(card, DatasetCard) else read_card(card)
     folder = dataset_root(card, root)
     reader = _reader(card)
     if subject is None:
@@ -87,12 +94,12 @@ def load(
                 f"The reader of {card.name} has no option {name!r}; it has {listed(known)}."
             )
     recording: Recording = reader.load(folder, subject, **settings)
-    recording.info.update(card=card.name, regions=list(card.regions))
-    return recording
+    about = {"card": card.name, "regions": list(card.regions)}
+    return replace(recording, info={**recording.info, **about})
 
 
 def load_all(
-    card: str | DatasetCard, root: str | Path | None = None, **options: Any
+    card: str | Path | DatasetCard, root: str | Path | None = None, **options: Any
 ) -> dict[str, Recording]:
     """Load all subjects of a dataset, lazily, by name; see `load`."""
     return {name: load(card, root, name, **options) for name in subjects(card, root)}

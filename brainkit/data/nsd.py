@@ -23,19 +23,26 @@ from numpy.typing import NDArray
 from brainkit.arrays.sources import Index, Source, Stacked, View
 from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume, require_file
 from brainkit.data.from_nifti import read_mask, unit_table
-from brainkit.data.nsd_rois import STANDARD_ROIS, find_roi, label_names
+from brainkit.data.nsd_rois import STANDARD_ROIS, find_roi, label_names, roi_files
 from brainkit.data.recording import Recording
 from brainkit.data.rois import roi_table
 from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import HDF5Stimuli, Stimuli
-from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed, unknown_name
+from brainkit.errors import (
+    CorruptFileError,
+    GridMismatchError,
+    InputError,
+    MissingFileError,
+    listed,
+    unknown_name,
+)
 
 OPTIONS = ("betas", "sessions", "mask", "rois")
 BETAS_PER_PERCENT = 300
 SPACE = "func1pt8mm"
 STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
 EXPERIMENT = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
-"""Shared images count as seen three times if all repeats lie in this part of the sessions."""
+# Shared images count as seen three times if all repeats lie in this part of the sessions.
 EARLY_SESSIONS = 30 / 40
 
 
@@ -91,7 +98,7 @@ def read_design(
         If the file is missing or damaged, or has no such subject or session.
     """
     design = _read_mat(Path(expdesign_mat))
-    order = design["masterordering"].ravel().astype(np.int64) - 1  # 0-based, of the subject's images
+    order = design["masterordering"].ravel().astype(np.int64) - 1  # of the subject's own images
     images = design["subjectim"].astype(np.int64) - 1  # (subjects, images), 0-based rows
     pattern = design["stimpattern"] > 0  # (sessions, runs, slots)
     number = _subject_number(subject, len(images))
@@ -133,7 +140,7 @@ def _read_mat(path: Path) -> dict[str, NDArray[Any]]:
     names = ("masterordering", "sharedix", "stimpattern", "subjectim")
     try:
         content = loadmat(path, variable_names=list(names))
-    except (OSError, ValueError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # the MATLAB reader raises many kinds on a damaged file
         raise CorruptFileError(f"{path} cannot be read as a MATLAB file ({error}).") from error
     missing = [name for name in names if name not in content]
     if missing:
@@ -152,21 +159,27 @@ def _subject_number(subject: str | int, n_subjects: int) -> int:
 def _session_files(folder: Path, sessions: Sequence[int] | None) -> dict[int, Path]:
     """Find the betas of the sessions asked for, or of all that are there."""
     if not folder.is_dir():
-        versions = sorted(p.name for p in folder.parent.glob("betas_*")) if folder.parent else []
+        versions = sorted(path.name for path in folder.parent.glob("betas_*"))
         raise MissingFileError(
-            f"There is no folder {folder}; the beta versions here are: {listed(versions) or 'none'}."
+            f"There is no folder {folder}; the beta versions here are: "
+            f"{listed(versions) or 'none'}."
         )
     found: dict[int, Path] = {}
     for suffix in ("nii.gz", "nii", "hdf5"):  # the last one found is preferred
         for path in folder.glob(f"betas_session[0-9][0-9].{suffix}"):
             found[int(path.name[13:15])] = path
-    wanted = sorted(found) if sessions is None else [int(session) for session in sessions]
+    if sessions is None:  # a gap is a download that is not complete
+        wanted = list(range(1, max(found, default=0) + 1))
+    else:
+        wanted = [int(session) for session in sessions]
     missing = [session for session in wanted if session not in found]
     if missing or not wanted:
         expected = folder / f"betas_session{missing[0] if missing else 1:02d}.hdf5"
+        here = listed(sorted(found)) or "none"
         raise MissingFileError(
             f"The betas of {'session ' + listed(missing) if missing else 'all sessions'} are "
-            f"missing: expected {expected} (or .nii.gz). Sessions here: {listed(sorted(found))}."
+            f"missing: expected {expected} (or .nii.gz). Sessions here: {here}. Name the sessions "
+            "(sessions=) to read some of them."
         )
     return {session: found[session] for session in wanted}
 
@@ -198,7 +211,8 @@ def load(
     betas : str, default="betas_fithrf_GLMdenoise_RR"
         Beta version.
     sessions : sequence of int, optional
-        Sessions, from 1; all that are there where not given.
+        Sessions, from 1; where not given all that are there, which must then be 1, 2, 3 …
+        without a gap.
     mask : str or path, optional
         Which voxels are the units: a ROI by name ("V1", "FFA-1"), a ROI file by name
         ("nsdgeneral", "floc-faces"), or a mask NIfTI of your own (above 0 inside). None takes all
@@ -221,8 +235,8 @@ def load(
     anatomical = root / "nsddata/ppdata" / name / SPACE
     folder = root / "nsddata_betas/ppdata" / name / SPACE / betas
     files = _session_files(folder, sessions)
-    tables = _roi_labels(root, name, rois)
     voxels, grid, affine = _mask_voxels(root, name, mask)
+    tables = _roi_labels(root, name, rois, grid)
     trials = read_design(root / EXPERIMENT, name, list(files))
     stacked = Stacked([_session_source(path, voxels, grid) for path in files.values()])
     source = _in_design_order(stacked, files, trials)
@@ -250,9 +264,7 @@ def load(
     )
 
 
-def _in_design_order(
-    source: Stacked, files: dict[int, Path], trials: pd.DataFrame
-) -> Source:
+def _in_design_order(source: Stacked, files: dict[int, Path], trials: pd.DataFrame) -> Source:
     """Check each session's number of trials against the design; return rows in its order."""
     for part, (session, path) in zip(source.parts, files.items(), strict=True):
         planned = int((trials["session"] == session).sum())
@@ -266,14 +278,14 @@ def _in_design_order(
 
 
 def _roi_labels(
-    root: Path, subject: str, rois: Sequence[str]
+    root: Path, subject: str, rois: Sequence[str], grid: tuple[int, int, int]
 ) -> list[tuple[NDArray[Any], dict[int, str]]]:
     folder = root / "nsddata/ppdata" / subject / SPACE / "roi"
     tables = []
     for roi in rois:
         path = folder / f"{roi}.nii.gz"
         if path.is_file():
-            volume, _ = read_volume(path, "A ROI file")
+            volume = read_mask(path, grid, what="A ROI file")
             tables.append((volume, label_names(root, subject, roi, volume)))
     return tables
 
@@ -283,18 +295,23 @@ def _mask_voxels(
 ) -> tuple[Index, tuple[int, int, int], NDArray[np.float64]]:
     """Return the flat indices of the voxels inside a mask, the grid and the affine."""
     folder = root / "nsddata/ppdata" / subject / SPACE / "roi"
-    files = sorted(folder.glob("[!lr]*.nii.gz")) or sorted(folder.glob("*.nii.gz"))
+    files = roi_files(folder)
     if not files:
         raise MissingFileError(f"There are no ROI files in {folder}.")
-    reference, affine = read_volume(files[0], "A ROI file")
+    reference, affine = read_volume(folder / f"{files[0]}.nii.gz", "A ROI file")
     grid = (reference.shape[0], reference.shape[1], reference.shape[2])
     if mask is None:
-        # −1 is outside cortex in every ROI file but those of one hemisphere.
-        inside = np.any([read_mask(path, grid) >= 0 for path in files], axis=0)
+        # −1 is outside cortex in the standard files; others may have 0 there.
+        known = [name for name in files if name in STANDARD_ROIS] or files
+        inside = np.any([read_mask(folder / f"{name}.nii.gz", grid) >= 0 for name in known], axis=0)
     elif str(mask).endswith((".nii", ".nii.gz")):
         inside = read_mask(Path(mask), grid, affine) > 0
     else:
         inside = find_roi(root, subject, str(mask))
+    if inside.shape != grid:
+        raise GridMismatchError(
+            f"The ROI {mask} of {subject} has the grid {inside.shape}; {files[0]} has {grid}."
+        )
     voxels = np.flatnonzero(inside)
     if not len(voxels):
         raise InputError(f"The mask {mask} has no voxel inside (none above 0).")
@@ -307,11 +324,17 @@ def _stimuli(root: Path) -> Stimuli | None:
 
 
 def _simulation(root: Path) -> dict[str, Any]:
-    """What a simulated dataset says of itself; empty for a real one."""
+    """Return what a simulated dataset says of itself; nothing for a real one."""
     path = root / "SIMULATED.json"
     if not path.is_file():
         return {}
-    return {"simulated": json.loads(path.read_text(encoding="utf-8"))}
-
-
-
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        complete = content.get("complete", True)
+    except (ValueError, AttributeError) as error:
+        raise CorruptFileError(f"{path} is damaged ({error}); simulate the data anew.") from error
+    if not complete:
+        raise CorruptFileError(
+            f"The simulated data in {root} were not written to their end; simulate them anew."
+        )
+    return {"simulated": content}

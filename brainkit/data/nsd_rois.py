@@ -36,12 +36,13 @@ def label_names(root: Path, subject: str, roi: str, volume: Volume) -> dict[int,
     table = root / "nsddata/freesurfer" / subject / "label" / f"{roi}.mgz.ctab"
     if table.is_file():
         rows = (line.split() for line in table.read_text(encoding="utf-8").splitlines())
-        names = {int(row[0]): row[1] for row in rows if len(row) >= 2 and int(row[0]) >= 1}
+        names = {int(row[0]): row[1] for row in rows if len(row) >= 2 and row[0].isdigit()}
         shared = {name for known in LABELS.values() for name in known}
         # Two localisers both name an mTL; it keeps the name of its file.
         return {
             number: name if name in shared or roi not in LABELS else _qualified(roi, number, name)
             for number, name in names.items()
+            if number >= 1
         }
     if roi in LABELS:
         return dict(enumerate(LABELS[roi], start=1))
@@ -51,7 +52,19 @@ def label_names(root: Path, subject: str, roi: str, volume: Volume) -> dict[int,
 
 def _qualified(roi: str, number: int, name: str) -> str:
     known = LABELS[roi]
-    return known[number - 1] if number <= len(known) and known[number - 1].startswith(name) else name
+    listed_here = number <= len(known) and known[number - 1].startswith(name)
+    return known[number - 1] if listed_here else name
+
+
+def roi_files(folder: Path) -> list[str]:
+    """Return the names of the ROI files of both hemispheres, the standard ones first.
+
+    Several atlases name the same region ("V1" of HCP_MMP1 is not the functional V1 of
+    prf-visualrois), so that the order decides which one a bare name means.
+    """
+    names = (path.name.removesuffix(".nii.gz") for path in folder.glob("*.nii.gz"))
+    both = sorted(name for name in names if not name.startswith(("lh.", "rh.")))
+    return sorted(both, key=lambda name: (name not in STANDARD_ROIS, name))
 
 
 def find_roi(root: Path, subject: str, name: str) -> NDArray[np.bool_]:
@@ -67,10 +80,8 @@ def find_roi(root: Path, subject: str, name: str) -> NDArray[np.bool_]:
     if own.is_file():
         return np.asarray(read_volume(own, "A ROI file")[0] >= 1)
     known: list[str] = []
-    for path in sorted(folder.glob("*.nii.gz")):
-        file = path.name.removesuffix(".nii.gz")
-        if file.startswith(("lh.", "rh.")):
-            continue
+    for file in roi_files(folder):
+        path = folder / f"{file}.nii.gz"
         volume = read_volume(path, "A ROI file")[0]
         names = label_names(root, subject, file, volume)
         wanted = {name} if name in names.values() else {name + suffix for suffix in PART_SUFFIXES}

@@ -17,66 +17,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainkit.arrays.memory import pick_batch
 from brainkit.arrays.sources import Averaged, Float, Index, Memory, Source, Standardised, View
-from brainkit.data.rois import region_names, roi_mask, roi_names
+from brainkit.data.responses import Responses, positions
+from brainkit.data.rois import check_rois, region_names, roi_mask, roi_names
 from brainkit.data.spaces import Space, check_space
-from brainkit.data.stimuli import Stimuli
-from brainkit.errors import InputError, SplitError, listed
+from brainkit.data.standardising import (
+    UNSEEN,
+    group_statistics,
+    repeat_groups,
+    run_keys,
+    training_members,
+)
+from brainkit.data.stimuli import Stimuli, check_stimulus_rows
+from brainkit.errors import InputError
 
 if TYPE_CHECKING:
     from brainkit.data.splits import Split
 
 
-@dataclass(frozen=True)
-class Responses:
-    """Lazily read responses; `shape` is (trials, units) or (trials, units, time)."""
-
-    source: Source
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the whole, without reading it."""
-        return self.source.shape
-
-    def read(self, trials: ArrayLike | None = None, units: ArrayLike | None = None) -> Float:
-        """Read some trials (samples) of some units as a new float32 array.
-
-        Parameters
-        ----------
-        trials, units : array of int or bool, optional
-            Positions or a mask; all where not given.
-        """
-        rows = None if trials is None else positions(trials, self.shape[0], "trials")
-        columns = None if units is None else positions(units, self.shape[1], "units")
-        return self.source.read(rows, columns)
-
-
-def positions(chosen: ArrayLike | slice, size: int, what: str) -> Index:
-    """Turn a mask, a slice or positions into positions; raises where one does not exist."""
-    if isinstance(chosen, slice):
-        return np.arange(size)[chosen]
-    array = np.asarray(chosen)
-    if array.dtype == bool:
-        if array.shape != (size,):
-            raise InputError(f"A mask of {what} needs {size} values; got shape {array.shape}.")
-        return np.flatnonzero(array)
-    if array.size == 0:
-        return np.empty(0, dtype=np.int64)
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise InputError(
-            f"Choose {what} by a mask, a slice or integer positions; got {array.dtype} of shape "
-            f"{array.shape}."
-        )
-    outside = array[(array < 0) | (array >= size)]
-    if outside.size:
-        raise InputError(
-            f"{what} out of range: {listed(np.unique(outside))}; there are {size}, from 0."
-        )
-    return array.astype(np.int64)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recording:
     """What one subject's brain did.
 
@@ -125,12 +84,23 @@ class Recording:
     @classmethod
     def from_source(cls, source: Source, **parts: Any) -> Self:
         """Make a recording of a lazy source; the parts are the attributes of the class."""
+        for name in ("trials", "samples", "events", "units"):
+            if parts.get(name) is not None:  # rows are counted from 0, whatever the caller's index
+                parts[name] = parts[name].reset_index(drop=True)
         recording = cls(responses=Responses(source), **parts)
         recording._check()
         return recording
 
+    def _with(self, **changes: Any) -> Self:
+        """Return a recording with some parts changed, and tables and info of its own."""
+        own: dict[str, Any] = {"info": dict(self.info), "units": self.units.copy(deep=False)}
+        for name in ("trials", "samples", "events"):
+            table = getattr(self, name)
+            own[name] = None if table is None else table.copy(deep=False)
+        return replace(self, **{**own, **changes})
+
     @classmethod
-    def from_arrays(
+    def from_arrays(  # noqa: PLR0913 - the parts of a recording, all by name
         cls,
         responses: ArrayLike,
         *,
@@ -165,11 +135,14 @@ class Recording:
             If tables and arrays do not fit each other.
         """
         array = np.asanyarray(responses)
-        if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number):
+        real = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
+        if array.ndim not in (2, 3) or not real:
             raise InputError(
-                "responses must be numbers, (trial, unit), (trial, unit, time) or (sample, unit); "
-                f"got {array.dtype} of shape {array.shape}."
+                "responses must be real numbers, (trial, unit), (trial, unit, time) or "
+                f"(sample, unit); got {array.dtype} of shape {array.shape}."
             )
+        if isinstance(array, np.ma.MaskedArray):
+            raise InputError("responses may not be a masked array: fill it with NaN first.")
         if stimuli is not None and not isinstance(stimuli, Stimuli):
             stimuli = Stimuli(stimuli)
         if trials is None and samples is None:
@@ -232,14 +205,9 @@ class Recording:
         if self.samples is not None and len(shape) != 2:
             raise InputError(f"Continuous data are (sample, unit); got shape {shape}.")
         check_space(self.space, self.units)
+        check_rois(self.units)
         if self.stimuli is not None and self.trials is not None and "stimulus" in self.trials:
-            rows = self.trials["stimulus"].dropna().to_numpy(dtype=np.int64)
-            outside = rows[(rows < 0) | (rows >= len(self.stimuli))]
-            if outside.size:
-                raise InputError(
-                    f"Trials show stimulus rows {listed(np.unique(outside))}, but there are "
-                    f"{len(self.stimuli)} stimuli, numbered from 0."
-                )
+            check_stimulus_rows(self.trials["stimulus"], len(self.stimuli))
 
     # -- looking at it -----------------------------------------------------------------------
 
@@ -265,9 +233,9 @@ class Recording:
             f"{size} {axis}s" if size != 1 else f"1 {axis}"
             for size, axis in zip(self.responses.shape, axes, strict=False)
         )
-        shown = f", {len(self.stimuli)} stimuli" if self.stimuli is not None else ""
-        simulated = ", simulated" if self.info.get("simulated") else ""
-        return f"Recording({self.subject!r}: {shape}{shown}{simulated})"
+        shape += f", {len(self.stimuli)} stimuli" if self.stimuli is not None else ""
+        shape += ", simulated" if self.info.get("simulated") else ""
+        return f"Recording({self.subject!r}: {shape})"
 
     def roi_mask(self, roi: str | Sequence[str]) -> NDArray[np.bool_]:
         """Return which units belong to a ROI, or to any of several."""
@@ -317,14 +285,15 @@ class Recording:
         if roi is not None:
             inside = self.roi_mask(roi)
             columns = np.flatnonzero(inside) if columns is None else columns[inside[columns]]
-        changes: dict[str, Any] = {"responses": Responses(View(self.responses.source, rows, columns))}
+        source = View(self.responses.source, rows, columns)
+        changes: dict[str, Any] = {"responses": Responses(source)}
         if rows is not None:
-            name = "trials" if self.samples is None else "samples"
-            changes[name] = self.rows.iloc[rows].reset_index(drop=True)
+            table = self.rows.iloc[rows].reset_index(drop=True)
+            changes["trials" if self.samples is None else "samples"] = table
         if columns is not None:
             changes["units"] = self.units.iloc[columns].reset_index(drop=True)
             changes["space"] = None if self.space is None else self.space.select(columns)
-        return replace(self, **changes)
+        return self._with(**changes)
 
     def split(self, preset: str, *, seed: int = 0) -> "Split":
         """Split by a named preset, such as ``kfold:10:stimulus``; see `brainkit.data.splits`."""
@@ -342,23 +311,15 @@ class Recording:
         """
         if self.trials is None:
             raise InputError("Only trials have repeats; this recording is continuous.")
-        if by not in self.trials or self.trials[by].isna().any():
-            raise InputError(
-                f"Averaging needs a column {by!r} without missing values in the trials; there are "
-                f"{list(self.trials.columns)}."
-            )
-        numbers, _ = pd.factorize(self.trials[by], sort=True)
-        order = np.argsort(numbers, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
-        first = self.trials.iloc[[group[0] for group in groups]].reset_index(drop=True)
-        spread = self.trials.groupby(numbers).nunique(dropna=False).max()
-        trials = first.loc[:, (spread == 1).reindex(first.columns).to_numpy()].copy()
-        trials["n_repeats"] = [len(group) for group in groups]
+        groups, trials = repeat_groups(self.trials, by)
         source = Averaged(self.responses.source, groups)
-        return replace(self, responses=Responses(source), trials=trials)
+        return self._with(responses=Responses(source), trials=trials)
 
     def zscore(
-        self, by: str | None = "session", *, fit_on: ArrayLike | None = None,
+        self,
+        by: str | None = "session",
+        *,
+        fit_on: ArrayLike | None = None,
         unseen: str | None = None,
     ) -> Self:
         """Standardise each unit, by session, with the statistics of the training trials.
@@ -366,12 +327,14 @@ class Recording:
         Parameters
         ----------
         by : str or None, default="session"
-            Column that names the groups with statistics of their own; None for one group.
+            Column that names the groups with statistics of their own; None for one group. Runs
+            of different sessions are different runs.
         fit_on : array of bool or int, optional
             The training trials, which alone give mean and standard deviation; all where not given.
         unseen : {None, "session-unlabelled"}
-            What to do with a group that has no training trials: raise, or use the group's own
-            statistics (without labels). The latter is *transductive*, and `info` says so.
+            What to do with a group that has fewer than two training trials: raise, or use the
+            group's own statistics (without labels). The latter is *transductive*, and `info`
+            says so.
 
         Returns
         -------
@@ -381,62 +344,31 @@ class Recording:
         Raises
         ------
         SplitError
-            If a group has no training trials and `unseen` is not given.
+            If a group has fewer than two training trials and `unseen` is not given.
         """
-        if unseen not in (None, "session-unlabelled"):
+        if unseen not in UNSEEN:
             raise InputError(f"unseen must be None or 'session-unlabelled'; got {unseen!r}.")
+        n_rows = len(self.rows)
+        fitted = np.arange(n_rows) if fit_on is None else positions(fit_on, n_rows, "trials")
         if by is not None and by not in self.rows:
             raise InputError(
                 f"There is no column {by!r} to z-score by; there are {list(self.rows.columns)}. "
                 "Pass by=None to standardise over all trials."
             )
-        n_rows = len(self.rows)
-        fitted = np.arange(n_rows) if fit_on is None else positions(fit_on, n_rows, "trials")
-        names = pd.Series(np.zeros(n_rows)) if by is None else self.rows[by]
-        group, labels = pd.factorize(names, sort=True)
-        members = []
-        transductive = []
-        for number, label in enumerate(labels):
-            rows = fitted[group[fitted] == number]
-            if len(rows) == 0 and unseen is None:
-                raise SplitError(
-                    f"The {by} {label} has no training trials, so it cannot be z-scored. Split "
-                    f"within each {by}, or pass unseen='session-unlabelled' to use its own "
-                    "unlabelled trials (transductive)."
-                )
-            if len(rows) == 0:
-                transductive.append(label)
-                rows = np.flatnonzero(group == number)
-            members.append(rows)
-        shift, scale = self._statistics(members)
+        keys = pd.Series(np.zeros(n_rows)) if by is None else run_keys(self.rows, by)
+        group, members, transductive = training_members(keys, fitted, by, unseen)
+        shift, scale = group_statistics(self.responses.source, members)
         source = Standardised(self.responses.source, group, shift, scale)
         record = {"by": by, "transductive": bool(transductive), "unseen": transductive}
         info = {**self.info, "zscore": record, "measure": "standard deviations"}
-        return replace(self, responses=Responses(source), info=info)
-
-    def _statistics(self, members: Sequence[Index]) -> tuple[Float, Float]:
-        """Mean and sd of each group of rows, in batches of units; a constant unit has sd 0."""
-        shape = self.responses.shape
-        shift = np.empty((len(members), *shape[1:]), dtype=np.float32)
-        scale = np.empty_like(shift)
-        batch = pick_batch(8 * shape[0] * int(np.prod(shape[2:], dtype=int)), max(shape[1], 1))
-        for start in range(0, shape[1], batch):
-            columns = np.arange(start, min(start + batch, shape[1]))
-            values = self.responses.source.read(None, columns)
-            for number, rows in enumerate(members):
-                part = values[rows].astype(np.float64)
-                centre = part.mean(axis=0)
-                spread = part.std(axis=0)
-                spread[np.ptp(part, axis=0) == 0] = 0.0
-                shift[number, columns], scale[number, columns] = centre, spread
-        return shift, scale
+        return self._with(responses=Responses(source), info=info)
 
     # -- to estimators and back ----------------------------------------------------------------
 
     def targets(self) -> Float:
         """Read all responses as (sample, unit × time) for estimators, time running fastest."""
         values = self.responses.read()
-        return values.reshape(len(values), -1)
+        return values.reshape(len(values), int(np.prod(values.shape[1:])))
 
     def unflatten(self, values: ArrayLike) -> NDArray[Any]:
         """Put values by target, (..., unit × time), back as (..., unit) or (..., unit, time)."""

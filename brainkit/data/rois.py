@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainkit.errors import unknown_name
+from brainkit.errors import InputError, listed, unknown_name
 
 PREFIX = "roi."
 PART_SUFFIXES = ("v", "d", "-1", "-2")
@@ -56,8 +56,19 @@ def roi_mask(units: pd.DataFrame, roi: str | Sequence[str]) -> Mask:
     parts = [roi] if roi in known else [roi + s for s in PART_SUFFIXES if roi + s in known]
     if not parts:
         raise unknown_name("ROI", roi, sorted({*known, *region_names(units)}))
-    inside: Mask = units[[PREFIX + part for part in parts]].to_numpy(dtype=bool).any(axis=1)
-    return inside
+    columns = units[[PREFIX + part for part in parts]].to_numpy(dtype=bool)
+    return np.asarray(columns.any(axis=1))
+
+
+def check_rois(units: pd.DataFrame) -> None:
+    """Raise unless every ``roi.`` column says true or false (or 1 or 0) of each unit."""
+    for name in roi_names(units):
+        column = units[PREFIX + name]
+        if not column.isin([True, False]).all():
+            raise InputError(
+                f"The units' column {PREFIX + name!r} must be true or false for each unit; it "
+                f"holds {listed(column[~column.isin([True, False])].unique())}."
+            )
 
 
 def roi_table(masks: Mapping[str, ArrayLike]) -> pd.DataFrame:

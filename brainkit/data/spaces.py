@@ -42,7 +42,7 @@ def _checked(values: ArrayLike, n_units: int) -> NDArray[np.float32]:
     return array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VolumeSpace:
     """Voxels of a volume.
 
@@ -104,7 +104,7 @@ class VolumeSpace:
         return nibabel.Nifti1Image(data, self.affine)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SurfaceSpace:
     """Vertices of the two hemispheres' surfaces.
 
@@ -149,7 +149,7 @@ class SurfaceSpace:
         return images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SensorSpace:
     """Sensors or electrodes, by name, with MNE's description of where they are.
 
@@ -170,24 +170,33 @@ class SensorSpace:
         return len(self.names)
 
     def select(self, units: Index) -> Self:
-        """Return the space of some of the channels, by position."""
+        """Return the space of some of the channels, by position.
+
+        Raises
+        ------
+        InputError
+            If no channel is chosen, or one twice: MNE has no such sensor layout.
+        """
         import mne
 
+        if len(units) == 0 or len(np.unique(units)) != len(units):
+            raise InputError(
+                "Choose at least one sensor, and each once: a sensor layout cannot repeat them."
+            )
         names = tuple(self.names[unit] for unit in units)
         return replace(self, names=names, info=mne.pick_info(self.info, units, verbose=False))
 
     def to_image(self, values: ArrayLike, fill: float = np.nan) -> Any:
-        """Return an `mne.EvokedArray` on the sensors: one time point a map, at 1 Hz.
+        """Return an `mne.EvokedArray` on the sensors: a time point a map, from 0 s on.
 
-        It can be drawn (``plot_topomap``) and saved (``save("x-ave.fif")``). Every sensor of the
-        space has a value, so `fill` is not used.
+        It keeps positions and sampling rate of the recording, so (time, sensors) values of
+        epochs stay in time. It can be drawn (``plot_topomap``) and saved (``save("x-ave.fif")``).
+        Every sensor of the space has a value, so `fill` is not used.
         """
         import mne
 
         stack = np.atleast_2d(_checked(values, self.n_units))
-        info = mne.create_info(list(self.names), 1.0, self.info.get_channel_types())
-        info.set_montage(self.info.get_montage(), on_missing="ignore", verbose=False)
-        return mne.EvokedArray(stack.T.astype(np.float64), info, tmin=0.0, verbose=False)
+        return mne.EvokedArray(stack.T.astype(np.float64), self.info, tmin=0.0, verbose=False)
 
 
 def check_space(space: Space | None, units: pd.DataFrame) -> None:

@@ -2,7 +2,7 @@
 
 | preset | test part |
 |---|---|
-| ``kfold:K`` or ``kfold:K:column`` | each of K folds in turn; groups by `column`, by default the stimulus if there is one, else the trial |
+| ``kfold:K`` or ``kfold:K:column`` | each of K folds in turn; groups by `column`, by default the stimulus if there is one, else the trial; continuous data are cut into K stretches where no column is given |
 | ``leave-one-run-out`` | each run in turn (a run is a session's run) |
 | ``leave-one-session-out`` | each session in turn |
 | ``nsd-shared1000`` | the images that all subjects see |
@@ -13,21 +13,24 @@ The test part selects nothing; statistics come from the training part (`Fold.zsc
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.sources import Index
-from brainkit.data.guards import check_split
-from brainkit.data.recording import Recording, positions
+from brainkit.data.guards import check_split, trial_keys
+from brainkit.data.recording import Recording
+from brainkit.data.responses import positions
+from brainkit.data.standardising import run_keys
 from brainkit.errors import SplitError, unknown_name
 from brainkit.linear.folds import kfold, leave_one_group_out
 
 PARTS = ("train", "validation", "align", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fold:
     """One train/test division of a recording.
 
@@ -78,7 +81,7 @@ class Fold:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """A recording divided by a preset: one or more folds.
 
@@ -178,13 +181,18 @@ def make_split(recording: Recording, preset: str, *, seed: int = 0) -> Split:
     name, *arguments = preset.split(":")
     if name not in PRESETS:
         raise unknown_name("split preset", preset, ["kfold:K:column", *sorted(PRESETS)])
-    folds = PRESETS[name](recording.rows, arguments, seed)
+    if arguments and name != "kfold":
+        raise SplitError(f"The split {name!r} takes nothing after a colon; got {preset!r}.")
+    folds = PRESETS[name](recording, arguments, seed)
     return _guarded(recording, preset, seed, folds)
 
 
-def _guarded(
-    recording: Recording, preset: str, seed: int, folds: list[dict[str, Index]]
-) -> Split:
+def _guarded(recording: Recording, preset: str, seed: int, folds: list[dict[str, Index]]) -> Split:
+    # An optional part without trials does not exist: asking for it says so.
+    folds = [
+        {name: part for name, part in rows.items() if name in ("train", "test") or len(part)}
+        for rows in folds
+    ]
     for rows in folds:
         check_split(recording.rows, rows)
     return Split(preset, seed, tuple(Fold(recording, rows) for rows in folds))
@@ -199,49 +207,63 @@ def _column(rows: pd.DataFrame, name: str, preset: str) -> pd.Series:
     return rows[name]
 
 
-def _kfold(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+def _kfold(recording: Recording, arguments: list[str], seed: int) -> list[dict[str, Index]]:
     if not arguments or not arguments[0].isdigit() or len(arguments) > 2:
         raise SplitError("Write k-fold splits as 'kfold:10' or 'kfold:10:stimulus'.")
-    has_stimuli = "stimulus" in rows and not rows["stimulus"].isna().any()
-    by = arguments[1] if len(arguments) > 1 else ("stimulus" if has_stimuli else None)
+    rows, order = recording.rows, seed if recording.samples is None else None
+    by = arguments[1] if len(arguments) > 1 else _default_group(recording)
     groups = None
-    if by == "run":
-        groups = _runs(rows, "kfold")
-    elif by is not None and by != "trial":
-        groups = _column(rows, by, "kfold").to_numpy()
-    folds = kfold(len(rows), int(arguments[0]), groups=groups, seed=seed)
+    if by == "trial" and "trial" in rows:
+        _column(rows, "trial", "kfold")
+        groups = trial_keys(rows).to_numpy()
+    elif by not in (None, "trial"):
+        groups, order = _groups(rows, by, "kfold"), seed
+    folds = kfold(len(rows), int(arguments[0]), groups=groups, seed=order)
     return [{"train": train, "test": test} for train, test in folds]
 
 
-def _runs(rows: pd.DataFrame, preset: str) -> Index:
-    """Number the runs; those of two sessions differ even where they share a number."""
-    keys = [_column(rows, "run", preset)]
-    if "session" in rows:
-        keys.insert(0, _column(rows, "session", preset))
-    numbers = pd.concat(keys, axis=1).groupby([key.name for key in keys]).ngroup()
-    return numbers.to_numpy(dtype=np.int64)
+def _default_group(recording: Recording) -> str | None:
+    """Stimuli where all trials show one, else trials; none for continuous data."""
+    if recording.samples is not None:
+        return None
+    rows = recording.rows
+    return "stimulus" if "stimulus" in rows and not rows["stimulus"].isna().any() else "trial"
 
 
-def _leave_run(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[str, Index]]:
-    folds = leave_one_group_out(_runs(rows, "leave-one-run-out"))
-    return [{"train": train, "test": test} for train, test in folds]
+def _groups(rows: pd.DataFrame, name: str, preset: str) -> NDArray[Any]:
+    """Return a column's values; runs of two sessions differ even where they share a number."""
+    for column in ("run", "session") if name == "run" and "session" in rows else (name,):
+        _column(rows, column, preset)
+    return run_keys(rows, name).to_numpy()
 
 
-def _leave_session(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[str, Index]]:
-    sessions = _column(rows, "session", "leave-one-session-out").to_numpy()
-    return [{"train": train, "test": test} for train, test in leave_one_group_out(sessions)]
+def _leave_out(recording: Recording, by: str, preset: str) -> list[dict[str, Index]]:
+    codes = pd.factorize(_groups(recording.rows, by, preset))[0]  # in the order of the recording
+    return [{"train": train, "test": test} for train, test in leave_one_group_out(codes)]
 
 
-def _nsd_shared1000(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+def _leave_run(recording: Recording, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+    return _leave_out(recording, "run", "leave-one-run-out")
+
+
+def _leave_session(recording: Recording, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+    return _leave_out(recording, "session", "leave-one-session-out")
+
+
+def _nsd_shared1000(
+    recording: Recording, arguments: list[str], seed: int
+) -> list[dict[str, Index]]:
+    rows = recording.rows
     shared = _column(rows, "shared", "nsd-shared1000").to_numpy(dtype=bool)
     return [{"train": np.flatnonzero(~shared), "test": np.flatnonzero(shared)}]
 
 
-def _nsd_515(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+def _nsd_515(recording: Recording, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+    rows = recording.rows
     shared = _column(rows, "shared", "nsd-515").to_numpy(dtype=bool)
     thrice = _column(rows, "early_repeats", "nsd-515").to_numpy() >= 3
-    others = np.unique(rows["stimulus"].to_numpy(dtype=np.int64)[shared & ~thrice])
-    stimulus = rows["stimulus"].to_numpy(dtype=np.int64)
+    stimulus = _column(rows, "stimulus", "nsd-515").to_numpy(dtype=np.int64)
+    others = np.unique(stimulus[shared & ~thrice])
     return [
         {
             "train": np.flatnonzero(~shared),
@@ -252,7 +274,7 @@ def _nsd_515(rows: pd.DataFrame, arguments: list[str], seed: int) -> list[dict[s
     ]
 
 
-PRESETS: dict[str, Callable[[pd.DataFrame, list[str], int], list[dict[str, Index]]]] = {
+PRESETS: dict[str, Callable[[Recording, list[str], int], list[dict[str, Index]]]] = {
     "kfold": _kfold,
     "leave-one-run-out": _leave_run,
     "leave-one-session-out": _leave_session,

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.sources import Index
-from brainkit.errors import CorruptFileError, InputError, listed
+from brainkit.arrays.volumes import require_file
+from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
 
 
 class StimulusFile(Protocol):
@@ -26,7 +27,7 @@ class StimulusFile(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArrayStimuli:
     """Stimuli in an array or a memory map, (stimuli, ...)."""
 
@@ -37,7 +38,7 @@ class ArrayStimuli:
 
     def read(self, rows: Index) -> NDArray[Any]:
         """Return the chosen stimuli as a new array."""
-        return np.array(self.array[rows])
+        return np.asarray(self.array[rows])
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ class HDF5Stimuli:
     def open(cls, path: Path, dataset: str) -> Self:
         """Look at the file and return its stimuli; raises `CorruptFileError` if it is damaged."""
         try:
-            with h5py.File(path, "r") as file:
+            with h5py.File(require_file(path, "The file of stimuli"), "r") as file:
                 return cls(path, dataset, len(file[dataset]))
+        except MissingFileError:
+            raise
         except (OSError, KeyError) as error:
-            raise CorruptFileError(
-                f"{path} cannot be read as HDF5 stimuli with a dataset {dataset!r} ({error})."
-            ) from error
+            raise _damaged(path, dataset, error) from error
 
     def __len__(self) -> int:
         return self.n_stimuli
@@ -65,9 +66,18 @@ class HDF5Stimuli:
     def read(self, rows: Index) -> NDArray[Any]:
         """Return the chosen stimuli; HDF5 wants increasing rows, so they are sorted and undone."""
         unique, inverse = np.unique(rows, return_inverse=True)
-        with h5py.File(self.path, "r") as file:
-            values = np.asarray(file[self.dataset][unique])
+        try:
+            with h5py.File(self.path, "r") as file:
+                values = np.asarray(file[self.dataset][unique])
+        except (OSError, KeyError) as error:
+            raise _damaged(self.path, self.dataset, error) from error
         return values[inverse]
+
+
+def _damaged(path: Path, dataset: str, error: Exception) -> CorruptFileError:
+    return CorruptFileError(
+        f"{path} cannot be read as HDF5 stimuli with a dataset {dataset!r} ({error})."
+    )
 
 
 @dataclass(frozen=True)
@@ -85,8 +95,12 @@ class ImageFiles:
 
         images = []
         for row in rows:
-            with Image.open(self.paths[row]) as image:
-                images.append(np.asarray(image.convert("RGB")))
+            path = require_file(self.paths[row], "A stimulus image")
+            try:
+                with Image.open(path) as image:
+                    images.append(np.asarray(image.convert("RGB")))
+            except OSError as error:
+                raise CorruptFileError(f"{path} cannot be read as an image ({error}).") from error
         sizes = {image.shape for image in images}
         if len(sizes) > 1:
             raise InputError(
@@ -159,8 +173,10 @@ class Stimuli:
             If a row does not exist.
         """
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows)
-        if wanted.size and not np.issubdtype(wanted.dtype, np.integer):
-            raise InputError(f"Stimulus rows are integers; got dtype {wanted.dtype}.")
+        if wanted.ndim != 1 or (wanted.size and not np.issubdtype(wanted.dtype, np.integer)):
+            raise InputError(
+                f"Stimulus rows are a list of integers; got {wanted.dtype} of shape {wanted.shape}."
+            )
         wanted = wanted.astype(np.int64)
         outside = wanted[(wanted < 0) | (wanted >= len(self))]
         if outside.size:
@@ -169,3 +185,27 @@ class Stimuli:
                 f"{len(self)} stimuli, numbered from 0."
             )
         return self.source.read(wanted)
+
+
+def check_stimulus_rows(shown: pd.Series, n_stimuli: int) -> None:
+    """Raise unless the trials' stimuli, where they are named, are rows of the stimuli.
+
+    Raises
+    ------
+    InputError
+        If a value is no whole number, or there is no such row.
+    """
+    shown = shown.dropna()
+    rows = pd.to_numeric(shown, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    broken = rows != np.floor(rows)
+    if broken.any():
+        raise InputError(
+            "The trials' column 'stimulus' holds rows of the stimuli, whole numbers from 0; got "
+            f"{listed(shown[broken].unique())}."
+        )
+    outside = rows[(rows < 0) | (rows >= n_stimuli)].astype(np.int64)
+    if outside.size:
+        raise InputError(
+            f"Trials show stimulus rows {listed(np.unique(outside))}, but there are {n_stimuli} "
+            "stimuli, numbered from 0."
+        )

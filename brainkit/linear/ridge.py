@@ -32,7 +32,7 @@ class Spectrum:
 
     Attributes
     ----------
-    values : array (rank,)
+    values : float64 array (rank,)
         Eigenvalues of X'X or XX', not negative.
     readout : array (n_features, rank)
         V (primal) or X'U (dual).
@@ -51,27 +51,33 @@ def is_primal(n_samples: int, n_features: int) -> bool:
 
 
 def decompose(X: Array) -> Spectrum:
-    """Decompose centred samples (n_samples, n_features); eigenvalues in double precision."""
+    """Decompose centred samples (n_samples, n_features), in double precision."""
     xp = array_namespace(X)
     primal = is_primal(*X.shape)
     wide = xp.astype(X, xp.float64)
-    gram = xp.matmul(xp.matrix_transpose(wide), wide) if primal else xp.matmul(wide, wide.T)
+    gram = xp.matmul(wide.T, wide) if primal else xp.matmul(wide, wide.T)
     values, vectors = xp.linalg.eigh(gram)
     values = xp.where(values > 0, values, xp.zeros_like(values))
     if primal:
         readout, project = vectors, xp.matmul(wide, vectors).T  # (p, p), (p, n)
     else:
         readout, project = xp.matmul(wide.T, vectors), vectors.T  # (p, n), (n, n)
-    return Spectrum(*(xp.astype(part, X.dtype) for part in (values, readout, project)))
+    return Spectrum(values, xp.astype(readout, X.dtype), xp.astype(project, X.dtype))
 
 
 def _shrink(spectrum: Spectrum, projected: Array, alpha: Array | float) -> Array:
-    """Divide by ``values + alpha``; directions without variance get nothing when alpha is 0."""
+    """Divide by ``values + alpha``; directions without variance get nothing when alpha is 0.
+
+    What counts as no variance is measured in double precision, in which the eigenvalues are: by
+    single precision's measure a small alpha would lose directions that it is meant to keep.
+    """
     xp = array_namespace(projected)
-    total = spectrum.values[:, None] + alpha  # (rank, 1) or (rank, n_targets)
-    floor = xp.max(spectrum.values) * xp.finfo(projected.dtype).eps * spectrum.values.shape[0]
-    safe = xp.where(total > floor, total, xp.ones_like(total))
-    return xp.where(total > floor, projected / safe, xp.zeros_like(projected))
+    values = spectrum.values
+    total = values[:, None] + alpha  # (rank, 1) or (rank, n_targets)
+    floor = xp.max(values) * xp.finfo(values.dtype).eps * values.shape[0]
+    kept = total > floor
+    factor = xp.where(kept, 1 / xp.where(kept, total, xp.ones_like(total)), xp.zeros_like(total))
+    return projected * xp.astype(factor, projected.dtype)
 
 
 def target_batches(n_targets: int, size: int) -> Iterator[slice]:
@@ -108,7 +114,7 @@ def solve_ridge(
     Y : array (n_samples, n_targets)
         Responses, of the same dtype.
     alphas : array (n_targets,)
-        Penalties, not negative.
+        Penalties, not negative, of any floating dtype.
     fit_intercept : bool, default=True
         Fit the means.
     n_targets_batch : int, optional
@@ -120,24 +126,26 @@ def solve_ridge(
     intercept : array (n_targets,)
     """
     xp = array_namespace(X, Y)
-    x_mean, y_mean = _means(X, Y, fit_intercept)
+    x_mean = _mean(X, fit_intercept)
     spectrum = decompose(X - x_mean)
+    penalties = xp.astype(alphas, xp.float64)
     coef = xp.empty((Y.shape[1], X.shape[1]), dtype=X.dtype, device=X.device)
+    intercept = xp.empty(Y.shape[1], dtype=X.dtype, device=X.device)
     for part in target_batches(Y.shape[1], batch_size(X, Y.shape[1], n_targets_batch)):
-        projected = xp.matmul(spectrum.project, Y[:, part] - y_mean[part])  # (rank, batch)
-        shrunk = _shrink(spectrum, projected, alphas[part])
+        y_mean = _mean(Y[:, part], fit_intercept)
+        projected = xp.matmul(spectrum.project, Y[:, part] - y_mean)  # (rank, batch)
+        shrunk = _shrink(spectrum, projected, penalties[part])
         coef[part] = xp.matmul(spectrum.readout, shrunk).T  # (batch, n_features)
-    intercept = y_mean - xp.matmul(coef, x_mean)
+        intercept[part] = y_mean - xp.matmul(coef[part], x_mean)
     return coef, intercept
 
 
-def _means(X: Array, Y: Array, fit_intercept: bool) -> tuple[Array, Array]:
-    xp = array_namespace(X, Y)
-    if not fit_intercept:
-        return xp.zeros_like(X[0]), xp.zeros_like(Y[0])
-    x_mean = xp.mean(xp.astype(X, xp.float64), axis=0)
-    y_mean = xp.mean(Y, axis=0, dtype=xp.float64)
-    return xp.astype(x_mean, X.dtype), xp.astype(y_mean, Y.dtype)
+def _mean(values: Array, wanted: bool) -> Array:
+    """Return the mean of each column, summed in double precision, or 0 where it is not wanted."""
+    xp = array_namespace(values)
+    if not wanted:
+        return xp.zeros_like(values[0])
+    return xp.astype(xp.mean(values, axis=0, dtype=xp.float64), values.dtype)
 
 
 def validation_errors(
@@ -159,6 +167,8 @@ def validation_errors(
         Candidate penalties.
     folds : sequence of (train, held_out)
         Row numbers.
+    fit_intercept, n_targets_batch
+        See `solve_ridge`.
 
     Returns
     -------
@@ -173,13 +183,16 @@ def validation_errors(
     total = xp.zeros(n_targets, dtype=xp.float64, device=X.device)
     size = batch_size(X, n_targets, n_targets_batch)
     for train, held_out in folds:
-        x_mean, y_mean = _means(X[train], Y[train], fit_intercept)
-        spectrum = decompose(X[train] - x_mean)
+        x_train = X[train]
+        x_mean = _mean(x_train, fit_intercept)
+        spectrum = decompose(x_train - x_mean)
         basis = xp.matmul(X[held_out] - x_mean, spectrum.readout)  # (n_held_out, rank)
         for part in target_batches(n_targets, size):
-            fitted = Y[train][:, part] - y_mean[part]
-            truth = Y[held_out][:, part] - y_mean[part]
-            projected = xp.matmul(spectrum.project, fitted)  # (rank, batch)
+            batch = Y[:, part]  # a view: rows are copied for one batch of targets at a time
+            y_train = batch[train]
+            y_mean = _mean(y_train, fit_intercept)
+            truth = batch[held_out] - y_mean
+            projected = xp.matmul(spectrum.project, y_train - y_mean)  # (rank, batch)
             total[part] += xp.sum(truth**2, axis=0, dtype=xp.float64)
             for number, alpha in enumerate(alphas):
                 residual = truth - xp.matmul(basis, _shrink(spectrum, projected, alpha))
@@ -188,8 +201,23 @@ def validation_errors(
 
 
 def select_alphas(errors: Array, alphas: Sequence[float]) -> Array:
-    """Return for each target the penalty with the least error; the larger one of equals."""
+    """Return for each target the place of the penalty with the least error.
+
+    Of penalties with equal errors it is the largest one, whatever their order.
+
+    Parameters
+    ----------
+    errors : array (n_alphas, n_targets)
+        See `validation_errors`.
+    alphas : sequence of float
+        The candidates.
+
+    Returns
+    -------
+    array of int (n_targets,)
+        Into `alphas`.
+    """
     xp = array_namespace(errors)
-    best = len(alphas) - 1 - xp.argmin(xp.flip(errors, axis=0), axis=0)
-    values = xp.asarray(list(alphas), dtype=xp.float64, device=errors.device)
-    return values[best]
+    values = xp.asarray(list(alphas), dtype=errors.dtype, device=errors.device)
+    order = xp.flip(xp.argsort(values), axis=0)  # largest first: argmin takes the first of equals
+    return order[xp.argmin(errors[order], axis=0)]

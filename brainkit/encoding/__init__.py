@@ -1,0 +1,6 @@
+"""Encoding: estimators from features to responses, and how they are judged."""
+
+from brainkit.encoding.assess import EncodingProtocol, EncodingResult, assess_encoder
+from brainkit.encoding.ridge import VoxelwiseRidge
+
+__all__ = ["EncodingProtocol", "EncodingResult", "VoxelwiseRidge", "assess_encoder"]

@@ -1,0 +1,15 @@
+"""Features: from stimuli to numbers."""
+
+from brainkit.features.energy import OrientedEnergy, oriented_energy
+from brainkit.features.memory import Remembered
+from brainkit.features.pixels import PixelPCA
+from brainkit.features.stack import FeatureStack, SingleSpace
+
+__all__ = [
+    "FeatureStack",
+    "OrientedEnergy",
+    "PixelPCA",
+    "Remembered",
+    "SingleSpace",
+    "oriented_energy",
+]

@@ -1,0 +1,88 @@
+"""Several feature spaces side by side, on scales learnt from the training stimuli."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from brainkit.errors import InputError
+
+Float = NDArray[np.float32]
+
+
+class SingleSpace(TransformerMixin, BaseEstimator):
+    """Features on the scale of the training stimuli.
+
+    Parameters
+    ----------
+    space : transformer
+        From stimuli to features.
+    scale : {"feature", "space"}
+        Divide each feature by its own training standard deviation, or the whole space by the root
+        of its mean variance, which keeps the features' relative sizes.
+
+    Attributes
+    ----------
+    mean_, scale_ : array (n_features,)
+        Training statistics; a feature that is constant in training is only centred.
+    """
+
+    def __init__(self, space: Any, scale: str = "feature") -> None:
+        self.space = space
+        self.scale = scale
+
+    def fit(self, stimuli: NDArray[Any], y: None = None) -> Self:
+        """Fit the space and the scale on the training stimuli."""
+        self.fit_transform(stimuli)
+        return self
+
+    def fit_transform(self, stimuli: NDArray[Any], y: None = None) -> Float:
+        """Fit, and return the training stimuli's features, computed once."""
+        if self.scale not in ("feature", "space"):
+            raise InputError(f"scale must be 'feature' or 'space'; got {self.scale!r}.")
+        values = self.space.fit(stimuli).transform(stimuli)
+        self.mean_ = values.mean(axis=0, dtype=np.float64).astype(np.float32)
+        spread = values.std(axis=0, dtype=np.float64)
+        if self.scale == "space":
+            spread = np.full_like(spread, np.sqrt(np.mean(spread**2)))
+        self.scale_ = np.where(spread > 1e-8, spread, 1.0).astype(np.float32)
+        return (values - self.mean_) / self.scale_
+
+    def transform(self, stimuli: NDArray[Any]) -> Float:
+        """Return the features of any stimuli, with the training statistics."""
+        check_is_fitted(self, "mean_")
+        return (self.space.transform(stimuli) - self.mean_) / self.scale_
+
+
+class FeatureStack(TransformerMixin, BaseEstimator):
+    """Feature spaces side by side.
+
+    Parameters
+    ----------
+    spaces : sequence of transformers
+        Each from stimuli to (n, features), such as `SingleSpace`.
+    """
+
+    def __init__(self, spaces: Sequence[Any]) -> None:
+        self.spaces = spaces
+
+    def fit(self, stimuli: NDArray[Any], y: None = None) -> Self:
+        """Fit every space on the training stimuli."""
+        self.fit_transform(stimuli)
+        return self
+
+    def fit_transform(self, stimuli: NDArray[Any], y: None = None) -> Float:
+        """Fit every space and return the training stimuli's features."""
+        if not self.spaces:
+            raise InputError("A FeatureStack needs at least one feature space.")
+        parts = [space.fit_transform(stimuli) for space in self.spaces]
+        self.widths_ = [part.shape[1] for part in parts]
+        return np.concatenate(parts, axis=1)
+
+    def transform(self, stimuli: NDArray[Any]) -> Float:
+        """Return the features of any stimuli, (n, sum of features)."""
+        check_is_fitted(self, "widths_")
+        return np.concatenate([space.transform(stimuli) for space in self.spaces], axis=1)

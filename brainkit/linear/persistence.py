@@ -1,0 +1,194 @@
+"""Estimators on disk: arrays as safetensors, everything else as JSON, never pickle.
+
+A folder holds ``estimator.json`` (classes, parameters, fitted attributes) and
+``arrays.safetensors``. Only classes of brainkit are ever built from it. What comes back predicts
+bit for bit what was saved.
+"""
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainkit.arrays.atomic import output_folder
+from brainkit.arrays.volumes import require_file
+from brainkit.errors import CorruptFileError, InputError, OutputError
+
+FORMAT = 1
+STRUCTURE = "estimator.json"
+ARRAYS = "arrays.safetensors"
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def save_estimator(estimator: Any, folder: str | Path) -> Path:
+    """Save a fitted or unfitted estimator of brainkit to a new folder.
+
+    Parameters
+    ----------
+    estimator : estimator
+        An estimator or transformer of brainkit; others may be among its parameters only if they
+        are of brainkit too.
+    folder : path
+        A folder that does not exist yet, or is empty. It appears whole or not at all.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        If the estimator holds something that has no safe file format.
+    OutputError
+        If the folder is in use.
+    """
+    from safetensors.numpy import save_file
+
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise OutputError(f"{target} exists already; save the estimator to a new folder.")
+    arrays: Arrays = {}
+    structure = {"format": FORMAT, "estimator": _encode(estimator, "", arrays)}
+    with output_folder(target) as partial:
+        save_file(arrays, partial / ARRAYS)
+        text = json.dumps(structure, indent=2, allow_nan=True)
+        (partial / STRUCTURE).write_text(text + "\n", encoding="utf-8")
+    return target
+
+
+def load_estimator(folder: str | Path) -> Any:
+    """Load an estimator that `save_estimator` wrote.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError
+        If files are missing, damaged, of another format, or name a class that is not an
+        estimator of brainkit.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = require_file(Path(folder) / STRUCTURE, "A saved estimator")
+    try:
+        structure = json.loads(path.read_text(encoding="utf-8"))
+        arrays = load_file(require_file(Path(folder) / ARRAYS, "A saved estimator's arrays"))
+        if structure["format"] != FORMAT:
+            raise CorruptFileError(
+                f"{folder} has format {structure['format']}; this brainkit reads {FORMAT}."
+            )
+        return _decode(structure["estimator"], arrays)
+    except (
+        SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError
+    ) as error:  # fmt: skip
+        raise CorruptFileError(f"{folder} is not a readable estimator ({error!r}).") from error
+
+
+def _encode(value: Any, name: str, arrays: Arrays) -> Any:
+    """Turn a value into JSON; its arrays go to `arrays`, under names that start with `name`."""
+    if isinstance(value, np.ndarray | np.generic) and not isinstance(value, str):
+        return _encode_array(value, name, arrays)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        items = [_encode(item, f"{name}.{number}", arrays) for number, item in enumerate(value)]
+        return {"$tuple": items} if isinstance(value, tuple) else items
+    if isinstance(value, dict) and all(isinstance(key, str | int) for key in value):
+        return {"$dict": [[key, _encode(v, f"{name}.{key}", arrays)] for key, v in value.items()]}
+    if hasattr(value, "get_params") and type(value).__module__.startswith("brainkit."):
+        return _encode_estimator(value, name, arrays)
+    raise _unsafe(name, f"a {type(value).__module__}.{type(value).__qualname__}")
+
+
+def _unsafe(name: str, what: str) -> InputError:
+    return InputError(
+        f"{name or 'The estimator'} is {what}, which has no safe file format here: only estimators "
+        "of brainkit, arrays, numbers, text, and containers of them with text or whole numbers for "
+        "keys can be saved."
+    )
+
+
+def _encode_array(value: Any, name: str, arrays: Arrays) -> dict[str, Any]:
+    array = np.asarray(value)
+    if array.dtype.kind in "OU":
+        if not all(isinstance(item, str) for item in array.flat):
+            raise _unsafe(name, "an array of Python objects")
+        text = [str(item) for item in array.flat]
+        return {"$strings": text, "shape": list(array.shape), "object": array.dtype.kind == "O"}
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise _unsafe(name, f"an array of {array.dtype}")
+    while name in arrays:  # the keys 1 and "1" of a dict
+        name += "'"
+    arrays[name] = array.astype(array.dtype.newbyteorder("="), order="C")
+    return {"$scalar" if isinstance(value, np.generic) else "$array": name}
+
+
+def _encode_estimator(estimator: Any, name: str, arrays: Arrays) -> dict[str, Any]:
+    parameters = estimator.get_params(deep=False)
+    state = {
+        key: value
+        for key, value in vars(estimator).items()
+        if key not in parameters and _is_fitted_name(key)
+    }
+    stem = f"{name}." if name else ""
+    return {
+        "$estimator": f"{type(estimator).__module__}:{type(estimator).__qualname__}",
+        "parameters": {k: _encode(v, f"{stem}{k}", arrays) for k, v in parameters.items()},
+        "fitted": {k: _encode(v, f"{stem}{k}", arrays) for k, v in state.items()},
+    }
+
+
+def _is_fitted_name(name: str) -> bool:
+    return name.endswith("_") and not name.startswith("_")
+
+
+def _decode(value: Any, arrays: Arrays) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = next(iter(value), None)
+    decode = _DECODERS.get(str(kind))
+    if decode is None:
+        raise CorruptFileError(f"A saved estimator holds an entry of unknown kind {kind!r}.")
+    return decode(value, arrays)
+
+
+def _decode_strings(value: dict[str, Any], arrays: Arrays) -> NDArray[Any]:
+    text = np.array(value["$strings"], dtype=object if value["object"] else str)
+    return text.reshape(value["shape"])
+
+
+def _decode_estimator(value: dict[str, Any], arrays: Arrays) -> Any:
+    module, _, name = value["$estimator"].partition(":")
+    if module.split(".")[0] != "brainkit":
+        raise CorruptFileError(f"{value['$estimator']} is not an estimator of brainkit.")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise CorruptFileError(f"This brainkit has no {value['$estimator']}.") from error
+    # What a module of brainkit imported from elsewhere is not brainkit's.
+    ours = isinstance(kind, type) and kind.__module__ == module
+    if not (ours and hasattr(kind, "get_params")):
+        raise CorruptFileError(f"{value['$estimator']} is not an estimator of brainkit.")
+    estimator = kind(**{k: _decode(v, arrays) for k, v in value["parameters"].items()})
+    for key, item in value["fitted"].items():
+        if not _is_fitted_name(key):
+            raise CorruptFileError(f"{key} is not the name of a fitted attribute.")
+        setattr(estimator, key, _decode(item, arrays))
+    return estimator
+
+
+_DECODERS: dict[str, Callable[[dict[str, Any], Arrays], Any]] = {
+    "$scalar": lambda value, arrays: arrays[value["$scalar"]][()],
+    "$array": lambda value, arrays: arrays[value["$array"]],
+    "$strings": _decode_strings,
+    "$tuple": lambda value, arrays: tuple(_decode(item, arrays) for item in value["$tuple"]),
+    "$dict": lambda value, arrays: {k: _decode(item, arrays) for k, item in value["$dict"]},
+    "$estimator": _decode_estimator,
+}

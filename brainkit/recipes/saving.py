@@ -1,0 +1,90 @@
+"""The files of a run folder that hold results; each result goes to the folder of its subject."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+
+from brainkit.arrays.atomic import write_npy
+from brainkit.data.recording import Recording
+from brainkit.data.spaces import SensorSpace, VolumeSpace
+from brainkit.decoding import DecodingResult
+from brainkit.encoding import EncodingResult
+from brainkit.linear.persistence import save_estimator
+from brainkit.synthesis import RankingResult
+
+Result = EncodingResult | DecodingResult | RankingResult
+MAPS = ("r", "ceiling", "p")
+
+
+def save_result(result: Result, folder: Path) -> None:
+    """Write a result's tables, predictions, maps and estimator into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(result, EncodingResult):
+        _save_encoding(result, folder)
+    elif isinstance(result, DecodingResult):
+        result.items.to_parquet(folder / "items.parquet")
+        result.by_seed.to_parquet(folder / "seeds.parquet")
+        write_npy(folder / "predictions.npy", result.images["reconstruction"])
+        _save_pair(result.fitted, folder)
+    else:
+        ranking_table(result).to_parquet(folder / "ranking.parquet")
+        result.regions.to_parquet(folder / "regions.parquet")
+        _save_pair((result.encoder.features, result.encoder.model), folder)
+
+
+def _save_encoding(result: EncodingResult, folder: Path) -> None:
+    result.units.to_parquet(folder / "units.parquet")
+    result.regions.to_parquet(folder / "regions.parquet")
+    write_npy(folder / "predictions.npy", result.predictions)
+    for name in MAPS:
+        values = result.units[name].to_numpy()
+        if np.isfinite(values).any():
+            save_map(result.recording, values, folder / "maps", name)
+    _save_pair(result.fitted, folder)
+
+
+def _save_pair(fitted: tuple[Any, Any], folder: Path) -> None:
+    for name, part in zip(("features", "model"), fitted, strict=True):
+        save_estimator(part, folder / "estimator" / name)
+
+
+def save_map(recording: Recording, values: Any, folder: Path, name: str) -> Path | None:
+    """Write one value a unit in the file type of the recording's space; None without a space."""
+    if recording.space is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    image = recording.to_image(values)
+    if isinstance(recording.space, VolumeSpace):
+        path = folder / f"{name}.nii.gz"
+        nibabel.save(image, path)
+    elif isinstance(recording.space, SensorSpace):
+        path = folder / f"{name}-ave.fif"
+        image.save(path, verbose=False)
+    else:
+        path = folder / f"{name}.func.gii"
+        for side, surface in image.items():
+            nibabel.save(surface, folder / f"{side}.{name}.func.gii")
+    return path
+
+
+def ranking_table(result: RankingResult) -> pd.DataFrame:
+    """Return a row a ranked stimulus: region, rank, stimulus row and id, drive, judgement."""
+    ids = result.recording.stimuli.ids if result.recording.stimuli is not None else np.empty(0)
+    tables = [
+        pd.DataFrame(
+            {
+                "region": region,
+                "rank": np.arange(1, len(ranking.rows) + 1),
+                "stimulus": ranking.rows,
+                "id": ids[ranking.rows],
+                "predicted": ranking.predicted,
+                "judged": ranking.judged,
+                "judged_percentile": ranking.judged_percentile,
+            }
+        )
+        for region, ranking in result.rankings.items()
+    ]
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,188 @@
+"""The parts of a report that are not one subject's: what was run, headline, checks, manifest."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainkit.arrays.atomic import plain
+from brainkit.data.recording import Recording
+from brainkit.reporting.markup import (
+    Html,
+    definitions,
+    flat,
+    interval,
+    join,
+    markup,
+    number,
+    table,
+    tag,
+)
+from brainkit.reporting.words import kind_name, metric_name
+
+Entry = Mapping[str, Any]
+
+
+def simulated_banner(recordings: Mapping[str, Recording]) -> Html:
+    """Return a clear word on data that no brain made; nothing where all are real."""
+    made = {name: part.info.get("simulated") for name, part in recordings.items()}
+    made = {name: facts for name, facts in made.items() if facts}
+    if not made:
+        return Html("")
+    who = "all subjects" if len(made) == len(recordings) else ", ".join(made)
+    said = dict.fromkeys(_simulation(facts) for facts in made.values())
+    return tag(
+        "div",
+        tag("strong", "Simulated data."),
+        f" No brain was measured ({who}): ", " ".join(said),
+        " A simulation shows that the code finds what was put in; it never proves that a method "
+        "works on a brain.",
+        class_="simulated",
+        role="note",
+    )  # fmt: skip
+
+
+def _simulation(facts: Any) -> str:
+    """Return world and brain of a simulation with versions, seeds and what was switched off."""
+    if not isinstance(facts, Mapping):
+        return "the recording says no more about its origin."
+    parts = []
+    for name in ("world", "brain"):
+        given = facts.get(name)
+        if isinstance(given, Mapping):
+            said = f"{name} version {given.get('version', '–')}, seed {given.get('seed', '–')}"
+            off = [key.replace("_", " ") for key, value in given.items() if value is False]
+            parts.append(said + (f", counter-world without {', '.join(off)}" if off else ""))
+    return ("; ".join(parts) or "world not stated") + "."
+
+
+def what_was_run(recordings: Mapping[str, Recording], manifest: Mapping[str, Any]) -> Html:
+    """Return dataset, recipe and subjects."""
+    entries: dict[str, object] = {}
+    for label, key in (("Job", "job"), ("Dataset", "card"), ("Licence", "licence")):
+        if manifest.get(key):
+            entries[label] = str(manifest[key])
+    recipes = _recipe_names(manifest.get("recipe"))
+    if recipes:
+        entries["Recipe"] = recipes
+    entries["Subjects"] = join(
+        tag("div", f"{name}: {_size(recording)}") for name, recording in recordings.items()
+    )
+    if manifest.get("citation"):
+        entries["Citation"] = str(manifest["citation"])
+    return definitions(entries)
+
+
+def _recipe_names(recipe: Any) -> str:
+    if isinstance(recipe, Mapping):
+        if "name" in recipe:
+            return str(recipe["name"])
+        parts = (part for part in recipe.values() if isinstance(part, Mapping))
+        return ", ".join(str(part["name"]) for part in parts if "name" in part)
+    return str(recipe) if recipe else ""
+
+
+def _size(recording: Recording) -> str:
+    axes = ("samples" if recording.samples is not None else "trials", "units", "times")
+    sizes = zip(recording.responses.shape, axes, strict=False)
+    size = " × ".join(f"{size:,} {axis}" for size, axis in sizes)
+    stimuli = f", {len(recording.stimuli):,} stimuli" if recording.stimuli is not None else ""
+    measure = recording.info.get("measure")
+    return f"{size}{stimuli}" + (f"; {measure}" if measure else "")
+
+
+def headline(metrics: Mapping[str, Entry]) -> Html:
+    """Return the metrics, at least one table a preset, so that no two presets share one (trap T13).
+
+    Parameters
+    ----------
+    metrics : mapping
+        As in ``metrics.json``: by metric id; several subjects under ``"by_subject"``.
+    """
+    groups: dict[tuple[str, str], dict[str, Entry]] = {}
+    for metric, entry in metrics.items():
+        key = str(entry.get("preset", "not stated")), metric if entry.get("by_subject") else ""
+        groups.setdefault(key, {})[metric] = entry
+    tables = [_preset_table(preset, chosen) for (preset, _), chosen in groups.items()]
+    return tag("div", *tables, class_="tables")
+
+
+def _lines(metrics: Mapping[str, Entry]) -> Iterator[tuple[str, str, Entry]]:
+    """Give (metric, whose, entry): one line a subject, and one for their mean."""
+    for metric, entry in metrics.items():
+        each = entry.get("by_subject") or {}
+        yield metric, f"mean of {len(each)} subjects" if each else "", entry
+        for subject, part in each.items():
+            yield metric, subject, part if isinstance(part, Mapping) else {"value": part}
+
+
+def _preset_table(preset: str, metrics: Mapping[str, Entry]) -> Html:
+    lines = list(_lines(metrics))
+    nulls = list(dict.fromkeys(null for *_, entry in lines for null in entry.get("nulls") or {}))
+    several = any(whose for _, whose, _ in lines)
+    named = not several
+    intervals = any(entry.get("ci") for *_, entry in lines)
+    rows = []
+    for metric, whose, entry in lines:
+        first = [metric_name(metric)] if named else []
+        who = [whose] if several else []
+        given = entry.get("nulls") or {}
+        rows.append(
+            [
+                *first,
+                *who,
+                tag("span", number(entry.get("value")), class_="total"),
+                *([interval(entry.get("ci"))] if intervals else []),
+                *(number(given.get(null)) for null in nulls),
+                number(entry.get("n")),
+            ]
+        )
+    header = [
+        *(["metric"] if named else []),
+        *(["subject"] if several else []),
+        "value",
+        *(["95 % CI"] if intervals else []),
+        *(f"null: {kind_name(null)}" for null in nulls),
+        "n",
+    ]
+    name = "" if named else tag("strong", metric_name(next(iter(metrics))))
+    return table(header, rows, caption=join([name, " " if name else "", f"(preset {preset})"]))
+
+
+def checks_table(checks: pd.DataFrame) -> Html:
+    """Return claims with what was measured, the target, and whether it was met."""
+    rows = [
+        [_met(value) if _is_flag(value) else value for value in row]
+        for row in checks.astype(object).itertuples(index=False, name=None)
+    ]
+    met = [value for row in checks.astype(object).to_numpy() for value in row if _is_flag(value)]
+    caption = f"{sum(map(bool, met))} of {len(met)} checks met." if met else None
+    return table(list(checks.columns), rows, caption=caption)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool | np.bool_)
+
+
+def _met(value: object) -> Html:
+    return tag("span", "✓ met" if value else "✗ not met", class_="met" if value else "unmet")
+
+
+def manifest_section(manifest: Mapping[str, Any]) -> Html:
+    """Return the manifest as a table and, folded away, as JSON."""
+    given = plain(dict(manifest))
+    rows = [[name, _readable(value)] for name, value in flat(given)]
+    text = json.dumps(given, indent=2, ensure_ascii=False, default=str)
+    return join(
+        [
+            tag("div", table(["setting", "value"], rows), class_="manifest"),
+            tag("details", tag("summary", "The same as JSON"), tag("pre", text)),
+        ]
+    )
+
+
+def _readable(value: object) -> Html:
+    """Return a setting as it was given, all its digits."""
+    return markup("–" if value is None else str(value))

@@ -1,0 +1,232 @@
+"""Rank stimuli for every region of a subject, with an encoder and a judge from disjoint trials."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from brainkit.arrays.progress import track
+from brainkit.arrays.seeds import rng
+from brainkit.data.preparing import Prepared, prepare
+from brainkit.data.recording import Recording
+from brainkit.errors import InputError, SplitError, unknown_name
+from brainkit.evaluation import pearson_r
+from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_stimuli
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RankingProtocol:
+    """How stimuli are ranked.
+
+    Parameters
+    ----------
+    split : str
+        Split preset. Half of the training stimuli fit the encoder, the other half the judge; the
+        test part tells how well each predicts. With several folds the first is used.
+    n : int
+        Stimuli to show for each region.
+    bank : {"unseen", "test"}
+        Rank the stimuli that this subject never saw, or those of the test part.
+    against : str, optional
+        Rank for the contrast with this region.
+    seed : int
+        Of the halves.
+    zscore, unseen, average_repeats
+        See `brainkit.data.preparing.prepare`.
+    """
+
+    split: str
+    n: int = 10
+    bank: str = "unseen"
+    against: str | None = None
+    seed: int = 0
+    zscore: str | None = "session"
+    unseen: str | None = None
+    average_repeats: bool = True
+
+    def __post_init__(self) -> None:
+        if self.bank not in ("unseen", "test"):
+            raise unknown_name("bank", self.bank, ("unseen", "test"))
+        if self.n < 1:
+            raise InputError(f"n, the stimuli to show for each region, must be positive: {self.n}.")
+
+
+@dataclass(frozen=True)
+class RankingResult:
+    """The rankings of all regions.
+
+    Attributes
+    ----------
+    rankings : dict of str to Ranking
+        By region.
+    regions : DataFrame
+        A row a region: units, the judge's percentile of the chosen stimuli, a null with stimuli
+        drawn at random, agreement, and how well encoder and judge predict the test responses.
+    metrics : dict
+        By metric id.
+    """
+
+    recording: Recording
+    protocol: RankingProtocol
+    rankings: dict[str, Ranking]
+    regions: pd.DataFrame
+    metrics: dict[str, Any]
+    counts: dict[str, int]
+    encoder: FittedEncoder
+    zscore: dict[str, Any]
+
+
+def assess_ranking(
+    recording: Recording,
+    encoder: tuple[Any, Any],
+    judge: tuple[Any, Any],
+    protocol: RankingProtocol,
+    *,
+    regions: Sequence[str] | None = None,
+) -> RankingResult:
+    """Rank the bank for every region and let the judge say how good the choice is.
+
+    Parameters
+    ----------
+    recording : Recording
+        (trial, unit), with stimuli.
+    encoder, judge : (features, model)
+        Unfitted; the features must differ.
+    protocol : RankingProtocol
+        How to rank.
+    regions : sequence of str, optional
+        All that have units where not given.
+    """
+    if recording.stimuli is None:
+        raise InputError("Ranking needs stimuli; this recording has none.")
+    if len(recording.responses.shape) != 2:
+        raise InputError(
+            f"assess_ranking takes (trial, unit) recordings; got {recording.responses.shape}."
+        )
+    fold = recording.split(protocol.split, seed=protocol.seed).folds[0]
+    prepared = prepare(
+        fold,
+        zscore=protocol.zscore,
+        unseen=protocol.unseen,
+        average_repeats=protocol.average_repeats,
+    )
+    halves = _halves(prepared.train_stimuli, protocol.seed)
+    first, second = (
+        _fit(recording, prepared, inside, pair)
+        for inside, pair in zip(halves, (encoder, judge), strict=True)
+    )
+    bank = _bank(recording, prepared, protocol.bank)
+    usable = prepared.usable
+    against = None
+    if protocol.against is not None:
+        against = recording.roi_mask(protocol.against)[usable]
+    rankings = {}
+    names = list(regions) if regions else recording.region_names
+    for name in track(names, f"{recording.subject}: rank stimuli"):
+        inside = recording.roi_mask(name)[usable]
+        if name != protocol.against and inside.any():
+            rankings[name] = rank_stimuli(
+                first, second, recording.stimuli, bank, inside, against=against, n=protocol.n
+            )
+    table = _region_table(recording, prepared, (first, second), rankings)
+    return RankingResult(
+        recording=recording,
+        protocol=protocol,
+        rankings=rankings,
+        regions=table,
+        metrics=_metrics(table, rankings, protocol.n),
+        counts={"units": len(usable), "constant_or_nan": int((~usable).sum())},
+        encoder=first,
+        zscore=prepared.zscore,
+    )
+
+
+def _halves(stimuli: Array, seed: int) -> tuple[Array, Array]:
+    """Mask the items of two random halves of the stimuli."""
+    unique = np.unique(stimuli)
+    if len(unique) < 4:
+        raise SplitError(
+            f"Encoder and judge need training stimuli of their own; there are {len(unique)}."
+        )
+    chosen = rng(seed, "encoder and judge").permutation(unique)[: len(unique) // 2]
+    inside = np.isin(stimuli, chosen)
+    return inside, ~inside
+
+
+def _fit(
+    recording: Recording, prepared: Prepared, inside: Array, pair: tuple[Any, Any]
+) -> FittedEncoder:
+    features, model = clone(pair[0]), clone(pair[1])
+    rows = prepared.train_stimuli[inside]
+    unique, items = np.unique(rows, return_inverse=True)
+    assert recording.stimuli is not None
+    X = features.fit_transform(recording.stimuli.read(unique))[items]
+    model.fit(X, prepared.train[inside][:, prepared.usable], groups=rows)
+    return FittedEncoder(features, model, frozenset(unique.tolist()))
+
+
+def _bank(recording: Recording, prepared: Prepared, kind: str) -> Array:
+    if kind == "test":
+        return np.unique(prepared.test_stimuli)
+    n_stimuli = len(recording.stimuli or ())
+    bank = np.setdiff1d(np.arange(n_stimuli), recording.stimulus_rows())
+    if not len(bank):
+        raise InputError(
+            f"{recording.subject} saw all {n_stimuli} stimuli, so none is unseen; rank the test "
+            "part instead (bank: test)."
+        )
+    return bank
+
+
+def _region_table(
+    recording: Recording,
+    prepared: Prepared,
+    pair: tuple[FittedEncoder, FittedEncoder],
+    rankings: dict[str, Ranking],
+) -> pd.DataFrame:
+    assert recording.stimuli is not None
+    shown = recording.stimuli.read(prepared.test_stimuli)
+    truth = prepared.test[:, prepared.usable]
+    predicted = [model.predict(shown) for model in pair]
+    rows = []
+    for name, ranking in rankings.items():
+        inside = recording.roi_mask(name)[prepared.usable]
+        target = truth[:, inside].mean(axis=1)
+        encoder_r, judge_r = (
+            float(pearson_r(target, part[:, inside].mean(axis=1))) for part in predicted
+        )
+        rows.append(
+            {
+                "region": name,
+                "units": int(inside.sum()),
+                "judged percentile": float(ranking.judged_percentile.mean()),
+                "random percentile": 50.0 * (1 - 1 / len(ranking.bank)),
+                "agreement": ranking.agreement,
+                "encoder r": encoder_r,
+                "judge r": judge_r,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _metrics(table: pd.DataFrame, rankings: dict[str, Ranking], n: int) -> dict[str, Any]:
+    if table.empty:
+        return {}
+    by_region = table.set_index("region")
+    return {
+        f"ranked_judged_percentile_top{n}": {
+            "value": float(by_region["judged percentile"].mean()),
+            "n": len(table),
+            "nulls": {"random_stimuli": float(by_region["random percentile"].mean())},
+            "preset": "held-out-judge/bank-percentile",
+            "by_roi": by_region["judged percentile"].to_dict(),
+            "judge_r_by_roi": by_region["judge r"].to_dict(),
+            "n_bank": len(next(iter(rankings.values())).bank),
+        }
+    }

@@ -1,0 +1,204 @@
+"""Rank the stimuli of a bank by how much an encoder says they drive a region.
+
+An encoder that chose the stimuli cannot judge them: it would praise its own errors. Every ranking
+is judged by a second encoder, fitted on other features and other trials; that is checked, not
+trusted (trap T18).
+"""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from brainkit.arrays.sources import Index
+from brainkit.data.stimuli import Stimuli
+from brainkit.errors import InputError, LeakError, listed
+from brainkit.evaluation import pearson_r
+from brainkit.features import FeatureStack, Remembered, SingleSpace
+
+Array = NDArray[Any]
+BATCH = 512  # stimuli read at once: a bank of photographs does not fit in memory
+
+
+@dataclass(frozen=True)
+class FittedEncoder:
+    """A fitted encoding model with what it was fitted on.
+
+    Attributes
+    ----------
+    features : transformer
+        Fitted, from stimuli to features.
+    model : estimator
+        Fitted, from features to the responses of all units.
+    trained_on : frozenset of int
+        Stimulus rows of its training trials.
+    """
+
+    features: Any
+    model: Any
+    trained_on: AbstractSet[int]
+
+    def predict(self, stimuli: Array) -> Array:
+        """Predict the responses of all units, (n, units)."""
+        return np.asarray(self.model.predict(self.features.transform(stimuli)))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The stimuli of a bank that should drive a region most.
+
+    Attributes
+    ----------
+    rows : array of int (n,)
+        Stimulus rows, best first.
+    predicted : array (n,)
+        The encoder's predicted drive of each, in standard deviations over the bank.
+    judged : array (n,)
+        The judge's, likewise.
+    judged_percentile : array (n,)
+        Share of the bank, in percent, that the judge predicts to drive the region less.
+    bank : array of int (n_bank,)
+        Stimulus rows that were ranked.
+    agreement : float
+        Correlation of encoder and judge over the bank; NaN if one predicts the same for all.
+    """
+
+    rows: Index
+    predicted: Array
+    judged: Array
+    judged_percentile: Array
+    bank: Index
+    agreement: float
+
+
+def rank_stimuli(
+    encoder: FittedEncoder,
+    judge: FittedEncoder,
+    stimuli: Stimuli,
+    bank: ArrayLike,
+    units: ArrayLike,
+    *,
+    against: ArrayLike | None = None,
+    n: int = 10,
+) -> Ranking:
+    r"""Rank the stimuli of a bank by the drive that an encoder predicts.
+
+    The drive of stimulus x is :math:`d(x) = \mathrm{mean}_{v \in U} \hat y_v(x)`, less the same
+    mean over `against` for a contrast of regions.
+
+    Parameters
+    ----------
+    encoder : FittedEncoder
+        Ranks.
+    judge : FittedEncoder
+        Judges what was ranked highest; fitted on other features and other stimuli than `encoder`.
+    stimuli : Stimuli
+        Where the bank is.
+    bank : array of int (n_bank,)
+        Stimulus rows to rank. None may have trained either model.
+    units : array of bool (units,)
+        The region.
+    against : array of bool (units,), optional
+        A region to be driven little.
+    n : int, default=10
+        How many stimuli to return.
+
+    Returns
+    -------
+    Ranking
+
+    Raises
+    ------
+    LeakError
+        If encoder and judge share training stimuli, or the bank holds stimuli of either.
+    InputError
+        If encoder and judge share a feature space, the region is empty, or the bank is not rows.
+    """
+    rows = np.unique(np.asarray(bank))
+    if not np.issubdtype(rows.dtype, np.integer) or len(rows) < 2:
+        raise InputError(
+            f"The bank must be at least 2 stimulus rows, integers; got {len(rows)} different "
+            f"values of type {rows.dtype}."
+        )
+    _check_judge(encoder, judge, rows)
+    if not 1 <= n <= len(rows):
+        raise InputError(f"n must be from 1 to the {len(rows)} stimuli of the bank; got {n}.")
+    drive = _drive(encoder, stimuli, rows, units, against)
+    judged = _drive(judge, stimuli, rows, units, against)
+    best = np.argsort(-drive, kind="stable")[:n]
+    below = (judged[None, :] < judged[best][:, None]).mean(axis=1)
+    return Ranking(
+        rows=rows[best],
+        predicted=drive[best],
+        judged=judged[best],
+        judged_percentile=100 * below,
+        bank=rows,
+        agreement=float(pearson_r(drive, judged)),
+    )
+
+
+def _drive(
+    encoder: FittedEncoder,
+    stimuli: Stimuli,
+    rows: Index,
+    units: ArrayLike,
+    against: ArrayLike | None,
+) -> Array:
+    """Return the mean prediction of the region (less the other's), standardised over the bank."""
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        predicted = encoder.predict(stimuli.read(rows[start : start + BATCH]))
+        part = _region_mean(predicted, units, "region")
+        if against is not None:
+            part = part - _region_mean(predicted, against, "region to rank against")
+        parts.append(part)
+    drive = np.concatenate(parts)
+    spread = drive.std()
+    return (drive - drive.mean()) / (spread if spread > 0 else 1.0)
+
+
+def _region_mean(predicted: Array, units: ArrayLike, what: str) -> Array:
+    inside = np.asarray(units)
+    if inside.dtype != bool or inside.shape != predicted.shape[1:] or not inside.any():
+        raise InputError(
+            f"The {what} must be a mask of {predicted.shape[1]} units with at least one inside; "
+            f"got {inside.dtype} of shape {inside.shape} with {int(inside.sum())} inside."
+        )
+    return predicted[:, inside].mean(axis=1, dtype=np.float64)
+
+
+def _spaces(features: Any) -> frozenset[str]:
+    """Name the feature spaces inside stacks, scalings and memories, with all their parameters."""
+    if isinstance(features, FeatureStack):
+        return frozenset().union(*(_spaces(space) for space in features.spaces))
+    if isinstance(features, SingleSpace | Remembered):
+        return _spaces(features.space)
+    settings = features.get_params() if hasattr(features, "get_params") else {"id": id(features)}
+    values = ", ".join(f"{name}={settings[name]!r}" for name in sorted(settings))
+    return frozenset({f"{type(features).__name__}({values})"})
+
+
+def _check_judge(encoder: FittedEncoder, judge: FittedEncoder, bank: Index) -> None:
+    if encoder is judge or encoder.model is judge.model:
+        raise InputError("The judge must be another model than the encoder that ranks.")
+    common = _spaces(encoder.features) & _spaces(judge.features)
+    if common:
+        raise InputError(
+            "The judge must use other features than the encoder; both use "
+            f"{listed(sorted(common))}."
+        )
+    shared = sorted(set(encoder.trained_on) & set(judge.trained_on))
+    if shared:
+        raise LeakError(
+            f"Encoder and judge were both fitted on {len(shared)} stimuli: {listed(shared)}. "
+            "Fit the judge on other trials.",
+            shared,
+        )
+    known = sorted(set(bank.tolist()) & (set(encoder.trained_on) | set(judge.trained_on)))
+    if known:
+        raise LeakError(
+            f"The bank holds {len(known)} stimuli that a model was fitted on: {listed(known)}.",
+            known,
+        )

@@ -1,0 +1,301 @@
+"""The NSD reader on NSD's layout, value by value, and on damaged copies of it."""
+
+import h5py
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+import brainkit
+from brainkit.data import nsd as reader
+from brainkit.errors import (
+    CorruptFileError,
+    GridMismatchError,
+    InputError,
+    MissingFileError,
+    UnknownNameError,
+)
+
+GRID = (6, 5, 4)
+
+
+def expected_betas(nsd, subject, sessions, inside):
+    """Percent signal change of the voxels inside a mask, by plain loops over the raw arrays."""
+    voxels = [xyz for xyz in np.ndindex(*GRID) if inside[xyz]]
+    columns = [
+        np.concatenate([nsd.betas[subject, s][:, z, y, x] / 300 for s in sessions])
+        for x, y, z in voxels
+    ]
+    return np.stack(columns, axis=1)
+
+
+def test_values_trials_and_units(nsd):
+    recording = brainkit.load("nsd", nsd.root, subject="subj01")
+    inside = nsd.visual > 0
+    expected = expected_betas(nsd, "subj01", [1, 2, 3], inside)
+    assert recording.responses.shape == expected.shape
+    np.testing.assert_allclose(recording.responses.read(), expected, rtol=1e-6)
+    assert np.abs(expected).max() > 109  # int16 at its limit
+    design = nsd.design
+    images = design.subjectim[0, design.masterordering[0, :2250].astype(int) - 1] - 1
+    np.testing.assert_array_equal(recording.trials["stimulus"], images)
+    np.testing.assert_array_equal(recording.units[["i", "j", "k"]], np.argwhere(inside))
+    np.testing.assert_array_equal(
+        recording.stimuli.read(recording.stimulus_rows()[:5]), nsd.stimuli[images[:5]]
+    )
+    assert recording.info["measure"] == "percent signal change"
+    assert recording.info["card"] == "nsd"
+    assert recording.subject == "subj01"
+    ncsnr = nibabel.load(
+        nsd.root / "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR/ncsnr.nii.gz"
+    )
+    np.testing.assert_allclose(recording.units["ncsnr"], ncsnr.get_fdata()[inside], rtol=1e-6)
+
+
+def test_regions(nsd):
+    recording = brainkit.load("nsd", nsd.root, subject=1)
+    labels = nsd.visual[nsd.visual > 0]
+    np.testing.assert_array_equal(recording.roi_mask("V1v"), labels == 1)
+    np.testing.assert_array_equal(recording.roi_mask("V1"), labels <= 2)
+    np.testing.assert_array_equal(recording.roi_mask("hV4"), labels == 7)
+    np.testing.assert_array_equal(recording.roi_mask(["V1v", "hV4"]), np.isin(labels, [1, 7]))
+    faces = nsd.faces[nsd.visual > 0]
+    np.testing.assert_array_equal(recording.roi_mask("FFA"), np.isin(faces, [2, 3]))
+    assert "V1" in recording.region_names
+    assert "FFA" in recording.region_names
+    assert "OFA" not in recording.region_names  # has no voxel here
+    assert "OFA" in recording.roi_names
+    with pytest.raises(UnknownNameError, match=r"V1d.*V1v"):
+        recording.select(roi="V9")
+
+
+@pytest.mark.parametrize(
+    ("mask", "rule"),
+    [
+        ("V1", lambda visual, faces: (visual == 1) | (visual == 2)),  # not the atlas's "V1"
+        ("V1d", lambda visual, faces: visual == 2),
+        ("prf-visualrois", lambda visual, faces: visual >= 1),
+        ("FFA", lambda visual, faces: faces >= 2),
+        ("FFA-2", lambda visual, faces: faces == 3),
+        ("lh.prf-visualrois", lambda visual, faces: visual == 1),
+        ("HCP_MMP1", lambda visual, faces: visual >= 0),
+        (None, lambda visual, faces: (visual >= 0) | (faces >= 0)),
+    ],
+)
+def test_masks_by_name(nsd, mask, rule):
+    recording = brainkit.load("nsd", nsd.root, subject="1", mask=mask, sessions=[2])
+    inside = rule(nsd.visual, nsd.faces)
+    np.testing.assert_array_equal(recording.units[["i", "j", "k"]], np.argwhere(inside))
+    np.testing.assert_allclose(
+        recording.responses.read(), expected_betas(nsd, "subj01", [2], inside), rtol=1e-6
+    )
+
+
+def test_a_mask_of_ones_own(nsd, tmp_path):
+    inside = np.zeros(GRID, dtype=np.uint8)
+    inside[[1, 4, 5], [0, 4, 2], [3, 1, 0]] = 1
+    affine = nibabel.load(next(nsd.root.rglob("nsdgeneral.nii.gz"))).affine
+    nibabel.save(nibabel.Nifti1Image(inside, affine), tmp_path / "mine.nii.gz")
+    recording = brainkit.load("nsd", nsd.root, subject=2, mask=tmp_path / "mine.nii.gz")
+    np.testing.assert_allclose(
+        recording.responses.read(), expected_betas(nsd, "subj02", [1, 2], inside), rtol=1e-6
+    )
+    # A region of the part reads the part of the part.
+    unit = recording.select(units=[1]).responses.read()[:, 0]
+    np.testing.assert_allclose(unit, expected_betas(nsd, "subj02", [1, 2], inside)[:, 1])
+    shifted = affine.copy()
+    shifted[0, 3] += 1.8
+    nibabel.save(nibabel.Nifti1Image(inside, shifted), tmp_path / "moved.nii.gz")
+    with pytest.raises(GridMismatchError, match="another affine"):
+        brainkit.load("nsd", nsd.root, subject=2, mask=tmp_path / "moved.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(inside[:5], affine), tmp_path / "small.nii.gz")
+    with pytest.raises(GridMismatchError, match=r"\(5, 5, 4\).*\(6, 5, 4\)"):
+        brainkit.load("nsd", nsd.root, subject=2, mask=tmp_path / "small.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(0 * inside, affine), tmp_path / "empty.nii.gz")
+    with pytest.raises(InputError, match="no voxel inside"):
+        brainkit.load("nsd", nsd.root, subject=2, mask=tmp_path / "empty.nii.gz")
+
+
+@pytest.mark.parametrize("sessions", [[3, 1], (1, 3), [1, 3, 3], np.array([3, 1])])
+def test_some_sessions_come_in_the_order_of_the_experiment(nsd, sessions):
+    recording = brainkit.load("nsd", nsd.root, subject=1, sessions=sessions)
+    expected = expected_betas(nsd, "subj01", [1, 3], nsd.visual > 0)
+    np.testing.assert_allclose(recording.responses.read(), expected, rtol=1e-6)
+    assert recording.trials["session"].tolist() == [1] * 750 + [3] * 750
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nii"])
+def test_betas_in_nifti_files(nsd_copy, suffix):
+    expected = brainkit.load("nsd", nsd_copy.root, subject=1).responses.read()
+    for session in (1, 2, 3):
+        (nsd_copy.betas_folder / f"betas_session{session:02d}.hdf5").unlink()
+        volume = nsd_copy.betas["subj01", session].transpose(3, 2, 1, 0)  # (X, Y, Z, 750)
+        image = nibabel.Nifti1Image(volume, np.eye(4))
+        nibabel.save(image, nsd_copy.betas_folder / f"betas_session{session:02d}.{suffix}")
+    recording = brainkit.load("nsd", nsd_copy.root, subject=1)
+    rows = [2249, 3, 3, 800]
+    np.testing.assert_allclose(recording.responses.read(trials=rows), expected[rows], rtol=1e-6)
+
+
+def test_presets(nsd):
+    recording = brainkit.load("nsd", nsd.root, subject=1)
+    split = recording.split("nsd-shared1000")
+    shared = set(nsd.design.sharedix.ravel() - 1)
+    assert set(split.test.trials["stimulus"]) <= shared
+    assert not set(split.train.trials["stimulus"]) & shared
+    assert len(split.test.trials) + len(split.train.trials) == 2250
+    split = recording.split("nsd-515")
+    order = nsd.design.masterordering[0].astype(int)
+    thrice = {i for i in range(1, 101) if (order[:2250] == i).sum() == 3}  # 3 of 4 sessions
+    images = nsd.design.subjectim[0]
+    assert set(split.test.trials["stimulus"]) == {int(images[i - 1]) - 1 for i in thrice}
+    others = set(split.align.trials["stimulus"]) | set(split.validation.trials["stimulus"])
+    seen = {i for i in range(1, 101) if i in order[:2250]}
+    assert others == {int(images[i - 1]) - 1 for i in seen - thrice}
+    sizes = [part.trials["stimulus"].nunique() for part in (split.align, split.validation)]
+    assert abs(sizes[0] - sizes[1]) <= 1
+
+
+def test_subjects(nsd):
+    assert reader.subjects(nsd.root) == ["subj01", "subj02"]
+    both = brainkit.load_all("nsd", nsd.root, mask="V1v")
+    assert list(both) == ["subj01", "subj02"]
+    assert [r.responses.shape[0] for r in both.values()] == [2250, 1500]
+    with pytest.raises(InputError, match=r"2 subjects here \(subj01, subj02\)"):
+        brainkit.load("nsd", nsd.root)
+    for wrong in (3, "subj03", "0", "nobody"):
+        with pytest.raises(UnknownNameError, match="subj01, subj02"):
+            brainkit.load("nsd", nsd.root, subject=wrong)
+
+
+def test_region_by_name_lists_what_exists(nsd):
+    with pytest.raises(UnknownNameError, match=r"FFA-1.*V1v.*nsdgeneral"):
+        brainkit.load("nsd", nsd.root, subject=1, mask="FFB")
+
+
+def test_missing_files(nsd_copy, tmp_path):
+    root, betas = nsd_copy.root, nsd_copy.betas_folder
+    with pytest.raises(MissingFileError, match=r"session 4 .*betas_session04.*1, 2, 3"):
+        brainkit.load("nsd", root, subject=1, sessions=[1, 4])
+    with pytest.raises(MissingFileError, match="betas_fithrf_GLMdenoise_RR"):
+        brainkit.load("nsd", root, subject=1, betas="betas_assumehrf")
+    (betas / "betas_session02.hdf5").unlink()
+    for sessions in ([1, 2], None):  # a gap does not pass unseen
+        with pytest.raises(MissingFileError, match=r"betas_session02.*Sessions here: 1, 3"):
+            brainkit.load("nsd", root, subject=1, sessions=sessions)
+    assert brainkit.load("nsd", root, subject=1, sessions=[1, 3]).responses.shape[0] == 1500
+    with pytest.raises(MissingFileError, match="holds no subjects"):
+        brainkit.load("nsd", tmp_path, subject=1)
+    with pytest.raises(MissingFileError, match="does not exist"):
+        brainkit.load("nsd", tmp_path / "nowhere", subject=1)
+    (root / reader.EXPERIMENT).unlink()
+    with pytest.raises(MissingFileError, match="nsd_expdesign"):
+        brainkit.load("nsd", root, subject=1, sessions=[1])
+    for path in nsd_copy.roi_folder.iterdir():
+        path.unlink()
+    with pytest.raises(MissingFileError, match="no ROI files"):
+        brainkit.load("nsd", root, subject=1, sessions=[1])
+
+
+def test_truncated_sessions(nsd_copy):
+    path = nsd_copy.betas_folder / "betas_session02.hdf5"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptFileError, match=r"betas_session02.*truncated"):
+        brainkit.load("nsd", nsd_copy.root, subject=1)
+    with h5py.File(path, "w") as file:  # a session that was broken off
+        file["betas"] = nsd_copy.betas["subj01", 2][:700]
+    with pytest.raises(CorruptFileError, match=r"700 trials; the design has 750 in session 2"):
+        brainkit.load("nsd", nsd_copy.root, subject=1)
+    with h5py.File(path, "w") as file:  # another subject's grid
+        file["betas"] = nsd_copy.betas["subj01", 2][:, :, :, :5]
+    with pytest.raises(CorruptFileError, match="grid"):
+        brainkit.load("nsd", nsd_copy.root, subject=1)
+
+
+def test_a_region_file_of_another_grid(nsd_copy):
+    image = nibabel.Nifti1Image(np.ones((6, 5, 5), dtype=np.int16), np.eye(4))
+    nibabel.save(image, nsd_copy.roi_folder / "floc-places.nii.gz")
+    with pytest.raises(GridMismatchError, match="floc-places"):
+        brainkit.load("nsd", nsd_copy.root, subject=1, sessions=[1])
+    nibabel.save(image, nsd_copy.roi_folder / "mine.nii.gz")
+    with pytest.raises(GridMismatchError, match="mine"):
+        brainkit.load("nsd", nsd_copy.root, subject=1, sessions=[1], mask="mine", rois=[])
+
+
+def test_an_image_number_out_of_range(nsd_copy):
+    path = nsd_copy.root / reader.STIMULI
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        file["imgBrick"] = nsd_copy.stimuli[:100]
+    with pytest.raises(InputError, match=r"there are 100 stimuli"):
+        brainkit.load("nsd", nsd_copy.root, subject=1)
+    path.write_bytes(b"")
+    with pytest.raises(CorruptFileError, match="nsd_stimuli"):
+        brainkit.load("nsd", nsd_copy.root, subject=1)
+    path.unlink()  # stimuli are not needed to read the brain
+    assert brainkit.load("nsd", nsd_copy.root, subject=1).stimuli is None
+
+
+def test_unknown_option(nsd):
+    with pytest.raises(InputError, match=r"no option 'roi'.*betas, sessions, mask, rois"):
+        brainkit.load("nsd", nsd.root, subject=1, roi="V1")
+
+
+def test_maps_go_back_to_the_grid(nsd, tmp_path):
+    recording = brainkit.load("nsd", nsd.root, subject=1, mask="V1")
+    part = recording.select(roi="V1d")
+    values = np.arange(1.0, part.responses.shape[1] + 1)
+    nibabel.save(part.to_image(values), tmp_path / "map.nii.gz")
+    image = nibabel.load(tmp_path / "map.nii.gz")
+    assert image.shape == GRID
+    np.testing.assert_allclose(image.affine[0, 0], -1.8)
+    got = image.get_fdata()
+    np.testing.assert_array_equal(got[nsd.visual == 2], values)
+    assert np.isnan(got[nsd.visual != 2]).all()
+
+
+def test_only_the_chosen_voxels_are_read(nsd, monkeypatch):
+    recording = brainkit.load("nsd", nsd.root, subject=1)
+    asked = []
+
+    class Watched:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def read_direct_chunk(self, offset):
+            asked.append(offset)
+            return self.inner.read_direct_chunk(offset)
+
+    monkeypatch.setattr(h5py.Dataset, "id", property(lambda self: Watched(self._id)))
+    split = recording.select(roi="hV4").split("nsd-515")
+    assert asked == []
+    part = split.test.select(units=[1, 0])
+    part.responses.read()
+    chosen = np.argwhere(nsd.visual == 7)[:2]
+    assert set(asked) == {(0, z, y, x) for x, y, z in chosen}
+    assert len(asked) == 2 * 3  # each voxel once a session
+
+
+def test_tables_are_plain(nsd):
+    trials = brainkit.load("nsd", nsd.root, subject=1).trials
+    assert isinstance(trials.index, pd.RangeIndex)
+    assert trials["run"].between(1, 12).all()
+
+
+def test_simulated_data_say_so_and_are_whole(nsd_copy):
+    path = nsd_copy.root / "SIMULATED.json"
+    for content in ("{", "[1]"):
+        path.write_text(content)
+        with pytest.raises(CorruptFileError, match=r"SIMULATED\.json is damaged"):
+            brainkit.load("nsd", nsd_copy.root, subject=1)
+    path.write_text('{"complete": false}')
+    with pytest.raises(CorruptFileError, match="not written to their end"):
+        brainkit.load("nsd", nsd_copy.root, subject=1)
+    path.write_text('{"complete": true, "seed": 3}')
+    recording = brainkit.load("nsd", nsd_copy.root, subject=1)
+    assert recording.info["simulated"]["seed"] == 3
+    assert "simulated" in repr(recording.select(roi="V1"))

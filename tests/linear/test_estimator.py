@@ -1,0 +1,228 @@
+"""The estimators' contract: scikit-learn's checks, folds with groups, scores, bad input."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from brainkit.decoding import RidgeDecoder
+from brainkit.encoding import VoxelwiseRidge
+from brainkit.errors import InputError
+from brainkit.linear.estimator import training_scale
+from brainkit.linear.folds import kfold
+
+
+@parametrize_with_checks([VoxelwiseRidge(), RidgeDecoder()])
+def test_scikit_learn_contract(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(80, 12)) * rng.uniform(0.1, 10, 12) + 4
+    Y = X @ rng.normal(size=(12, 6)) + rng.normal(size=(80, 6)) * np.geomspace(0.5, 60, 6) + 3
+    return X, Y
+
+
+def test_fit_is_a_grid_search_and_a_refit_for_each_voxel(data):
+    X, Y = data
+    model = VoxelwiseRidge(alphas=np.geomspace(0.1, 1e5, 13), cv=5).fit(X, Y)
+    assert model.alpha_.shape == (6,)
+    assert model.coef_.shape == (6, 12)
+    assert model.intercept_.shape == (6,)
+    assert len(np.unique(model.alpha_)) > 1
+    for target in range(6):
+        search = GridSearchCV(
+            Ridge(), {"alpha": np.geomspace(0.1, 1e5, 13)}, cv=kfold(80, 5),
+            scoring="neg_mean_squared_error",
+        ).fit(X, Y[:, target])  # fmt: skip
+        assert model.alpha_[target] == search.best_params_["alpha"]
+        np.testing.assert_allclose(model.predict(X)[:, target], search.predict(X), rtol=1e-8)
+
+
+def test_cv_r2_is_held_out(data):
+    X, Y = data
+    model = VoxelwiseRidge(alphas=[10.0], cv=4).fit(X, Y)
+    residual, total = np.zeros(6), np.zeros(6)
+    for train, test in kfold(80, 4):
+        peer = Ridge(alpha=10.0).fit(X[train], Y[train])
+        residual += ((Y[test] - peer.predict(X[test])) ** 2).sum(axis=0)
+        total += ((Y[test] - Y[train].mean(axis=0)) ** 2).sum(axis=0)
+    np.testing.assert_allclose(model.cv_r2_, 1 - residual / total, rtol=1e-8)
+
+
+def test_one_alpha_for_all_minimises_the_summed_error(data):
+    X, Y = data
+    alphas = np.geomspace(0.1, 1e5, 13)
+    model = VoxelwiseRidge(alphas=alphas, alpha_per_target=False).fit(X, Y)
+    assert len(np.unique(model.alpha_)) == 1
+    search = GridSearchCV(
+        Ridge(), {"alpha": alphas}, cv=kfold(80, 5), scoring="neg_mean_squared_error"
+    )
+    assert model.alpha_[0] == search.fit(X, Y).best_params_["alpha"]
+
+
+def test_decoder_scales_voxels_by_training_data_only(data):
+    X, Y = data
+    model = RidgeDecoder(alphas=[5.0]).fit(X, Y)
+    peer = Ridge(alpha=5.0).fit(X / X.std(axis=0), Y)
+    np.testing.assert_allclose(model.predict(X[:9]), peer.predict(X[:9] / X.std(axis=0)))
+    np.testing.assert_allclose(
+        RidgeDecoder().fit(X, Y).predict(X), RidgeDecoder().fit(X * 1000, Y).predict(X * 1000)
+    )
+
+
+def test_training_scale_leaves_constant_columns():
+    X = np.column_stack([np.full(10, 0.1), np.arange(10.0)])
+    assert training_scale(X).tolist() == [1.0, np.arange(10.0).std()]
+    assert training_scale(X.astype(np.float32)).dtype == np.float32
+
+
+def test_groups_stay_whole_in_the_inner_folds(monkeypatch, data):
+    X, Y = data
+    groups = np.repeat(np.arange(20), 4)
+    order = np.random.default_rng(0).permutation(80)
+    seen = []
+    import brainkit.linear.estimator as module
+
+    original = module.validation_errors
+
+    def spy(X, Y, alphas, folds, **options):
+        seen.extend(folds)
+        return original(X, Y, alphas, folds, **options)
+
+    monkeypatch.setattr(module, "validation_errors", spy)
+    VoxelwiseRidge().fit(X, Y, groups=groups[order])
+    assert len(seen) == 5
+    for train, test in seen:
+        assert not set(groups[order][train]) & set(groups[order][test])
+
+
+def test_groups_keep_duplicates_from_choosing_the_smallest_alpha():
+    """Copies of a trial across folds would reward memory; whole groups do not."""
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(40, 60))
+    Y = rng.normal(size=(40, 30))
+    repeated, twice = np.tile(X, (3, 1)), np.tile(Y, (3, 1))
+    alphas = np.geomspace(1e-2, 1e5, 15)
+    careless = VoxelwiseRidge(alphas=alphas).fit(repeated, twice)
+    careful = VoxelwiseRidge(alphas=alphas).fit(repeated, twice, groups=np.tile(np.arange(40), 3))
+    assert careless.cv_r2_.mean() > 0.9
+    assert careful.cv_r2_.mean() < 0.05
+    assert np.median(careful.alpha_) > 1000 * np.median(careless.alpha_)
+
+
+def test_runs_serve_as_groups_where_none_are_given(data):
+    X, Y = data
+    runs = np.repeat(np.arange(8), 10)
+    by_runs = VoxelwiseRidge(cv=4).fit(X, Y, runs=runs)
+    by_groups = VoxelwiseRidge(cv=4).fit(X, Y, groups=runs)
+    np.testing.assert_array_equal(by_runs.coef_, by_groups.coef_)
+    with pytest.raises(InputError, match="9 folds cannot be made of 8 groups"):
+        VoxelwiseRidge(cv=9).fit(X, Y, runs=runs)
+
+
+def test_batches_of_targets_change_nothing(data):
+    X, Y = data
+    whole = VoxelwiseRidge().fit(X, Y)
+    parts = VoxelwiseRidge(n_targets_batch=2).fit(X, Y)
+    assert parts.batch_size_ == 2
+    np.testing.assert_array_equal(whole.alpha_, parts.alpha_)
+    np.testing.assert_allclose(whole.coef_, parts.coef_, rtol=1e-9)
+
+
+def test_single_precision_is_kept(data):
+    X, Y = (part.astype(np.float32) for part in data)
+    model = VoxelwiseRidge().fit(X, Y)
+    assert model.coef_.dtype == np.float32
+    assert model.predict(X).dtype == np.float32
+    double = VoxelwiseRidge().fit(*data)
+    np.testing.assert_array_equal(model.alpha_, double.alpha_)
+    np.testing.assert_allclose(model.predict(X), double.predict(X), rtol=1e-3, atol=1e-2)
+
+
+def test_single_target_and_dual_side():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 50)), rng.normal(size=20)
+    model = VoxelwiseRidge().fit(X, y)
+    assert model.predict(X).shape == (20,)
+    assert not model.primal_
+    np.testing.assert_allclose(
+        model.predict(X), VoxelwiseRidge().fit(X, y[:, None]).predict(X)[:, 0]
+    )
+
+
+def test_scores_are_r2_by_target_and_their_mean(data):
+    from sklearn.metrics import r2_score
+
+    X, Y = data
+    model = VoxelwiseRidge().fit(X[:60], Y[:60])
+    expected = r2_score(Y[60:], model.predict(X[60:]), multioutput="raw_values")
+    np.testing.assert_allclose(model.score_targets(X[60:], Y[60:]), expected)
+    assert model.score(X[60:], Y[60:]) == pytest.approx(expected.mean())
+
+
+def test_a_constant_target_scores_nan_and_leaves_the_mean(data):
+    X, Y = data
+    model = VoxelwiseRidge().fit(X, Y)
+    flat = Y.copy()
+    flat[:, 2] = 5.0
+    scores = model.score_targets(X, flat)
+    assert np.isnan(scores).tolist() == [False, False, True, False, False, False]
+    assert model.score(X, flat) == pytest.approx(np.nanmean(scores))
+    assert np.isnan(model.score(X, np.ones_like(Y)))
+    constant = VoxelwiseRidge().fit(X, flat)
+    assert np.isnan(constant.cv_r2_[2])
+    np.testing.assert_allclose(constant.predict(X)[:, 2], 5.0, rtol=1e-12)
+
+
+def test_arguments_are_left_alone(data):
+    X, Y = data
+    before = X.copy(), Y.copy()
+    model = RidgeDecoder()
+    clone(model).fit(X, Y).predict(X)
+    np.testing.assert_array_equal(X, before[0])
+    np.testing.assert_array_equal(Y, before[1])
+    assert not hasattr(model, "coef_")
+
+
+@pytest.mark.parametrize("alphas", [[], [0.0], [1.0, -1.0], [np.nan], [np.inf]])
+def test_penalties_must_be_positive(alphas, data):
+    with pytest.raises(InputError, match="alphas must be positive numbers, at least one"):
+        VoxelwiseRidge(alphas=alphas).fit(*data)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_are_refused(bad, data):
+    X, Y = data
+    broken = Y.copy()
+    broken[3, 1] = bad
+    with pytest.raises(ValueError, match="contains (NaN|infinity)"):
+        VoxelwiseRidge().fit(X, broken)
+    broken = X.copy()
+    broken[3, 1] = bad
+    with pytest.raises(ValueError, match="contains (NaN|infinity)"):
+        VoxelwiseRidge().fit(broken, Y)
+    with pytest.raises(ValueError, match="contains (NaN|infinity)"):
+        VoxelwiseRidge().fit(X, Y).predict(broken)
+
+
+def test_shapes_that_do_not_fit(data):
+    X, Y = data
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        VoxelwiseRidge().fit(X, Y[:-1])
+    with pytest.raises(InputError, match="groups must have one value for each of the 80 samples"):
+        VoxelwiseRidge().fit(X, Y, groups=np.arange(79))
+    model = VoxelwiseRidge().fit(X, Y)
+    with pytest.raises(ValueError, match="is expecting 12 features"):
+        model.predict(X[:, :-1])
+    with pytest.raises(InputError, match=r"Y has shape \(80, 5\); the predictions have"):
+        model.score_targets(X, Y[:, :5])
+
+
+def test_too_few_trials_for_the_folds():
+    with pytest.raises(InputError, match="5 folds cannot be made of 4 trials"):
+        VoxelwiseRidge().fit(np.eye(4), np.arange(4.0))

@@ -1,0 +1,252 @@
+"""Saving and loading: exact, refusing what is foreign, damaged or hostile."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import Ridge
+
+import brainkit
+from brainkit.decoding import RidgeDecoder
+from brainkit.encoding import VoxelwiseRidge
+from brainkit.errors import CorruptFileError, InputError, MissingFileError, OutputError
+from brainkit.features import FeatureStack, OrientedEnergy, PixelPCA, Remembered, SingleSpace
+from brainkit.linear.persistence import ARRAYS, STRUCTURE, load_estimator, save_estimator
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(50, 9)), RNG.normal(size=(50, 4))
+IMAGES = RNG.integers(0, 256, size=(30, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(50, 9), (20, 40)])
+@pytest.mark.parametrize("kind", [VoxelwiseRidge, RidgeDecoder])
+def test_predictions_come_back_bit_for_bit(tmp_path, kind, shape, dtype):
+    rng = np.random.default_rng(1)
+    X, Y = rng.normal(size=shape).astype(dtype), rng.normal(size=(shape[0], 6)).astype(dtype)
+    model = kind(alphas=[1.0, 10.0], n_targets_batch=4).fit(X, Y)
+    loaded = brainkit.load_estimator(brainkit.save_estimator(model, tmp_path / "model"))
+    assert type(loaded) is kind
+    assert loaded.get_params() == model.get_params()
+    assert set(vars(loaded)) == set(vars(model))
+    for name in ("coef_", "intercept_", "alpha_", "cv_r2_"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name), strict=True)
+    for rows in (X, X[:1], X[3:7]):
+        assert loaded.predict(rows).tobytes() == model.predict(rows).tobytes()
+
+
+def test_features_come_back_bit_for_bit(tmp_path):
+    stack = FeatureStack(
+        [
+            SingleSpace(Remembered(OrientedEnergy(side=32, frequencies=(4.0,), cells=(3,)))),
+            SingleSpace(PixelPCA(5), scale="space"),
+        ]
+    ).fit(IMAGES[:20])
+    loaded = load_estimator(save_estimator(stack, tmp_path / "stack"))
+    assert loaded.transform(IMAGES).tobytes() == stack.transform(IMAGES).tobytes()
+    assert loaded.spaces[0].space.space.frequencies == (4.0,)  # a tuple is a tuple again
+    pca = loaded.spaces[1].space
+    np.testing.assert_array_equal(
+        pca.inverse_transform(np.eye(5)), stack.spaces[1].space.inverse_transform(np.eye(5))
+    )
+
+
+def test_an_unfitted_estimator_and_one_fitted_to_a_data_frame(tmp_path):
+    import pandas as pd
+
+    loaded = load_estimator(save_estimator(VoxelwiseRidge(alphas=np.array([1, 2])), tmp_path / "a"))
+    np.testing.assert_array_equal(loaded.alphas, np.array([1, 2]), strict=True)
+    assert not hasattr(loaded, "coef_")
+    frame = pd.DataFrame(X, columns=[f"f{i}" for i in range(9)])
+    model = VoxelwiseRidge().fit(frame, Y)
+    loaded = load_estimator(save_estimator(model, tmp_path / "b"))
+    np.testing.assert_array_equal(loaded.feature_names_in_, model.feature_names_in_, strict=True)
+    np.testing.assert_array_equal(loaded.predict(frame), model.predict(frame))
+
+
+VALUES = [
+    np.array(3.5),
+    np.zeros((0, 3), dtype=np.float32),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.arange(5)[::-2],
+    np.array([1, 256], dtype=">i2"),
+    np.array([True, False]),
+    np.array([["a", "bc"], ["", "é"]]),
+    np.array(["a", "bc"], dtype=object),
+    np.float32(0.1),
+    np.int8(-3),
+    (1, "x", None, [2.5, (True,)]),
+    {"a": np.arange(2), 1: "one", "1": np.ones(2), "nested": {"b": (np.zeros(1),)}},
+    {1: np.zeros(1), "1": np.ones(1)},
+    float("nan"),
+    float("inf"),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_values_come_back_as_they_were(tmp_path, value):
+    def same(one, other):
+        if isinstance(one, dict):
+            assert list(one) == list(other)
+            return all(same(one[key], other[key]) for key in one)
+        if isinstance(one, list | tuple):
+            return type(one) is type(other) and all(map(same, one, other))
+        if isinstance(one, np.ndarray):
+            assert isinstance(other, np.ndarray)
+            assert one.dtype.newbyteorder("=") == other.dtype
+            np.testing.assert_array_equal(one, other, strict=not one.dtype.byteorder == ">")
+            return True
+        assert type(one) is type(other)
+        return one == other or (one != one and other != other)
+
+    model = VoxelwiseRidge()
+    model.extra_ = value
+    loaded = load_estimator(save_estimator(model, tmp_path / "model"))
+    assert same(value, loaded.extra_)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Ridge(),
+        np.array([1, None], dtype=object),
+        np.array([b"bytes"]),
+        np.array(["2020-01-01"], dtype="datetime64[D]"),
+        np.array([1j]),
+        {(1, 2): "key"},
+        {1, 2},
+        len,
+    ],
+    ids=repr,
+)
+def test_what_has_no_safe_format_is_refused(tmp_path, value):
+    model = VoxelwiseRidge()
+    model.extra_ = value
+    with pytest.raises(InputError, match="extra_ is .*no safe file format"):
+        save_estimator(model, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_foreign_estimator_is_refused(tmp_path):
+    with pytest.raises(InputError, match="The estimator is a sklearn.linear_model"):
+        save_estimator(Ridge(), tmp_path / "model")
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    folder = save_estimator(VoxelwiseRidge().fit(X, Y), tmp_path / "model")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(OutputError, match="exists already; save the estimator to a new folder"):
+        save_estimator(VoxelwiseRidge(), folder)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        save_estimator(VoxelwiseRidge(), tmp_path / "file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_estimator(VoxelwiseRidge(), tmp_path / "file" / "below")
+    (tmp_path / "empty").mkdir()
+    assert load_estimator(save_estimator(VoxelwiseRidge(), tmp_path / "empty"))
+
+
+def test_a_crash_while_saving_leaves_nothing(tmp_path, monkeypatch):
+    import safetensors.numpy
+
+    def full_disk(arrays, path):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_estimator(VoxelwiseRidge().fit(X, Y), tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save_estimator(VoxelwiseRidge().fit(X, Y), tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", [STRUCTURE, ARRAYS])
+def test_a_half_written_folder_is_refused(saved, name):
+    whole = (saved / name).read_bytes()
+    (saved / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptFileError, match="is not a readable estimator"):
+        load_estimator(saved)
+    (saved / name).unlink()
+    with pytest.raises(MissingFileError, match=name):
+        load_estimator(saved)
+
+
+def test_a_missing_array_and_a_later_format(saved):
+    arrays = load_file(saved / ARRAYS)
+    del arrays["coef_"]
+    save_file(arrays, saved / ARRAYS)
+    with pytest.raises(CorruptFileError, match="not a readable estimator.*coef_"):
+        load_estimator(saved)
+    structure = json.loads((saved / STRUCTURE).read_text())
+    structure["format"] = 99
+    (saved / STRUCTURE).write_text(json.dumps(structure))
+    with pytest.raises(CorruptFileError, match="has format 99; this brainkit reads 1"):
+        load_estimator(saved)
+
+
+def entry(name, **parts):
+    return {"$estimator": name, "parameters": {}, "fitted": {}, **parts}
+
+
+VOXELWISE = "brainkit.encoding.ridge:VoxelwiseRidge"
+HOSTILE = {
+    "a function": (entry("os:system", parameters={"command": "true"}), "not an estimator"),
+    "another package": (entry("sklearn.linear_model:Ridge"), "not an estimator of brainkit"),
+    "a package like ours": (entry("brainkitty.evil:Model"), "not an estimator of brainkit"),
+    "what we import": (entry("brainkit.linear.estimator:BaseEstimator"), "not an estimator"),
+    "a module": (entry("brainkit.linear.persistence:importlib"), "not an estimator"),
+    "a function of ours": (entry("brainkit.linear.persistence:save_estimator"), "not an estimator"),
+    "a dotted name": (entry("brainkit.linear.persistence:importlib.import_module"), "has no"),
+    "no such class": (entry("brainkit.encoding.ridge:Evil"), "has no brainkit.encoding.ridge:Evil"),
+    "no such module": (entry("brainkit.evil:Evil"), "has no brainkit.evil:Evil"),
+    "a relative module": (entry("brainkit..os:system"), "has no"),
+    "a method": (entry(VOXELWISE, fitted={"predict": "x"}), "predict is not the name of a fitted"),
+    "a class": (entry(VOXELWISE, fitted={"__class__": "x"}), "__class__ is not the name"),
+    "a dunder": (entry(VOXELWISE, fitted={"__init__": 1}), "__init__ is not the name"),
+    "an unknown parameter": (entry(VOXELWISE, parameters={"evil": 1}), "not a readable"),
+    "a number for a name": (entry(5), "not a readable"),
+    "no fitted part": ({"$estimator": VOXELWISE, "parameters": {}}, "not a readable"),
+    "a list of parameters": (entry(VOXELWISE, parameters=[1]), "not a readable"),
+    "an unknown kind": (entry(VOXELWISE, fitted={"a_": {"$eval": "1"}}), "unknown kind '.eval'"),
+    "an empty entry": (entry(VOXELWISE, fitted={"a_": {}}), "unknown kind None"),
+    "odd pairs": (entry(VOXELWISE, fitted={"a_": {"$dict": [[1, 2, 3]]}}), "not a readable"),
+    "an array that is not there": (entry(VOXELWISE, fitted={"a_": {"$array": "x"}}), "readable"),
+    "text of another shape": (
+        entry(VOXELWISE, fitted={"a_": {"$strings": ["a"], "shape": [2], "object": True}}),
+        "not a readable",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_file_builds_nothing(saved, case):
+    content, message = HOSTILE[case]
+    (saved / STRUCTURE).write_text(json.dumps({"format": 1, "estimator": content}))
+    with pytest.raises(CorruptFileError, match=message):
+        load_estimator(saved)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '"text"', "{}", "", "\x00", '{"format": 1}'])
+def test_json_of_another_shape(saved, text):
+    (saved / STRUCTURE).write_text(text)
+    with pytest.raises(CorruptFileError, match="is not a readable estimator"):
+        load_estimator(saved)
+
+
+def test_nesting_without_end(saved):
+    deep = '{"format": 1, "estimator": ' + '{"$tuple": [' * 100_000 + "]}" * 100_000 + "}"
+    (saved / STRUCTURE).write_text(deep)
+    with pytest.raises(CorruptFileError, match="is not a readable estimator"):
+        load_estimator(saved)
+
+
+def test_bytes_that_are_not_text(saved):
+    (saved / STRUCTURE).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CorruptFileError, match="is not a readable estimator"):
+        load_estimator(saved)

@@ -1,0 +1,85 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainkit.reporting.markup import (
+    Html,
+    flat,
+    frame,
+    interval,
+    join,
+    markup,
+    number,
+    table,
+    tag,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.123456, "0.123"),
+        (0.5, "0.500"),
+        (-0.0846, "−0.0846"),
+        (12.345, "12.3"),
+        (123.45, "123"),
+        (1234.5, "1,230"),
+        (772.0, "772"),
+        (3092, "3,092"),
+        (np.int64(-7), "−7"),
+        (np.float32(0.25), "0.250"),
+        (1.234e-7, "1.23e−07"),
+        (0.0, "0"),
+        (float("nan"), "–"),
+        (None, "–"),
+        (pd.NA, "–"),
+        (float("-inf"), "−∞"),
+    ],
+)
+def test_numbers_have_three_digits_and_nan_is_a_dash(value, text):
+    assert number(value) == text
+
+
+def test_interval():
+    assert interval([0.1234, -0.2]) == "[0.123, −0.200]"
+    assert interval(None) == "–"
+    assert interval([float("nan"), 1.0]) == "–"
+
+
+def test_text_is_escaped_once():
+    hostile = "<script>alert('1')</script>"
+    escaped = "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt;"
+    assert markup(hostile) == escaped
+    assert markup(markup(hostile)) == escaped
+    assert tag("p", hostile) == f"<p>{escaped}</p>"
+    assert tag("a", "x", title='"><script>') == '<a title="&quot;&gt;&lt;script&gt;">x</a>'
+    assert join(["a<b", Html("<br>"), True, 0.5]) == "a&lt;b<br>yes0.500"
+
+
+def test_attributes_with_and_without_value():
+    assert tag("td", 1, class_="number", scope=None) == '<td class="number">1</td>'
+    assert tag("nav", aria_label="Contents") == '<nav aria-label="Contents"></nav>'
+
+
+def test_tables_put_numbers_to_the_right_and_head_their_rows():
+    page = table(["<name>", "r"], [["a&b", 0.1], ["c", float("nan")]])
+    assert '<th scope="col">&lt;name&gt;</th><th class="number" scope="col">r</th>' in page
+    assert '<th scope="row">a&amp;b</th><td class="number">0.100</td>' in page
+    assert '<td class="number">–</td>' in page
+
+
+def test_frames_keep_column_kinds():
+    page = frame(pd.DataFrame({"region": ["V1"], "units": [1200], "r": [0.25]}))
+    assert '<td class="number">1,200</td><td class="number">0.250</td>' in page
+
+
+def test_flat():
+    given = {"a": {"b": 1, "c": []}, "d": [1, 2], "e": [{"f": 3}], "g": {}, "h": None}
+    assert flat(given) == [
+        ("a.b", 1),
+        ("a.c", "–"),
+        ("d", "1, 2"),
+        ("e[0].f", 3),
+        ("g", "–"),
+        ("h", None),
+    ]
