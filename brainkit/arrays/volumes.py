@@ -169,7 +169,7 @@ class HDF5Volumes(Source):
 
 def _can_be_mapped(data: Any) -> bool:
     """Whether a dataset lies in its file as one plain array."""
-    plain = data.chunks is None and data.external is None and data.file.userblock_size == 0
+    plain = data.chunks is None and data.external is None
     return plain and data.id.get_offset() is not None
 
 

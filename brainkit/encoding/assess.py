@@ -269,14 +269,16 @@ def assess_encoder(
         run = held_out(recording.stimuli, others, features, model)
         r_by_seed.append(run.r())
         r2_by_seed.append(run.r2())
-    shuffled = [
-        held_out(recording.stimuli, folds, features, model, exchange=number).r()
-        for number in track(range(protocol.shuffles), f"{who}: shuffled stimuli")
-    ]
+    shuffled_r, shuffled_r2 = [], []
+    for number in track(range(protocol.shuffles), f"{who}: shuffled stimuli"):
+        run = held_out(recording.stimuli, folds, features, model, exchange=number)
+        shuffled_r.append(run.r())
+        shuffled_r2.append(run.r2())
     scores = Scores(
         r=np.stack(r_by_seed),
         r2=np.stack(r2_by_seed),
-        shuffled_r=np.stack(shuffled),
+        shuffled_r=np.stack(shuffled_r),
+        shuffled_r2=np.stack(shuffled_r2),
         permuted_r=_permuted(recording, folds, features, model, protocol, first),
         ceiling=unit_ceiling(recording, protocol, folds),
     )

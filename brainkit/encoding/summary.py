@@ -31,8 +31,8 @@ class Scores:
     ----------
     r, r2 : arrays (seeds, units)
         Held-out scores of each fold seed.
-    shuffled_r : array (shuffles, units)
-        r of fits on exchanged stimuli.
+    shuffled_r, shuffled_r2 : arrays (shuffles, units)
+        The same of fits on exchanged stimuli.
     permuted_r : array (permutations, units)
         r of null runs, for p values; may have no row.
     ceiling : NoiseCeiling (units,) or None
@@ -41,6 +41,7 @@ class Scores:
     r: Array
     r2: Array
     shuffled_r: Array
+    shuffled_r2: Array
     permuted_r: Array
     ceiling: NoiseCeiling | None
 
@@ -51,6 +52,7 @@ class Scores:
             self.r[:, inside],
             self.r2[:, inside],
             self.shuffled_r[:, inside],
+            self.shuffled_r2[:, inside],
             self.permuted_r[:, inside],
             ceiling,
         )
@@ -143,6 +145,7 @@ def summarise(
         "encoding_r2": {
             "value": _mean(scores.r2),
             "n": n_units,
+            "nulls": {"shuffled_features": _mean(scores.shuffled_r2)},
             "preset": "r2/mean-over-units",
             "by_roi": {name: _mean(part.r2) for name, part in by_region.items()},
         },
@@ -152,8 +155,6 @@ def summarise(
             "n": n_units,
             "nulls": {
                 "shuffled_features": float((scores.shuffled_r > THRESHOLD).sum(axis=1).mean())
-                if len(scores.shuffled_r)
-                else float("nan")
             },
             "preset": "pearson-r/count",
             "by_roi": {

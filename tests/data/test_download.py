@@ -42,6 +42,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: state.breaks_after])
+        while state.endless:
+            self.wfile.write(CONTENT)
         if state.breaks_after is not None:
             self.wfile.flush()
             self.connection.close()
@@ -53,7 +55,7 @@ def server(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.state = SimpleNamespace(
-            content=CONTENT, ranges=True, breaks_after=None, announce=True, asked=[]
+            content=CONTENT, ranges=True, breaks_after=None, announce=True, endless=False, asked=[]
         )
         running.state.url = f"http://127.0.0.1:{running.server_address[1]}/69digits.mat"
         running.handle_error = lambda *_: None  # a client that hangs up is part of the tests
@@ -138,7 +140,7 @@ def test_wrong_content_never_takes_the_name(server, tmp_path):
 
 def test_an_endless_answer_is_broken_off(server, tmp_path):
     wanted = card(server.url, CONTENT[:1000])
-    server.content, server.announce = CONTENT * 20, False
+    server.announce, server.endless = False, True
     with pytest.raises(DownloadError, match="not the pinned file"):
         download(wanted, tmp_path)
     assert names(tmp_path) == []

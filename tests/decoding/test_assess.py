@@ -1,15 +1,17 @@
 """The judgement of decoders on a linear brain that sees pixels."""
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from brainkit import Recording
+from brainkit.data.preparing import prepare
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import DecodingProtocol, RetrievalBank, RidgeDecoder, assess_decoder
 from brainkit.decoding.assess import reconstruct
 from brainkit.decoding.images import invert
-from brainkit.data.preparing import prepare
 from brainkit.errors import InputError
 from brainkit.features import OrientedEnergy, PixelPCA
 
@@ -108,7 +110,9 @@ def test_nulls_are_what_they_say(recording, result):
 
 def test_shuffled_brain_knows_no_more_than_the_mean_image(result):
     metric = result.metrics["pixel_correlation"]
-    assert metric["nulls"]["shuffled_brain"] == pytest.approx(metric["nulls"]["mean_image"], abs=0.05)
+    assert metric["nulls"]["shuffled_brain"] == pytest.approx(
+        metric["nulls"]["mean_image"], abs=0.05
+    )
     for direction in ("reconstruction_given_image", "image_given_reconstruction"):
         nulls = result.metrics[f"identification_{direction}"]["nulls"]
         assert nulls["shuffled_brain"] == pytest.approx(0.5, abs=0.12)
@@ -142,7 +146,7 @@ def test_bank_needs_no_inverse(recording):
         recording, energy, RidgeDecoder(), DecodingProtocol("nsd-shared1000", back="bank")
     )
     assert result.metrics["pixel_correlation"]["value"] > 0.4
-    with pytest.raises(InputError, match="OrientedEnergy has no inverse.*retrieval bank"):
+    with pytest.raises(InputError, match=r"OrientedEnergy has no inverse.*retrieval bank"):
         assess_decoder(recording, energy, RidgeDecoder(), PROTOCOL)
 
 
@@ -175,12 +179,33 @@ def test_test_responses_never_enter_a_fit(recording):
     other = Recording.from_arrays(values, trials=recording.trials, stimuli=recording.stimuli)
     models = []
     for one in (recording, other):
-        fold = prepare(
-            one.split("nsd-shared1000").folds[0], zscore="session", average_repeats=True
-        )
+        fold = prepare(one.split("nsd-shared1000").folds[0], zscore="session", average_repeats=True)
         run = reconstruct(one.stimuli, [fold], PixelPCA(20), RidgeDecoder(), "inverse")
         models.append(run.fitted[1])
     np.testing.assert_array_equal(models[0].coef_, models[1].coef_)
+
+
+class Spy(RidgeDecoder):
+    """Remembers what groups it was given."""
+
+    given: ClassVar[list] = []
+
+    def fit(self, X, y, groups=None, runs=None):
+        type(self).given.append((np.asarray(y), np.asarray(groups)))
+        return super().fit(X, y, groups=groups)
+
+
+@pytest.mark.parametrize("split", ["nsd-shared1000", "kfold:3"])
+def test_inner_folds_get_the_stimuli_as_groups(recording, split):
+    small = recording.select(trials=np.flatnonzero(recording.trials["stimulus"] % 5 == 0))
+    Spy.given.clear()
+    assess_decoder(small, PixelPCA(5), Spy(), DecodingProtocol(split, average_repeats=False))
+    assert Spy.given
+    for Z, groups in Spy.given:  # in the shuffled run too: its targets still repeat
+        for group in np.unique(groups):
+            rows = Z[groups == group]
+            assert len(rows) == 2
+            np.testing.assert_array_equal(rows[0], rows[1])
 
 
 def test_folds_hold_out_every_image_and_seeds_are_averaged(recording):
@@ -199,9 +224,7 @@ def test_folds_hold_out_every_image_and_seeds_are_averaged(recording):
         expected = np.mean([one.items[column] for one in each], axis=0)
         np.testing.assert_allclose(result.items[column], expected)
         assert result.by_seed[column].tolist() == [one.items[column].mean() for one in each]
-    np.testing.assert_array_equal(
-        result.images["reconstruction"], each[0].images["reconstruction"]
-    )
+    np.testing.assert_array_equal(result.images["reconstruction"], each[0].images["reconstruction"])
     assert result.metrics["pixel_correlation"]["value"] == pytest.approx(
         result.by_seed["pixel_correlation"].mean()
     )
@@ -262,7 +285,7 @@ def test_bank_finds_the_image_whose_features_correlate_most():
     decoded = np.array([[5.0, 1, 0], [0.1, 0.1, 0.9], [100, 101, 100]])
     assert bank.nearest(decoded).tolist() == [3, 2, 1]
     np.testing.assert_allclose(bank.images(decoded)[:, 0, 0] * 255, [3, 2, 1], rtol=1e-6)
-    with pytest.raises(InputError, match="features for each of its images.*3 rows and 2 features"):
+    with pytest.raises(InputError, match=r"features for each of its images.*3 rows and 2 features"):
         RetrievalBank(Stimuli(images), np.arange(3), features[:2])
     with pytest.raises(InputError, match="at least one; got 0 rows"):
         RetrievalBank(Stimuli(images), np.arange(0), features[:0])
@@ -276,7 +299,7 @@ def test_inverse_is_clipped_to_images():
 
 
 def test_bad_input(recording):
-    with pytest.raises(InputError, match="Unknown way back to images 'banks'.*'bank'"):
+    with pytest.raises(InputError, match=r"Unknown way back to images 'banks'.*'bank'"):
         DecodingProtocol("kfold:5", back="banks")
     with pytest.raises(InputError, match="at least one seed"):
         DecodingProtocol("kfold:5", seeds=())
@@ -288,8 +311,12 @@ def test_bad_input(recording):
         assess_decoder(
             recording, PixelPCA(2), RidgeDecoder(), DecodingProtocol("kfold:5", roi="V7")
         )
-    with pytest.raises(InputError, match="n_components must be from 1 to 143"):
+    with pytest.raises(InputError, match="n_components must be from 1 to 144"):
         assess_decoder(recording, PixelPCA(500), RidgeDecoder(), PROTOCOL)
-    few = recording.select(trials=np.flatnonzero(np.isin(recording.trials["stimulus"], [1, 2, 250, 251])))
+    few = recording.select(
+        trials=np.flatnonzero(np.isin(recording.trials["stimulus"], [1, 2, 250, 251]))
+    )
     with pytest.raises(InputError, match="5 folds cannot be made of 2 groups"):
-        assess_decoder(few, PixelPCA(1), RidgeDecoder(), DecodingProtocol("nsd-shared1000", zscore=None))
+        assess_decoder(
+            few, PixelPCA(1), RidgeDecoder(), DecodingProtocol("nsd-shared1000", zscore=None)
+        )

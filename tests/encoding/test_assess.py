@@ -1,5 +1,7 @@
 """The judgement of encoders on a linear brain whose truth is known."""
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -169,7 +171,9 @@ def test_broken_units_score_nan_are_counted_and_change_nothing_else():
             )
     assert np.isnan(result.predictions[:, :3]).all()
     assert result.metrics["encoding_r"]["n"] == 9
-    assert result.metrics["encoding_r"]["value"] == pytest.approx(whole.units["r"][3:].mean(), rel=1e-4)
+    assert result.metrics["encoding_r"]["value"] == pytest.approx(
+        whole.units["r"][3:].mean(), rel=1e-4
+    )
 
 
 def test_folds_predict_every_stimulus_once_and_refit_for_p():
@@ -230,7 +234,7 @@ def test_exchange_keeps_repeats_together_and_parts_apart():
 class Spy(VoxelwiseRidge):
     """Remembers what groups it was given."""
 
-    given = []
+    given: ClassVar[list] = []
 
     def fit(self, X, y, groups=None, runs=None):
         type(self).given.append((np.asarray(X), np.asarray(groups)))
@@ -256,7 +260,7 @@ def test_inner_folds_get_the_stimuli_as_groups(split):
 class Careful(Pixels):
     """Remembers what it was fitted on."""
 
-    fitted_on = []
+    fitted_on: ClassVar[list] = []
 
     def fit(self, images, y=None):
         type(self).fitted_on.append(np.asarray(images))
@@ -308,7 +312,10 @@ def test_recordings_that_do_not_fit(world):
         )  # fmt: skip
     with pytest.raises(InputError, match=r"takes \(trial, unit\) recordings; got shape \(20, 3, 4"):
         assess_encoder(
-            Recording.from_arrays(np.zeros((20, 3, 4))), Pixels(), MODEL, EncodingProtocol("kfold:5")
+            Recording.from_arrays(np.zeros((20, 3, 4))),
+            Pixels(),
+            MODEL,
+            EncodingProtocol("kfold:5"),
         )
     with pytest.raises(InputError, match="None of the 3 units of s1 can be used"):
         assess_encoder(

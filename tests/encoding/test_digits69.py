@@ -75,4 +75,3 @@ def test_as_many_voxels_by_the_correlation_of_raw_values(recording):
         )
         counts.append(int((r > 0.3).sum()))
     assert np.mean(counts) >= 680, counts
-    print("voxels with raw r > .3 by seed:", counts)

@@ -1,5 +1,7 @@
 """Oriented energy against its equation worked out pixel by pixel, and on gratings."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -181,3 +183,18 @@ def test_windows_are_means_on_a_lattice():
 def test_settings_without_meaning(settings, message):
     with pytest.raises(InputError, match=message):
         OrientedEnergy(**settings).transform(np.zeros((1, 64, 64), dtype=np.uint8))
+
+
+def test_batches_bound_the_memory(monkeypatch):
+    """Photographs become floating point a batch at a time."""
+    import brainkit.features.energy as module
+
+    monkeypatch.setattr(module, "LARGEST_BATCH", 4)
+    images = np.broadcast_to(RNG.integers(0, 256, (1, 96, 96, 3), np.uint8), (400, 96, 96, 3))
+    tracemalloc.start()
+    try:
+        oriented_energy(images, side=32, frequencies=(4.0,), cells=(2,))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.3 * 4 * images.size

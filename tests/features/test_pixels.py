@@ -66,7 +66,7 @@ def test_too_few_images_for_the_components(n_components):
 
 
 def test_copies_of_few_images_have_few_components():
-    with pytest.raises(InputError, match="vary in 4 directions only.*no 8 principal"):
+    with pytest.raises(InputError, match=r"vary in 4 directions only.*no 8 principal"):
         PixelPCA(8).fit(np.repeat(images(5), 6, axis=0))
     assert PixelPCA(4).fit(np.repeat(images(5), 6, axis=0)).components_.shape[0] == 4
     with pytest.raises(InputError, match="vary in 0 directions only"):

@@ -200,13 +200,13 @@ def test_nan_and_infinity_are_refused(bad, data):
     X, Y = data
     broken = Y.copy()
     broken[3, 1] = bad
-    with pytest.raises(ValueError, match="contains (NaN|infinity)"):
+    with pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
         VoxelwiseRidge().fit(X, broken)
     broken = X.copy()
     broken[3, 1] = bad
-    with pytest.raises(ValueError, match="contains (NaN|infinity)"):
+    with pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
         VoxelwiseRidge().fit(broken, Y)
-    with pytest.raises(ValueError, match="contains (NaN|infinity)"):
+    with pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
         VoxelwiseRidge().fit(X, Y).predict(broken)
 
 

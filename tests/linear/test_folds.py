@@ -48,6 +48,13 @@ def test_without_seed_and_groups_folds_are_contiguous_stretches(n, k):
             np.testing.assert_array_equal(train, train_sk)
 
 
+@pytest.mark.parametrize("seed", [None, 0, 1, 2])
+def test_unequal_groups_fill_the_folds_evenly(seed):
+    groups = [0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6]
+    folds = kfold(12, 2, groups=groups, seed=seed)
+    assert [len(test) for _, test in folds] == [6, 6]
+
+
 def test_seeds_shuffle_and_repeat():
     first = kfold(30, 3, seed=1)
     again, other = kfold(30, 3, seed=1), kfold(30, 3, seed=2)
