@@ -3,16 +3,65 @@
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+import brainkit
 from brainkit.errors import BrainkitError, InputError
+
+MISTAKE = 2
+INTERRUPTED = 130
+
+
+class Guarded(TyperGroup):
+    """Commands whose users' mistakes end in one sentence on stderr and exit code 2."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run; the process ends here unless `standalone_mode` is off."""
+        if not settings.pop("standalone_mode", True):
+            return super().main(*args, **{**settings, "standalone_mode": False})
+        settings["standalone_mode"] = False
+        try:
+            code = super().main(*args, **settings)
+        except Exception as error:
+            message = _mistake(error)
+            if message is None:
+                raise
+            typer.echo(message, err=True, nl=bool(message))
+            code = MISTAKE
+        if code == INTERRUPTED:
+            typer.echo("brainkit: interrupted; no half-written results stay.", err=True)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _mistake(error: Exception) -> str | None:
+    """Return what to tell the user, or None where the error is brainkit's own fault."""
+    if hasattr(error, "format_message"):  # a mistake in the command line itself
+        said = error.format_message().rstrip(".")
+        where = getattr(getattr(error, "ctx", None), "command_path", "brainkit")
+        return _sentence(f"{said}. See '{where} --help'.") if said else ""  # the help was shown
+    if isinstance(error, BrainkitError):
+        return _sentence(str(error))
+    if isinstance(error, OSError) and error.strerror:
+        place = f": {error.filename}" if error.filename else ""
+        return _sentence(f"{error.strerror}{place}. Nothing half-written is left in its place.")
+    if isinstance(error, MemoryError):
+        return _sentence(
+            "There is not enough memory for this. Read fewer voxels or sessions (see --option)."
+        )
+    return None
+
+
+def _sentence(message: str) -> str:
+    return "brainkit: " + " ".join(message.split())
+
 
 app = typer.Typer(
     name="brainkit",
+    cls=Guarded,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -95,14 +144,14 @@ def _run(
 
 
 def _parse(options: list[str]) -> dict[str, Any]:
-    import yaml
+    from brainkit.recipes.schema import parse_value
 
     parsed = {}
     for option in options:
         name, equals, value = option.partition("=")
-        if not equals:
+        if not equals or not name.strip():
             raise InputError(f"Write options as name=value, such as mask=V1; got {option!r}.")
-        parsed[name] = yaml.safe_load(value)
+        parsed[name.strip()] = parse_value(value, option)
     return parsed
 
 
@@ -118,13 +167,33 @@ def _show(metrics: dict[str, Any], folder: Path, as_json: bool) -> None:
 
 def _line(name: str, entry: dict[str, Any]) -> str:
     def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:.3g}"
+        if value is None:
+            return "–"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
     text = f"{name:45} {number(entry['value']):>7}"
     if entry.get("ci"):
         text += f"  [{number(entry['ci'][0])}, {number(entry['ci'][1])}]"
     nulls = ", ".join(f"{null} {number(v)}" for null, v in entry.get("nulls", {}).items())
     return f"{text}  (nulls: {nulls})" if nulls else text
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"brainkit {brainkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Options of brainkit itself."""
 
 
 @app.command()
@@ -227,10 +296,14 @@ def download(
     from brainkit.data.download import download as fetch_all
 
     chosen = read_card(card)
-    typer.echo(f"{chosen.title}\nLicence: {_licence(chosen)}\nCite: {chosen.citation}", err=True)
-    folder = root or Path(os.environ.get("BRAINKIT_DATA", "data")) / chosen.name
+    if chosen.files:
+        about = f"{chosen.title}\nLicence: {_licence(chosen)}\nCite: {chosen.citation}"
+        typer.echo(about, err=True)
+    folder = root or Path(os.environ.get("BRAINKIT_DATA") or "data") / chosen.name
     paths = [str(path) for path in fetch_all(chosen, folder)]
     typer.echo(json.dumps(paths, indent=2) if as_json else "\n".join(paths))
+    for job in sorted(chosen.recipes)[:1]:
+        typer.echo(f"Next: brainkit {job} {card} --root {folder}", err=True)
 
 
 def _licence(card: Any) -> str:
@@ -267,16 +340,6 @@ def datasets(
         )
 
 
-def guarded(run: Callable[[], object]) -> int:
-    """Run a command; a user's mistake becomes one sentence on stderr and exit code 2."""
-    try:
-        run()
-    except BrainkitError as error:
-        typer.echo(f"brainkit: {error}", err=True)
-        return 2
-    return 0
-
-
 def main() -> None:
     """Run the command line."""
-    sys.exit(guarded(app))
+    app()

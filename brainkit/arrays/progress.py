@@ -1,12 +1,49 @@
-"""Progress bars for anything that takes more than two seconds."""
+"""Progress on standard error for anything that takes more than two seconds.
+
+On a terminal and in a notebook bars move. In a log (a pipe, a file, a batch job) a line is written
+after two seconds and then at most every half minute.
+"""
 
 import sys
+import threading
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+DELAY = 2.0
+LOG_INTERVAL = 30.0
+
+
+class _Log:
+    """A stream for bars that go to a log: each state on a line of its own, blank ones left out."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            self.stream.write(line + "\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def is_live() -> bool:
+    """Tell whether standard error is a terminal or a notebook, where a line can be rewritten."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
+
+
+def bar(description: str, **settings: Any) -> Any:
+    """Make a bar of tqdm that suits where standard error goes; `settings` are tqdm's."""
+    look: dict[str, Any] = {"file": sys.stderr, "dynamic_ncols": True}
+    if not is_live():
+        look = {"file": _Log(sys.stderr), "ncols": 80, "ascii": True, "position": 0}
+        look["mininterval"] = LOG_INTERVAL
+    return tqdm(desc=description, leave=False, **{"delay": DELAY, **look, **settings})
 
 
 def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -21,13 +58,40 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
     total : int, optional
         Number of items where `iterable` has no length.
     """
-    bar = tqdm(
-        iterable,
-        desc=description,
-        total=total,
-        delay=2.0,
-        file=sys.stderr,
-        leave=False,
-        dynamic_ncols=True,
-    )
-    yield from bar
+    with bar(description, iterable=iterable, total=total) as shown:
+        later = shown.mininterval
+        shown.mininterval = min(later, DELAY)  # the first line of a log need not wait for long
+        for item in shown:
+            yield item
+            if shown.last_print_n:
+                shown.mininterval = later
+
+
+@contextmanager
+def waiting(description: str) -> Iterator[None]:
+    """Show for how long a step without inner bars has been going on, once it takes two seconds.
+
+    Parameters
+    ----------
+    description : str
+        What is being done, in a few words.
+    """
+    done = threading.Event()
+    thread = threading.Thread(target=_show_elapsed, args=(description, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _show_elapsed(description: str, done: threading.Event) -> None:
+    if done.wait(DELAY):
+        return
+    interval = 1.0 if is_live() else LOG_INTERVAL
+    with bar(description, bar_format="{desc} … {elapsed}") as shown:
+        shown.delay, shown.start_t = 0, shown.start_t - DELAY  # what has passed before the bar
+        shown.refresh()
+        while not done.wait(interval):
+            shown.refresh()

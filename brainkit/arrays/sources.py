@@ -28,6 +28,12 @@ class Source(ABC):
     def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
         """Return the chosen rows and columns, in the order asked for, as a new float32 array."""
 
+    def read_into(
+        self, out: Float, rows: Index | None = None, columns: Index | None = None
+    ) -> None:
+        """Read the chosen rows and columns into `out`, where they are not copied again."""
+        out[...] = self.read(rows, columns)
+
 
 class Memory(Source):
     """An array or memory map that is already there.
@@ -89,6 +95,13 @@ class View(Source):
         """Read the chosen part through the base."""
         return self.base.read(self._through(self.rows, rows), self._through(self.columns, columns))
 
+    def read_into(
+        self, out: Float, rows: Index | None = None, columns: Index | None = None
+    ) -> None:
+        """Read the chosen part through the base."""
+        rows, columns = self._through(self.rows, rows), self._through(self.columns, columns)
+        self.base.read_into(out, rows, columns)
+
 
 class Stacked(Source):
     """Sources with the same columns under one another, such as the sessions of a subject."""
@@ -110,12 +123,16 @@ class Stacked(Source):
         out = np.empty((n_rows, n_columns, *self.shape[2:]), dtype=np.float32)
         if rows is None:
             for part, start in zip(self.parts, self.starts, strict=False):
-                out[start : start + part.shape[0]] = part.read(None, columns)
+                part.read_into(out[start : start + part.shape[0]], None, columns)
             return out
         owner = np.searchsorted(self.starts, rows, side="right") - 1
         for number in np.unique(owner):
             here = np.flatnonzero(owner == number)
-            out[here] = self.parts[number].read(rows[here] - self.starts[number], columns)
+            part, inside = self.parts[number], rows[here] - self.starts[number]
+            if here[-1] - here[0] + 1 == len(here):
+                part.read_into(out[here[0] : here[-1] + 1], inside, columns)
+            else:
+                out[here] = part.read(inside, columns)
         return out
 
 

@@ -4,7 +4,9 @@ Both readers touch only the chosen voxels where the file's layout allows it. Vox
 their flat index in C order of an (X, Y, Z) grid, as `numpy.ravel_multi_index` gives it.
 """
 
+import os
 import zlib
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from brainkit.arrays.chunk_index import chunk_addresses
 from brainkit.arrays.sources import Float, Index, Source
 from brainkit.errors import CorruptFileError, MissingFileError
 
 DAMAGE = (OSError, EOFError, ValueError, zlib.error)  # what readers raise on a damaged file
 CHUNK_CACHE = 1 << 26  # bytes: a chunk that several runs of voxels touch is unpacked once
+BLOCK = 1 << 20  # bytes read before they are transposed, so that they are still in a near cache
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -29,7 +33,25 @@ def require_file(path: Path, what: str) -> Path:
     return path
 
 
-class HDF5Volumes(Source):
+class Volumes(Source):
+    """Trials of a file of volumes, which are read straight into where they are wanted."""
+
+    def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
+        """Read the chosen trials of the chosen voxels."""
+        n_rows = self.shape[0] if rows is None else len(rows)
+        n_columns = self.shape[1] if columns is None else len(columns)
+        out = np.empty((n_rows, n_columns), dtype=np.float32)
+        self.read_into(out, rows, columns)
+        return out
+
+    @abstractmethod
+    def read_into(
+        self, out: Float, rows: Index | None = None, columns: Index | None = None
+    ) -> None:
+        """Read the chosen trials of the chosen voxels into `out`."""
+
+
+class HDF5Volumes(Volumes):
     """Trials of one HDF5 file, dataset (trials, Z, Y, X), times a scale.
 
     A chunk that holds one voxel over all trials, NSD's layout, is read straight from the file,
@@ -80,20 +102,20 @@ class HDF5Volumes(Source):
 
     def _open(self) -> h5py.File:
         try:
-            return h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE)
+            return h5py.File(self.path, "r", driver="sec2", rdcc_nbytes=CHUNK_CACHE)
         except OSError as error:
             raise CorruptFileError(
                 f"{self.path} cannot be opened as HDF5 ({error}): it is truncated or damaged; "
                 "fetch it again."
             ) from error
 
-    def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
-        """Read the chosen trials of the chosen voxels."""
+    def read_into(
+        self, out: Float, rows: Index | None = None, columns: Index | None = None
+    ) -> None:
+        """Read the chosen trials of the chosen voxels into `out`."""
         zyx = self.zyx if columns is None else self.zyx[columns]
-        n_rows = self.shape[0] if rows is None else len(rows)
-        out = np.empty((n_rows, len(zyx)), dtype=np.float32)
         if not out.size:
-            return out
+            return
         with self._open() as file:
             data = file[self.dataset]
             chunks = data.chunks or (self.shape[0], 1, 1, 1)
@@ -113,24 +135,16 @@ class HDF5Volumes(Source):
                     "fetch it again."
                 ) from error
         out *= np.float32(self.scale)
-        return out
 
     @staticmethod
     def _read_chunks(data: Any, zyx: Index, rows: Index | None, out: Float) -> None:
-        # File order is voxel order; the columns are sorted so that the disk is read forwards.
-        order = np.lexsort((zyx[:, 2], zyx[:, 1], zyx[:, 0]))
-        handle, empty = data.id, np.full(data.shape[0], data.fillvalue, data.dtype)
-        for column in order:
-            z, y, x = (int(value) for value in zyx[column])
-            try:
-                raw = handle.read_direct_chunk((0, z, y, x))[1]
-            except RuntimeError:
-                if handle.get_chunk_info_by_coord((0, z, y, x)).byte_offset is not None:
-                    raise
-                values = empty  # never written: the fill value
-            else:
-                values = np.frombuffer(raw, dtype=data.dtype)
-            out[:, column] = values if rows is None else values[rows]
+        offsets = np.column_stack([np.zeros(len(zyx), np.int64), zyx])
+        addresses = chunk_addresses(data, offsets)
+        width = max(BLOCK // (data.shape[0] * data.dtype.itemsize), 1)
+        for start in range(0, len(zyx), width):
+            here = slice(start, start + width)
+            block = _chunk_block(data, offsets[here], addresses[here])
+            out[:, here] = block.T if rows is None else block.T[rows]
 
     def _read_mapped(self, data: Any, zyx: Index, rows: Index | None, out: Float) -> None:
         offset, shape = data.id.get_offset(), (data.shape[0], int(np.prod(data.shape[1:])))
@@ -167,13 +181,40 @@ class HDF5Volumes(Source):
             out[here] = values[:, z, y, x][wanted[here] - start]
 
 
+def _chunk_block(data: Any, offsets: Index, addresses: Index) -> NDArray[Any]:
+    """Read whole chunks, each a row, in the order in which they lie in the file."""
+    file, size = data.file.id.get_vfd_handle(), data.shape[0] * data.dtype.itemsize
+    chunks = [b""] * len(addresses)
+    places = addresses.tolist()
+    for number in np.argsort(addresses).tolist():
+        if places[number] < 0:
+            chunks[number] = _library_chunk(data, offsets[number])
+        else:
+            chunks[number] = os.pread(file, size, places[number])
+    if {len(chunk) for chunk in chunks} != {size}:
+        raise OSError("a chunk goes beyond the end of the file")
+    return np.frombuffer(b"".join(chunks), data.dtype).reshape(len(chunks), -1)
+
+
+def _library_chunk(data: Any, offset: Index) -> bytes:
+    """Read one chunk through the HDF5 library: the fill value where it was never written."""
+    place = tuple(offset.tolist())
+    try:
+        raw: bytes = data.id.read_direct_chunk(place)[1]
+    except RuntimeError:
+        if data.id.get_chunk_info_by_coord(place).byte_offset is not None:
+            raise
+        raw = np.full(data.shape[0], data.fillvalue, data.dtype).tobytes()
+    return raw
+
+
 def _can_be_mapped(data: Any) -> bool:
     """Whether a dataset lies in its file as one plain array."""
     plain = data.chunks is None and data.external is None
     return plain and data.id.get_offset() is not None
 
 
-class NiftiVolumes(Source):
+class NiftiVolumes(Volumes):
     """Trials of one 4-D NIfTI file (X, Y, Z, trials), or a single 3-D volume as one trial.
 
     An uncompressed file is mapped into memory, so that only the pages with chosen voxels are read.
@@ -204,11 +245,12 @@ class NiftiVolumes(Source):
         self.voxels, self.grid = voxels, grid
         self.shape = (int(shape[3]) if len(shape) == 4 else 1, len(voxels))
 
-    def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
-        """Read the chosen trials of the chosen voxels."""
+    def read_into(
+        self, out: Float, rows: Index | None = None, columns: Index | None = None
+    ) -> None:
+        """Read the chosen trials of the chosen voxels into `out`."""
         voxels = self.voxels if columns is None else self.voxels[columns]
         rows = np.arange(self.shape[0]) if rows is None else rows
-        out = np.empty((len(rows), len(voxels)), dtype=np.float32)
         place = np.unravel_index(voxels, self.grid)
         image = load_nifti(self.path)
         proxy = image.dataobj
@@ -224,7 +266,6 @@ class NiftiVolumes(Source):
                 f"{self.path} cannot be read ({error}): it is truncated or damaged; fetch it again."
             ) from error
         out *= np.float32(self.scale)
-        return out
 
     def _read_mapped(self, proxy: Any, place: Any, rows: Index, out: Float) -> None:
         mapped = np.memmap(

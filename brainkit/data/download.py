@@ -10,8 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tqdm import tqdm
-
+from brainkit.arrays.progress import bar
 from brainkit.data.cards import DatasetCard, PinnedFile
 from brainkit.errors import BrainkitError, DownloadError, OutputError
 
@@ -135,18 +134,10 @@ def _receive(file: PinnedFile, part: Path, have: int) -> None:
         received = have if resumed else 0
         with (
             part.open("ab" if resumed else "wb") as out,
-            tqdm(
-                total=file.size,
-                initial=received,
-                unit="B",
-                unit_scale=True,
-                desc=file.path,
-                delay=2.0,
-                leave=False,
-            ) as bar,
+            bar(file.path, total=file.size, initial=received, unit="B", unit_scale=True) as shown,
         ):
             # One byte too many is enough to know that it is another file.
             while received <= file.size and (block := answer.read(BLOCK)):
                 out.write(block)
                 received += len(block)
-                bar.update(len(block))
+                shown.update(len(block))

@@ -4,7 +4,10 @@ import importlib.util
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from brainkit.data.cards import DatasetCard, read_card
 from brainkit.data.recording import Recording
@@ -19,7 +22,7 @@ def dataset_root(card: DatasetCard, root: str | Path | None = None) -> Path:
     MissingFileError
         If no folder is given or the folder is not there.
     """
-    base = os.environ.get("BRAINKIT_DATA")
+    base = os.environ.get("BRAINKIT_DATA") or None
     if root is None and base is None:
         raise MissingFileError(
             f"Where is {card.name}? Give its folder with root= (--root), or set BRAINKIT_DATA to "
@@ -93,9 +96,20 @@ def load(
             raise InputError(
                 f"The reader of {card.name} has no option {name!r}; it has {listed(known)}."
             )
-    recording: Recording = reader.load(folder, subject, **settings)
+    checked = {name: _checked(reader, name, value) for name, value in settings.items()}
+    recording: Recording = reader.load(folder, subject, **checked)
     about = {"card": card.name, "regions": list(card.regions)}
     return replace(recording, info={**recording.info, **about})
+
+
+def _checked(reader: Any, name: str, value: Any) -> Any:
+    """Return an option as the type that the reader takes."""
+    given = list(value) if isinstance(value, range | set | np.ndarray) else value
+    try:
+        return TypeAdapter(get_type_hints(reader.load)[name]).validate_python(given)
+    except ValidationError as error:
+        faults = listed(dict.fromkeys(fault["msg"] for fault in error.errors()))
+        raise InputError(f"The option {name} cannot be {value!r}: {faults}.") from error
 
 
 def load_all(

@@ -218,7 +218,8 @@ def load(
         ("nsdgeneral", "floc-faces"), or a mask NIfTI of your own (above 0 inside). None takes all
         cortical voxels.
     rois : sequence of str
-        ROI files whose labels become ROIs of the units; those that are not there are left out.
+        ROI files whose labels become ROIs of the units; of the standard ones, those that are not
+        there are left out.
 
     Returns
     -------
@@ -287,6 +288,8 @@ def _roi_labels(
         if path.is_file():
             volume = read_mask(path, grid, what="A ROI file")
             tables.append((volume, label_names(root, subject, roi, volume)))
+        elif roi not in STANDARD_ROIS:
+            raise unknown_name("ROI file", roi, roi_files(folder))
     return tables
 
 

@@ -5,7 +5,7 @@ way round would mix the sessions' statistics, trap T24), then leave out units th
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from brainkit.arrays.sources import Float, Index
 from brainkit.data.recording import Recording
 from brainkit.data.splits import Fold
 from brainkit.errors import InputError
+
+AverageRepeats = bool | Literal["test"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Prepared:
 
 
 def prepare(
-    fold: Fold, *, zscore: str | None, unseen: str | None = None, average_repeats: bool
+    fold: Fold, *, zscore: str | None, unseen: str | None = None, average_repeats: AverageRepeats
 ) -> Prepared:
     """Standardise, average and read one fold.
 
@@ -58,8 +60,9 @@ def prepare(
         Column whose groups are z-scored (usually "session"); None leaves the values as they are.
     unseen : {None, "session-unlabelled"}
         See `Recording.zscore`.
-    average_repeats : bool
-        Average the trials of each stimulus within each part.
+    average_repeats : bool or "test"
+        Average the trials of each stimulus within each part, or within the test part alone, for
+        models that learn from the repeats.
 
     Raises
     ------
@@ -70,8 +73,10 @@ def prepare(
     """
     standardised = fold if zscore is None else fold.zscore(zscore, unseen=unseen)
     parts: list[Recording] = [standardised.train, standardised.test]
-    if average_repeats:
+    if average_repeats is True:
         parts = [part.average_repeats() for part in parts]
+    elif average_repeats == "test":
+        parts[1] = parts[1].average_repeats()
     train, test = parts
     y_train, y_test = train.targets(), test.targets()
     # Extremes carry NaN and infinity on, and need no array of the responses' size.

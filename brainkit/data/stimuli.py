@@ -14,6 +14,9 @@ from brainkit.arrays.sources import Index
 from brainkit.arrays.volumes import require_file
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
 
+LARGEST_GAP = 8  # unwanted rows that are read along rather than starting anew
+LONGEST_RUN = 256
+
 
 class StimulusFile(Protocol):
     """Where stimuli are kept: anything that has a length and reads rows."""
@@ -64,14 +67,30 @@ class HDF5Stimuli:
         return self.n_stimuli
 
     def read(self, rows: Index) -> NDArray[Any]:
-        """Return the chosen stimuli; HDF5 wants increasing rows, so they are sorted and undone."""
+        """Return the chosen stimuli, read by runs of near rows: choosing row by row is slow."""
         unique, inverse = np.unique(rows, return_inverse=True)
+        cuts = np.flatnonzero(np.diff(unique) > LARGEST_GAP) + 1
+        runs = [part for run in np.split(unique, cuts) for part in _pieces(run)]
         try:
             with h5py.File(self.path, "r") as file:
-                values = np.asarray(file[self.dataset][unique])
+                data = file[self.dataset]
+                values = np.empty((len(unique), *data.shape[1:]), dtype=data.dtype)
+                start = 0
+                for run in runs:
+                    values[start : start + len(run)] = data[run[0] : run[-1] + 1][run - run[0]]
+                    start += len(run)
         except (OSError, KeyError) as error:
             raise _damaged(self.path, self.dataset, error) from error
         return values[inverse]
+
+
+def _pieces(run: Index) -> list[Index]:
+    """Cut a run of rows so that no more than a bounded stretch of the file is read at once."""
+    if not len(run):
+        return []
+    return np.split(
+        run, np.searchsorted(run, np.arange(run[0] + LONGEST_RUN, run[-1], LONGEST_RUN))
+    )
 
 
 def _damaged(path: Path, dataset: str, error: Exception) -> CorruptFileError:

@@ -22,7 +22,7 @@ from sklearn.base import clone
 
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
-from brainkit.data.preparing import Prepared, prepare
+from brainkit.data.preparing import AverageRepeats, Prepared, prepare
 from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding.images import RetrievalBank, invert
@@ -56,7 +56,7 @@ class DecodingProtocol:
     seeds: tuple[int, ...] = (0,)
     zscore: str | None = "session"
     unseen: str | None = None
-    average_repeats: bool = True
+    average_repeats: AverageRepeats = True
     back: str = "inverse"
     roi: str | None = None
 

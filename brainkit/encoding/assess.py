@@ -15,7 +15,7 @@ from sklearn.base import clone
 
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
-from brainkit.data.preparing import Prepared, prepare
+from brainkit.data.preparing import AverageRepeats, Prepared, prepare
 from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding.summary import Scores, region_table, summarise, unit_table
@@ -23,6 +23,7 @@ from brainkit.errors import InputError
 from brainkit.evaluation import NoiseCeiling, noise_ceiling, pearson_r, r2
 
 Array = NDArray[Any]
+Tables = dict[tuple[bytes, bytes], tuple[Any, Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class EncodingProtocol:
         Column whose groups are z-scored with training statistics, usually "session".
     unseen : {None, "session-unlabelled"}
         See `Recording.zscore`.
-    average_repeats : bool
-        Average the trials of each stimulus within each part.
+    average_repeats : bool or "test"
+        Average the trials of each stimulus within each part, or within the test part alone.
     ceiling : {"nsd", None}
         Noise-ceiling definition; None where stimuli do not repeat.
     permutations : int
@@ -54,7 +55,7 @@ class EncodingProtocol:
     seeds: tuple[int, ...] = (0,)
     zscore: str | None = "session"
     unseen: str | None = None
-    average_repeats: bool = True
+    average_repeats: AverageRepeats = True
     ceiling: str | None = "nsd"
     permutations: int = 200
     shuffles: int = 3
@@ -175,6 +176,7 @@ def held_out(
     model: Any,
     *,
     exchange: int | None = None,
+    tables: Tables | None = None,
 ) -> HeldOut:
     """Fit on each fold's training part and predict its test part.
 
@@ -190,6 +192,9 @@ def held_out(
         From features to responses; a clone is fitted on each training part.
     exchange : int, optional
         Seed of a null run, see `exchanged_stimuli`.
+    tables : dict, optional
+        Fitted features to use again where training and test stimuli are the same sets, as in null
+        runs of a split with one fold; gains new ones.
     """
     if stimuli is None:
         raise InputError("An encoding model needs stimuli; this recording has none.")
@@ -199,15 +204,21 @@ def held_out(
         shown = exchanged_stimuli(folds, exchange)
     truth, predicted, alphas, fitted = [], [], [], None
     for fold, (train_rows, test_rows) in zip(folds, shown, strict=True):
-        space, encoder = clone(features), clone(model)
-        unique, items = np.unique(train_rows, return_inverse=True)
-        X_train = space.fit_transform(stimuli.read(unique))[items]
+        encoder = clone(model)
+        train_set, train_items = np.unique(train_rows, return_inverse=True)
+        test_set, test_items = np.unique(test_rows, return_inverse=True)
+        key = train_set.tobytes(), test_set.tobytes()
+        found = (tables or {}).get(key) or _table(stimuli, features, train_set, test_set)
+        if tables is not None:
+            tables[key] = found
+        space, train_features, test_features = found
+        X_train = train_features[train_items]
         Y_train = fold.train[:, fold.usable]
         encoder.fit(X_train, Y_train, groups=fold.train_stimuli)
         mean = np.full(len(fold.usable), np.nan, dtype=np.float32)
         mean[fold.usable] = Y_train.mean(axis=0, dtype=np.float64)
         prediction = np.full(fold.test.shape, np.nan, dtype=np.float32)
-        prediction[:, fold.usable] = encoder.predict(space.transform(stimuli.read(test_rows)))
+        prediction[:, fold.usable] = encoder.predict(test_features[test_items])
         prediction -= mean
         alpha = np.full(len(fold.usable), np.nan)
         alpha[fold.usable] = encoder.alpha_
@@ -222,6 +233,13 @@ def held_out(
         alpha=np.exp(np.mean(np.log(alphas), axis=0)),
         fitted=fitted,
     )
+
+
+def _table(stimuli: Stimuli, features: Any, train: Array, test: Array) -> tuple[Any, Array, Array]:
+    """Fit features on the training stimuli; return them and both parts' values by stimulus."""
+    space = clone(features)
+    fitted = space.fit_transform(stimuli.read(train))
+    return space, fitted, space.transform(stimuli.read(test))
 
 
 def assess_encoder(
@@ -261,7 +279,8 @@ def assess_encoder(
         )
     who = recording.subject
     folds = prepare_folds(recording, protocol, seed=protocol.seeds[0])
-    first = held_out(recording.stimuli, folds, features, model)
+    tables: Tables | None = {} if len(folds) == 1 else None
+    first = held_out(recording.stimuli, folds, features, model, tables=tables)
     r_by_seed, r2_by_seed = [first.r()], [first.r2()]
     for seed in track(protocol.seeds[1:], f"{who}: encode"):
         # Of the other seeds only the scores are kept: each has the whole recording in its folds.
@@ -271,7 +290,7 @@ def assess_encoder(
         r2_by_seed.append(run.r2())
     shuffled_r, shuffled_r2 = [], []
     for number in track(range(protocol.shuffles), f"{who}: shuffled stimuli"):
-        run = held_out(recording.stimuli, folds, features, model, exchange=number)
+        run = held_out(recording.stimuli, folds, features, model, exchange=number, tables=tables)
         shuffled_r.append(run.r())
         shuffled_r2.append(run.r2())
     scores = Scores(

@@ -119,7 +119,8 @@ def region_table(masks: Mapping[str, Array], scores: Scores) -> pd.DataFrame:
                 "p": _region_p(part),
             }
         )
-    return pd.DataFrame(rows)
+    # Without any region the table is empty, but has its columns.
+    return pd.DataFrame(rows, columns=None if rows else ["region", "units", "r"])
 
 
 def summarise(

@@ -11,13 +11,15 @@ from brainkit.errors import InputError
 from brainkit.features.images import as_float
 
 Float = NDArray[np.float32]
+EXACT_SIZE = 4000  # on the smaller side; beyond it a few components are found by iteration
 RANK_TOLERANCE = 1e-10  # of variance: 1e-5 of the spread, what single precision still tells apart
 
 
 def principal_axes(centred: NDArray[Any], n_components: int) -> tuple[Float, Float]:
     """Return the leading principal axes (n_components, n_features) and their variances.
 
-    By the eigenvectors of the smaller of the two Gram matrices, in double precision. The sign of
+    By the eigenvectors of the smaller of the two Gram matrices, in double precision; for a few
+    components of large matrices, by subspace iteration. The sign of
     an axis makes its largest weight positive, so that it does not depend on the library.
 
     Raises
@@ -25,15 +27,12 @@ def principal_axes(centred: NDArray[Any], n_components: int) -> tuple[Float, Flo
     InputError
         If the samples vary in fewer directions than that.
     """
-    wide = centred.astype(np.float64)
-    n_samples, n_features = wide.shape
-    if n_samples <= n_features:
-        values, vectors = np.linalg.eigh(wide @ wide.T)
-        axes = vectors.T[::-1][:n_components] @ wide
+    n_samples, n_features = centred.shape
+    if min(n_samples, n_features) > EXACT_SIZE and n_components * 10 < min(n_samples, n_features):
+        axes, values = _randomised(centred, n_components)
     else:
-        values, vectors = np.linalg.eigh(wide.T @ wide)
-        axes = vectors.T[::-1][:n_components]
-    n_directions = int((values > values[-1] * RANK_TOLERANCE).sum())
+        axes, values = _exact(centred.astype(np.float64), n_components)
+    n_directions = int((values > values[0] * RANK_TOLERANCE).sum())
     if n_directions < n_components:
         raise InputError(
             f"The {n_samples} training images vary in {n_directions} directions only, so they have "
@@ -42,8 +41,30 @@ def principal_axes(centred: NDArray[Any], n_components: int) -> tuple[Float, Flo
     axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
     largest = np.argmax(np.abs(axes), axis=1)
     axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
-    variances = np.maximum(values[::-1][:n_components], 0) / max(n_samples - 1, 1)
+    variances = np.maximum(values[:n_components], 0) / max(n_samples - 1, 1)
     return axes.astype(np.float32), variances.astype(np.float32)
+
+
+def _exact(wide: NDArray[np.float64], n_components: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return leading axes, not normalised, and all eigenvalues, largest first."""
+    if len(wide) <= wide.shape[1]:
+        values, vectors = np.linalg.eigh(wide @ wide.T)
+        return vectors.T[::-1][:n_components] @ wide, values[::-1]
+    values, vectors = np.linalg.eigh(wide.T @ wide)
+    return vectors.T[::-1][:n_components], values[::-1]
+
+
+def _randomised(centred: NDArray[Any], n_components: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return leading axes and eigenvalues by subspace iteration with a fixed seed.
+
+    Halko, Martinsson and Tropp (2011), SIAM Review 53:217.
+    """
+    from sklearn.utils.extmath import randomized_svd
+
+    _, singular, axes = randomized_svd(
+        centred, n_components, n_oversamples=20, n_iter=6, random_state=0
+    )
+    return axes.astype(np.float64), singular.astype(np.float64) ** 2
 
 
 class PixelPCA(TransformerMixin, BaseEstimator):

@@ -1,4 +1,8 @@
-"""Several feature spaces side by side, on scales learnt from the training stimuli."""
+"""Feature spaces on scales learnt from the training stimuli, side by side, and fewer of them.
+
+Every scaled space has a total training variance of 1, so that spaces of any size weigh the same
+side by side and one range of penalties fits them all.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -9,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from brainkit.errors import InputError
+from brainkit.features.pixels import principal_axes
 
 Float = NDArray[np.float32]
 
@@ -21,8 +26,8 @@ class SingleSpace(TransformerMixin, BaseEstimator):
     space : transformer
         From stimuli to features.
     scale : {"feature", "space"}
-        Divide each feature by its own training standard deviation, or the whole space by the root
-        of its mean variance, which keeps the features' relative sizes.
+        Give every feature the same training variance, 1 / n_features, or divide the whole space by
+        the root of its total variance, which keeps the features' relative sizes.
 
     Attributes
     ----------
@@ -47,7 +52,9 @@ class SingleSpace(TransformerMixin, BaseEstimator):
         self.mean_ = values.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = values.std(axis=0, dtype=np.float64)
         if self.scale == "space":
-            spread = np.full_like(spread, np.sqrt(np.mean(spread**2)))
+            spread = np.full_like(spread, np.sqrt(np.sum(spread**2)))
+        else:
+            spread *= np.sqrt(len(spread))
         self.scale_ = np.where(spread > 1e-8, spread, 1.0).astype(np.float32)
         return (values - self.mean_) / self.scale_
 
@@ -86,3 +93,54 @@ class FeatureStack(TransformerMixin, BaseEstimator):
         """Return the features of any stimuli, (n, sum of features)."""
         check_is_fitted(self, "widths_")
         return np.concatenate([space.transform(stimuli) for space in self.spaces], axis=1)
+
+
+class PrincipalSpace(TransformerMixin, BaseEstimator):
+    """The leading principal components of another space's features, by their training variance.
+
+    For spaces with more features than a ridge needs: what is cut off has so little variance that
+    the penalty would remove it.
+
+    Parameters
+    ----------
+    space : transformer
+        From stimuli to features.
+    n_components : int, default=1000
+        Components to keep; all where the space or the training stimuli have fewer.
+
+    Attributes
+    ----------
+    mean_ : array (n_features,)
+    components_ : array (n_components, n_features)
+        Orthonormal axes.
+    kept_variance_ : float
+        Share of the training variance that is kept.
+    """
+
+    def __init__(self, space: Any, n_components: int = 1000) -> None:
+        self.space = space
+        self.n_components = n_components
+
+    def fit(self, stimuli: NDArray[Any], y: None = None) -> Self:
+        """Fit the space and the components on the training stimuli."""
+        self.fit_transform(stimuli)
+        return self
+
+    def fit_transform(self, stimuli: NDArray[Any], y: None = None) -> Float:
+        """Fit, and return the training stimuli's components."""
+        if self.n_components < 1:
+            raise InputError(f"n_components must be at least 1; got {self.n_components}.")
+        values = self.space.fit_transform(stimuli)
+        self.mean_ = values.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centred = values - self.mean_
+        n_kept = min(self.n_components, values.shape[1], max(len(values) - 1, 1))
+        self.components_, variances = principal_axes(centred, n_kept)
+        total = float(centred.var(axis=0, dtype=np.float64).sum())
+        kept = float(variances.sum()) * (len(values) - 1) / len(values)
+        self.kept_variance_ = kept / total if total > 0 else float("nan")
+        return centred @ self.components_.T
+
+    def transform(self, stimuli: NDArray[Any]) -> Float:
+        """Return the components of any stimuli, (n, n_components)."""
+        check_is_fitted(self, "mean_")
+        return (self.space.transform(stimuli) - self.mean_) @ self.components_.T

@@ -48,7 +48,7 @@ def save_estimator(estimator: Any, folder: str | Path) -> Path:
     OutputError
         If the folder is in use.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -56,7 +56,8 @@ def save_estimator(estimator: Any, folder: str | Path) -> Path:
     arrays: Arrays = {}
     structure = {"format": FORMAT, "estimator": _encode(estimator, "", arrays)}
     with output_folder(target) as partial:
-        save_file(arrays, partial / ARRAYS)
+        # Not `save_file`: it lets nobody but the owner read, whatever the umask says.
+        (partial / ARRAYS).write_bytes(save(arrays))
         text = json.dumps(structure, indent=2, allow_nan=True)
         (partial / STRUCTURE).write_text(text + "\n", encoding="utf-8")
     return target

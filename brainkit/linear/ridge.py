@@ -126,13 +126,13 @@ def solve_ridge(
     intercept : array (n_targets,)
     """
     xp = array_namespace(X, Y)
-    x_mean = _mean(X, fit_intercept)
+    x_mean = column_mean(X, fit_intercept)
     spectrum = decompose(X - x_mean)
     penalties = xp.astype(alphas, xp.float64)
     coef = xp.empty((Y.shape[1], X.shape[1]), dtype=X.dtype, device=X.device)
     intercept = xp.empty(Y.shape[1], dtype=X.dtype, device=X.device)
     for part in target_batches(Y.shape[1], batch_size(X, Y.shape[1], n_targets_batch)):
-        y_mean = _mean(Y[:, part], fit_intercept)
+        y_mean = column_mean(Y[:, part], fit_intercept)
         projected = xp.matmul(spectrum.project, Y[:, part] - y_mean)  # (rank, batch)
         shrunk = _shrink(spectrum, projected, penalties[part])
         coef[part] = xp.matmul(spectrum.readout, shrunk).T  # (batch, n_features)
@@ -140,7 +140,7 @@ def solve_ridge(
     return coef, intercept
 
 
-def _mean(values: Array, wanted: bool) -> Array:
+def column_mean(values: Array, wanted: bool) -> Array:
     """Return the mean of each column, summed in double precision, or 0 where it is not wanted."""
     xp = array_namespace(values)
     if not wanted:
@@ -184,13 +184,13 @@ def validation_errors(
     size = batch_size(X, n_targets, n_targets_batch)
     for train, held_out in folds:
         x_train = X[train]
-        x_mean = _mean(x_train, fit_intercept)
+        x_mean = column_mean(x_train, fit_intercept)
         spectrum = decompose(x_train - x_mean)
         basis = xp.matmul(X[held_out] - x_mean, spectrum.readout)  # (n_held_out, rank)
         for part in target_batches(n_targets, size):
             batch = Y[:, part]  # a view: rows are copied for one batch of targets at a time
             y_train = batch[train]
-            y_mean = _mean(y_train, fit_intercept)
+            y_mean = column_mean(y_train, fit_intercept)
             truth = batch[held_out] - y_mean
             projected = xp.matmul(spectrum.project, y_train - y_mean)  # (rank, batch)
             total[part] += xp.sum(truth**2, axis=0, dtype=xp.float64)

@@ -1,6 +1,7 @@
 """The demonstration: all three jobs on the simulated world, held against its known truth."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from brainkit.data.world import SceneWorld, SimulatedBrain, write_nsd
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult
 from brainkit.evaluation import Correlation, NoiseCeiling, pooled_ceiling_fraction
+from brainkit.recipes.building import Known
 from brainkit.recipes.manifest import describe_run
 from brainkit.recipes.running import collect_metrics, facts_of, run_recipe
 from brainkit.recipes.saving import save_result
@@ -73,14 +75,18 @@ def run_demo(
             trials_per_session=_trials_per_session(images),
         )
         results: dict[str, SubjectResults] = {}
-        checks, metrics, facts = [], {}, {}
+        checks: list[dict[str, Any]] = []
+        metrics, facts = {}, {}
+        known: Known = {}
         for number in track(range(1, n_subjects + 1), "subjects"):
             recording = load(card, root, number)
             name = recording.subject
-            found = [run_recipe(recording, recipes[job], regions=REGIONS) for job in JOBS]
+            found = [
+                run_recipe(recording, recipes[job], regions=REGIONS, known=known) for job in JOBS
+            ]
             encoding, decoding = cast(EncodingResult, found[0]), cast(DecodingResult, found[1])
             ranking = with_truth(cast(RankingResult, found[2]), root, number)
-            for job, result in zip(JOBS, (encoding, decoding, ranking), strict=True):
+            for job, result in zip(JOBS, [*found[:2], ranking], strict=True):
                 save_result(result, run / name / job)
             results[name] = SubjectResults(encoding=encoding, decoding=decoding, ranking=ranking)
             metrics[name] = {**encoding.metrics, **decoding.metrics, **ranking.metrics}
@@ -124,8 +130,8 @@ def with_truth(ranking: RankingResult, root: Path, subject: int) -> RankingResul
 
     The true response of a region is the mean over its voxels of the noise-free response, each
     voxel standardised over the bank. New columns: ``true percentile``, the share of the bank below
-    the mean true response of the ranked stimuli, and ``best possible``, their mean response as a
-    part of what the best `n` stimuli of the bank reach.
+    the mean true response of the ranked stimuli, and ``percent of the best drive``, their mean
+    response as a part of what the best `n` stimuli of the bank reach.
     """
     brain = SimulatedBrain.from_manifest(root, subject)
     truth = _by_unit(ranking.recording, brain)
@@ -142,11 +148,10 @@ def with_truth(ranking: RankingResult, root: Path, subject: int) -> RankingResul
         best = np.sort(drive)[-len(part.rows) :].mean()
         added[name] = {
             "true percentile": 100 * float((drive < chosen).mean()),
-            "best possible": float(chosen / best),
+            "percent of the best drive": 100 * float(chosen / best),
         }
-    for column in ("true percentile", "best possible"):
-        ranking.regions[column] = [added[name][column] for name in ranking.regions["region"]]
-    return ranking
+    table = ranking.regions.join(pd.DataFrame(added).T, on="region")
+    return replace(ranking, regions=table)
 
 
 def _by_unit(recording: Recording, brain: SimulatedBrain) -> Array:

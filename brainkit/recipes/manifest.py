@@ -34,7 +34,7 @@ def describe_run(
     return {
         "brainkit": brainkit.__version__,
         "job": job,
-        "command": ["brainkit", *sys.argv[1:]],
+        "command": command_line(),
         "card": card.name,
         "licence": card.licence.name,
         "citation": card.citation,
@@ -49,6 +49,12 @@ def describe_run(
         "platform": platform.platform(),
         "git": git_state(),
     }
+
+
+def command_line() -> list[str] | None:
+    """Return the command that was given; None where brainkit is used from Python."""
+    program = Path(sys.argv[0]).stem if sys.argv else ""
+    return ["brainkit", *sys.argv[1:]] if program == "brainkit" else None
 
 
 def git_state() -> dict[str, Any] | None:

@@ -8,29 +8,33 @@ from typing import Any
 import numpy as np
 
 from brainkit.arrays.atomic import check_output, output_folder, plain, write_json
+from brainkit.arrays.progress import waiting
 from brainkit.data.cards import DatasetCard, read_card
 from brainkit.data.loading import dataset_root, load, subjects
 from brainkit.data.recording import Recording
-from brainkit.decoding import DecodingProtocol, assess_decoder
-from brainkit.encoding import EncodingProtocol, assess_encoder
+from brainkit.decoding import DecodingProtocol, DecodingResult, assess_decoder
+from brainkit.encoding import EncodingProtocol, EncodingResult, assess_encoder
 from brainkit.errors import InputError
-from brainkit.recipes.building import build_features, build_model
+from brainkit.recipes.building import Known, build_features, build_model
 from brainkit.recipes.manifest import describe_run
 from brainkit.recipes.saving import Result, save_result
 from brainkit.recipes.schema import (
     DecodeRecipe,
     EncodeRecipe,
     Recipe,
+    read_content,
     read_recipe,
 )
 from brainkit.reporting import SubjectResults, write_report
-from brainkit.synthesis import RankingProtocol, assess_ranking
-
-JOBS = {"encode": "encoding", "decode": "decoding", "synthesize": "ranking"}
+from brainkit.synthesis import RankingProtocol, RankingResult, assess_ranking
 
 
 def run_recipe(
-    recording: Recording, recipe: Recipe, *, regions: Sequence[str] | None = None
+    recording: Recording,
+    recipe: Recipe,
+    *,
+    regions: Sequence[str] | None = None,
+    known: Known | None = None,
 ) -> Result:
     """Run a recipe on one recording.
 
@@ -42,11 +46,14 @@ def run_recipe(
         What to do.
     regions : sequence of str, optional
         Regions to sum up; those of the dataset's card that the recording has where not given.
+    known : dict, optional
+        Features to share between runs, see `build_features`.
     """
     if regions is None:
         listed = recording.info.get("regions", [])
         regions = [name for name in listed if name in _available(recording)] or None
-    features, model = build_features(recipe.features), build_model(recipe.model)
+    features = build_features(recipe.features, recipe.components, known)
+    model = build_model(recipe.model)
     settings = recipe.protocol.model_dump()
     if isinstance(recipe, EncodeRecipe):
         return assess_encoder(
@@ -54,7 +61,8 @@ def run_recipe(
         )
     if isinstance(recipe, DecodeRecipe):
         return assess_decoder(recording, features, model, DecodingProtocol(**settings))
-    judge = build_features(recipe.judge_features), build_model(recipe.judge_model)
+    judge_features = build_features(recipe.judge_features, known=known)
+    judge = judge_features, build_model(recipe.judge_model)
     return assess_ranking(
         recording, (features, model), judge, RankingProtocol(**settings), regions=regions
     )
@@ -89,7 +97,9 @@ def run_job(
     root, subject
         See `brainkit.load`; all subjects where none is given.
     recipe_name : str, optional
-        Recipe, or a file; the card's default for the job where not given.
+        Recipe, or a file; the card's default for the job where not given. The ``manifest.json``
+        of an earlier run on the same dataset gives root, subjects and options too, where these
+        are not given here.
     changes : sequence of str
         Settings of the recipe to change, ``"protocol.permutations=20"``.
     options : mapping, optional
@@ -105,37 +115,77 @@ def run_job(
     started = time.monotonic()
     card = read_card(card_name)
     recipe = _recipe_for(card, job, recipe_name, changes)
-    folder = dataset_root(card, root)
+    earlier = _earlier_run(card, recipe_name)
+    options = _checked_options({**earlier.get("options", {}), **(options or {})})
+    folder = dataset_root(card, root if root is not None else earlier.get("root"))
     check_output(out, overwrite=overwrite)
-    names = subjects(card, folder) if subject is None else [subject]
+    names = [subject] if subject is not None else list(earlier.get("subjects", ()))
+    # All are opened before the first is run: a missing file of the last should not cost hours.
+    recordings = [load(card, folder, name, **options) for name in names or subjects(card, folder)]
     results: dict[str, Result] = {}
-    for name in names:
-        recording = load(card, folder, name, **(options or {}))
-        results[recording.subject] = run_recipe(recording, recipe)
-    metrics = collect_metrics({name: result.metrics for name, result in results.items()})
-    manifest = describe_run(
-        job=job,
-        card=card,
-        root=folder,
-        recipe=recipe.model_dump(mode="json"),
-        options=dict(options or {}),
-        subjects={name: facts_of(result) for name, result in results.items()},
-    )
     with output_folder(out, overwrite=overwrite) as run:
-        for name, result in results.items():
-            save_result(result, run if len(results) == 1 else run / name)
-        manifest["seconds"] = round(time.monotonic() - started, 1)
-        write_report(
-            run / "report.html",
-            {name: SubjectResults(**{JOBS[job]: result}) for name, result in results.items()},
-            title=f"{job.capitalize()} {card.name}",
-            manifest=plain(manifest),
-            metrics=metrics,
-            summary=recipe.about,
+        for recording in recordings:
+            name = recording.subject
+            with waiting(f"{name}: {job}"):
+                results[name] = run_recipe(recording, recipe)
+                save_result(results[name], run if len(recordings) == 1 else run / name)
+        metrics = collect_metrics({name: result.metrics for name, result in results.items()})
+        manifest = describe_run(
+            job=job,
+            card=card,
+            root=folder.resolve(),
+            recipe=recipe.model_dump(mode="json"),
+            options=options,
+            subjects={name: facts_of(result) for name, result in results.items()},
         )
+        manifest["presets"] = sorted({entry["preset"] for entry in metrics.values()})
+        manifest["seconds"] = round(time.monotonic() - started, 1)
+        with waiting("report"):
+            write_report(
+                run / "report.html",
+                {name: _reported(result) for name, result in results.items()},
+                title=f"{job.capitalize()} {card.name}",
+                manifest=plain(manifest),
+                metrics=metrics,
+                summary=recipe.about,
+            )
         write_json(run / "metrics.json", metrics)
         write_json(run / "manifest.json", manifest)
     return metrics
+
+
+def _reported(result: Result) -> SubjectResults:
+    if isinstance(result, EncodingResult):
+        return SubjectResults(encoding=result)
+    if isinstance(result, DecodingResult):
+        return SubjectResults(decoding=result)
+    return SubjectResults(ranking=result)
+
+
+def _earlier_run(card: DatasetCard, recipe_name: str | None) -> dict[str, Any]:
+    """Return the manifest that a run on this dataset shall repeat; nothing if there is none."""
+    if recipe_name is None or Path(recipe_name).suffix != ".json":
+        return {}
+    content = read_content(Path(recipe_name))
+    if content.get("card") != card.name:
+        return {}  # the recipe alone is taken to another dataset
+    kinds = {"options": dict, "subjects": dict, "root": str}
+    return {name: content[name] for name, kind in kinds.items() if type(content.get(name)) is kind}
+
+
+def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("card", "root", "subject"):
+        if name in options:
+            raise InputError(
+                f"{name!r} is not an option of a reader; give it as an argument of its own."
+            )
+    return {name: _absolute(value) for name, value in options.items()}
+
+
+def _absolute(value: Any) -> Any:
+    """Return a file's name so that a rerun finds it from any folder; all else as it is."""
+    is_file = isinstance(value, str) and Path(value).suffix and Path(value).is_file()
+    return str(Path(value).resolve()) if is_file else value
 
 
 def _recipe_for(card: DatasetCard, job: str, name: str | None, changes: Sequence[str]) -> Recipe:
@@ -154,13 +204,13 @@ def facts_of(result: Result) -> dict[str, Any]:
         for key, value in result.recording.info.items()
         if key not in ("zscore", "regions")
     }
-    model = result.encoder.model if hasattr(result, "encoder") else result.fitted[1]
+    model = result.encoder.model if isinstance(result, RankingResult) else result.fitted[1]
     return {
         **info,
         "zscore": result.zscore,
         "counts": result.counts,
-        "n_targets_batch": model.batch_size_,
-        "solver_side": "primal" if model.primal_ else "dual",
+        "n_targets_batch": getattr(model, "batch_size_", None),
+        "solver_side": "primal" if getattr(model, "primal_", True) else "dual",
     }
 
 

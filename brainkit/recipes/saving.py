@@ -13,6 +13,7 @@ from brainkit.data.spaces import SensorSpace, VolumeSpace
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult
 from brainkit.linear.persistence import save_estimator
+from brainkit.recipes.fitted import fitted_part
 from brainkit.synthesis import RankingResult
 
 Result = EncodingResult | DecodingResult | RankingResult
@@ -28,27 +29,29 @@ def save_result(result: Result, folder: Path) -> None:
         result.items.to_parquet(folder / "items.parquet")
         result.by_seed.to_parquet(folder / "seeds.parquet")
         write_npy(folder / "predictions.npy", result.images["reconstruction"])
-        _save_pair(result.fitted, folder)
     else:
         ranking_table(result).to_parquet(folder / "ranking.parquet")
         result.regions.to_parquet(folder / "regions.parquet")
-        _save_pair((result.encoder.features, result.encoder.model), folder)
+    save_estimator(fitted_part(result), folder / "estimator")
 
 
 def _save_encoding(result: EncodingResult, folder: Path) -> None:
     result.units.to_parquet(folder / "units.parquet")
     result.regions.to_parquet(folder / "regions.parquet")
+    item_table(result).to_parquet(folder / "items.parquet")
     write_npy(folder / "predictions.npy", result.predictions)
     for name in MAPS:
         values = result.units[name].to_numpy()
         if np.isfinite(values).any():
             save_map(result.recording, values, folder / "maps", name)
-    _save_pair(result.fitted, folder)
 
 
-def _save_pair(fitted: tuple[Any, Any], folder: Path) -> None:
-    for name, part in zip(("features", "model"), fitted, strict=True):
-        save_estimator(part, folder / "estimator" / name)
+def item_table(result: EncodingResult) -> pd.DataFrame:
+    """Return a row a row of ``predictions.npy``: stimulus row and id."""
+    rows = np.asarray(result.test_stimuli)
+    stimuli = result.recording.stimuli
+    ids = stimuli.ids[rows] if stimuli is not None else rows
+    return pd.DataFrame({"stimulus": rows, "id": ids})
 
 
 def save_map(recording: Recording, values: Any, folder: Path, name: str) -> Path | None:

@@ -1,7 +1,7 @@
 """The schema of recipes: one YAML file each, under ``models/``."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,14 +10,20 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from brainkit.arrays.share import share_folder
 from brainkit.data.cards import Strict
-from brainkit.errors import InputError, unknown_name
+from brainkit.errors import InputError, MissingFileError, unknown_name
+
+FILES = (".yaml", ".yml", ".json")
+JOBS = ("encode", "decode", "synthesize")
+
+
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Alphas(Strict):
     """Penalties on a logarithmic scale."""
 
-    low: float = Field(gt=0)
-    high: float = Field(gt=0)
+    low: float = Field(gt=0, allow_inf_nan=False)
+    high: float = Field(gt=0, allow_inf_nan=False)
     count: int = Field(ge=1, le=100)
 
 
@@ -44,13 +50,13 @@ class Shared(Strict):
     split: str
     zscore: str | None = "session"
     unseen: Literal["session-unlabelled"] | None = None
-    average_repeats: bool = True
+    average_repeats: bool | Literal["test"] = True
 
 
 class EncodeSettings(Shared):
     """See `brainkit.encoding.EncodingProtocol`."""
 
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     ceiling: Literal["nsd"] | None = "nsd"
     permutations: int = Field(default=200, ge=0)
     shuffles: int = Field(default=3, ge=1)
@@ -59,7 +65,7 @@ class EncodeSettings(Shared):
 class DecodeSettings(Shared):
     """See `brainkit.decoding.DecodingProtocol`."""
 
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     back: Literal["inverse", "bank"] = "inverse"
     roi: str | None = None
 
@@ -69,8 +75,9 @@ class RankSettings(Shared):
 
     n: int = Field(default=10, ge=1)
     bank: Literal["unseen", "test"] = "unseen"
+    bank_size: int | None = Field(default=None, ge=2)
     against: str | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 class BaseRecipe(Strict):
@@ -79,6 +86,7 @@ class BaseRecipe(Strict):
     name: str
     about: str
     features: list[FeatureSpec] = Field(min_length=1)
+    components: int | None = Field(default=None, ge=1)
     model: ModelSpec
 
 
@@ -122,49 +130,104 @@ def read_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     name : str or path
         Which.
     changes : sequence of str
-        Settings to change, such as ``"protocol.permutations=20"``; values are YAML.
+        Settings to change, such as ``"protocol.permutations=20"`` or, for the first of several
+        feature spaces, ``"features.0.settings.n_components=30"``; values are YAML.
 
     Raises
     ------
-    UnknownNameError, InputError
+    UnknownNameError, MissingFileError, InputError
         If there is no such recipe, or it is not valid.
     """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml", ".json") and path.is_file():
-        content = _read(path)
-    elif str(name) in recipe_names():
-        content = _read(share_folder("models") / f"{name}.yaml")
-    else:
-        raise unknown_name("recipe", str(name), recipe_names())
-    if path.suffix == ".json" and isinstance(content, dict):
-        content = content.get("recipe", content)
+    content = _content(name)
     for change in changes:
         _apply(content, change)
     try:
         return _ADAPTER.validate_python(content)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-        )
-        raise InputError(f"The recipe {name} is not valid: {faults}.") from error
+        raise InputError(f"The recipe {name} is not valid: {_faults(error)}.") from error
 
 
-def _read(path: Path) -> Any:
+def is_file_name(name: str | Path) -> bool:
+    """Tell whether a recipe is given as a file rather than by its name."""
+    return Path(name).suffix in FILES
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Read a recipe's YAML file or a run's ``manifest.json``, as it stands."""
+    if not path.is_file():
+        raise MissingFileError(f"There is no recipe file {path}.")
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as a recipe: {error}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a recipe: it holds no settings by name.")
+    return content
 
 
-def _apply(content: Any, change: str) -> None:
+def parse_value(text: str, what: str) -> Any:
+    """Read the value of ``name=value`` as YAML."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"The value of {what!r} is not valid YAML: {error}.") from error
+
+
+def _content(name: str | Path) -> dict[str, Any]:
+    if is_file_name(name):
+        path = Path(name)
+        content = read_content(path)
+        if path.suffix == ".json" and "recipe" in content:
+            content = content["recipe"]
+            if not isinstance(content, dict) or "job" not in content:
+                raise InputError(
+                    f"{path} does not hold one recipe: only the manifests of encode, decode and "
+                    "synthesize do."
+                )
+        return content
+    if str(name) not in recipe_names():
+        raise unknown_name("recipe", str(name), recipe_names())
+    return read_content(share_folder("models") / f"{name}.yaml")
+
+
+def _faults(error: ValidationError) -> str:
+    """Say which settings are wrong and why, by the names under which they can be set."""
+    faults = []
+    for fault in error.errors():
+        # The first step of a place is which job's schema was held against it.
+        place = ".".join(str(step) for step in fault["loc"] if step not in JOBS)
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"there is no setting {place}")
+        else:
+            faults.append(f"{place}: {fault['msg']}" if place else fault["msg"])
+    return "; ".join(faults)
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
     key, equals, value = change.partition("=")
-    *path, last = key.split(".")
-    place = content
+    *path, last = key.strip().split(".")
+    place: Any = content
     for step in path:
-        place = place.get(step) if isinstance(place, Mapping) else None
-    if not equals or not isinstance(place, dict):
+        place = _inside(place, step)
+    if not equals or not last or not (isinstance(place, dict) or _is_item(place, last)):
         raise InputError(
-            f"Cannot set {change!r}: write a setting of the recipe as in protocol.permutations=20."
+            f"Cannot set {change!r}: write a setting of the recipe as in protocol.permutations=20 "
+            "or features.0.settings.n_components=30."
         )
-    place[last] = yaml.safe_load(value)
+    parsed = parse_value(value, change)
+    if isinstance(place, dict):
+        place[last] = parsed
+    else:
+        place[int(last)] = parsed
+
+
+def _inside(place: Any, step: str) -> Any:
+    if isinstance(place, dict):
+        # Settings that a recipe leaves out have their defaults; one of them may be set.
+        return place.setdefault(step, {}) if step == "settings" else place.get(step)
+    return place[int(step)] if _is_item(place, step) else None
+
+
+def _is_item(place: Any, step: str) -> bool:
+    return isinstance(place, list) and step.isdecimal() and int(step) < len(place)

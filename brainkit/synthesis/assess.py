@@ -9,13 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
-from brainkit.data.preparing import Prepared, prepare
+from brainkit.data.preparing import AverageRepeats, Prepared, prepare
 from brainkit.data.recording import Recording
 from brainkit.errors import InputError, SplitError, unknown_name
 from brainkit.evaluation import pearson_r
-from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_stimuli
+from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_regions
 
 Array = NDArray[Any]
 
@@ -33,6 +32,8 @@ class RankingProtocol:
         Stimuli to show for each region.
     bank : {"unseen", "test"}
         Rank the stimuli that this subject never saw, or those of the test part.
+    bank_size : int, optional
+        Rank a random part of the bank, of this size.
     against : str, optional
         Rank for the contrast with this region.
     seed : int
@@ -44,11 +45,12 @@ class RankingProtocol:
     split: str
     n: int = 10
     bank: str = "unseen"
+    bank_size: int | None = None
     against: str | None = None
     seed: int = 0
     zscore: str | None = "session"
     unseen: str | None = None
-    average_repeats: bool = True
+    average_repeats: AverageRepeats = True
 
     def __post_init__(self) -> None:
         if self.bank not in ("unseen", "test"):
@@ -121,19 +123,27 @@ def assess_ranking(
         _fit(recording, prepared, inside, pair)
         for inside, pair in zip(halves, (encoder, judge), strict=True)
     )
-    bank = _bank(recording, prepared, protocol.bank)
+    bank = _bank(recording, prepared, protocol)
     usable = prepared.usable
     against = None
     if protocol.against is not None:
         against = recording.roi_mask(protocol.against)[usable]
-    rankings = {}
     names = list(regions) if regions else recording.region_names
-    for name in track(names, f"{recording.subject}: rank stimuli"):
-        inside = recording.roi_mask(name)[usable]
-        if name != protocol.against and inside.any():
-            rankings[name] = rank_stimuli(
-                first, second, recording.stimuli, bank, inside, against=against, n=protocol.n
-            )
+    masks = {name: recording.roi_mask(name)[usable] for name in names if name != protocol.against}
+    masks = {name: inside for name, inside in masks.items() if inside.any()}
+    if not masks:
+        raise InputError(
+            f"Stimuli are ranked by region, but no region of {recording.subject} has a usable unit."
+        )
+    rankings = rank_regions(
+        first,
+        second,
+        recording.stimuli,
+        bank,
+        masks,
+        against=against,
+        n=protocol.n,
+    )
     table = _region_table(recording, prepared, (first, second), rankings)
     return RankingResult(
         recording=recording,
@@ -171,17 +181,21 @@ def _fit(
     return FittedEncoder(features, model, frozenset(unique.tolist()))
 
 
-def _bank(recording: Recording, prepared: Prepared, kind: str) -> Array:
-    if kind == "test":
-        return np.unique(prepared.test_stimuli)
-    n_stimuli = len(recording.stimuli or ())
-    bank = np.setdiff1d(np.arange(n_stimuli), recording.stimulus_rows())
-    if not len(bank):
-        raise InputError(
-            f"{recording.subject} saw all {n_stimuli} stimuli, so none is unseen; rank the test "
-            "part instead (bank: test)."
-        )
-    return bank
+def _bank(recording: Recording, prepared: Prepared, protocol: RankingProtocol) -> Array:
+    """Return the stimulus rows to rank."""
+    if protocol.bank == "test":
+        bank = np.unique(prepared.test_stimuli)
+    else:
+        n_stimuli = len(recording.stimuli or ())
+        bank = np.setdiff1d(np.arange(n_stimuli), recording.stimulus_rows())
+        if not len(bank):
+            raise InputError(
+                f"{recording.subject} saw all {n_stimuli} stimuli, so none is unseen; rank the "
+                "test part instead (bank: test)."
+            )
+    if protocol.bank_size is None or protocol.bank_size >= len(bank):
+        return bank
+    return np.sort(rng(protocol.seed, "bank").permutation(bank)[: protocol.bank_size])
 
 
 def _region_table(

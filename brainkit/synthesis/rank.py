@@ -5,6 +5,7 @@ is judged by a second encoder, fitted on other features and other trials; that i
 trusted (trap T18).
 """
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from brainkit.arrays.sources import Index
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, LeakError, listed
 from brainkit.evaluation import pearson_r
-from brainkit.features import FeatureStack, Remembered, SingleSpace
+from brainkit.features import FeatureStack, PrincipalSpace, Remembered, SingleSpace
 
 Array = NDArray[Any]
 BATCH = 512  # stimuli read at once: a bank of photographs does not fit in memory
@@ -116,6 +117,27 @@ def rank_stimuli(
     InputError
         If encoder and judge share a feature space, the region is empty, or the bank is not rows.
     """
+    regions = {"region": units}
+    return rank_regions(encoder, judge, stimuli, bank, regions, against=against, n=n)["region"]
+
+
+def rank_regions(
+    encoder: FittedEncoder,
+    judge: FittedEncoder,
+    stimuli: Stimuli,
+    bank: ArrayLike,
+    regions: Mapping[str, ArrayLike],
+    *,
+    against: ArrayLike | None = None,
+    n: int = 10,
+) -> dict[str, Ranking]:
+    """Rank the stimuli of a bank for several regions, predicting each stimulus once.
+
+    Parameters
+    ----------
+    regions : mapping of str to array of bool (units,)
+        The regions; the other parameters and the errors are those of `rank_stimuli`.
+    """
     rows = np.unique(np.asarray(bank))
     if not np.issubdtype(rows.dtype, np.integer) or len(rows) < 2:
         raise InputError(
@@ -125,8 +147,15 @@ def rank_stimuli(
     _check_judge(encoder, judge, rows)
     if not 1 <= n <= len(rows):
         raise InputError(f"n must be from 1 to the {len(rows)} stimuli of the bank; got {n}.")
-    drive = _drive(encoder, stimuli, rows, units, against)
-    judged = _drive(judge, stimuli, rows, units, against)
+    drives = _drives(encoder, stimuli, rows, regions, against)  # (n_bank, n_regions)
+    judgements = _drives(judge, stimuli, rows, regions, against)
+    return {
+        name: _best(drives[:, place], judgements[:, place], rows, n)
+        for place, name in enumerate(regions)
+    }
+
+
+def _best(drive: Array, judged: Array, rows: Index, n: int) -> Ranking:
     best = np.argsort(-drive, kind="stable")[:n]
     below = (judged[None, :] < judged[best][:, None]).mean(axis=1)
     return Ranking(
@@ -139,24 +168,24 @@ def rank_stimuli(
     )
 
 
-def _drive(
+def _drives(
     encoder: FittedEncoder,
     stimuli: Stimuli,
     rows: Index,
-    units: ArrayLike,
+    regions: Mapping[str, ArrayLike],
     against: ArrayLike | None,
 ) -> Array:
-    """Return the mean prediction of the region (less the other's), standardised over the bank."""
+    """Return each region's mean prediction (less the other's), standardised over the bank."""
     parts = []
     for start in range(0, len(rows), BATCH):
         predicted = encoder.predict(stimuli.read(rows[start : start + BATCH]))
-        part = _region_mean(predicted, units, "region")
+        part = np.stack([_region_mean(predicted, units, "region") for units in regions.values()], 1)
         if against is not None:
-            part = part - _region_mean(predicted, against, "region to rank against")
+            part -= _region_mean(predicted, against, "region to rank against")[:, None]
         parts.append(part)
     drive = np.concatenate(parts)
-    spread = drive.std()
-    return (drive - drive.mean()) / (spread if spread > 0 else 1.0)
+    spread = drive.std(axis=0)
+    return np.asarray((drive - drive.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
 
 
 def _region_mean(predicted: Array, units: ArrayLike, what: str) -> Array:
@@ -173,7 +202,7 @@ def _spaces(features: Any) -> frozenset[str]:
     """Name the feature spaces inside stacks, scalings and memories, with all their parameters."""
     if isinstance(features, FeatureStack):
         return frozenset().union(*(_spaces(space) for space in features.spaces))
-    if isinstance(features, SingleSpace | Remembered):
+    if isinstance(features, SingleSpace | Remembered | PrincipalSpace):
         return _spaces(features.space)
     settings = features.get_params() if hasattr(features, "get_params") else {"id": id(features)}
     values = ", ".join(f"{name}={settings[name]!r}" for name in sorted(settings))

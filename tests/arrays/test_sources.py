@@ -100,6 +100,26 @@ def test_only_the_parts_that_hold_the_rows_are_read():
     assert [len(part.calls) for part in parts] == [1, 0, 1]
 
 
+def test_parts_fill_the_result_in_place():
+    class Filling(Memory):
+        def read_into(self, out, rows=None, columns=None):
+            filled.append(out)
+            super().read_into(out, rows, columns)
+
+    arrays = [np.arange(6.0).reshape(3, 2) + 10 * number for number in range(3)]
+    stacked = Stacked([View(Filling(array)) for array in arrays])
+    for rows, n_filled in (
+        (None, 3),
+        (np.array([8, 6, 0, 1]), 2),  # the rows of each part lie together
+        (np.array([0, 8, 1, 4]), 2),  # those of the first do not
+    ):
+        filled = []
+        got = stacked.read(rows, np.array([1]))
+        np.testing.assert_array_equal(got, taken(np.concatenate(arrays), rows, np.array([1])))
+        assert len(filled) == n_filled
+        assert all(np.shares_memory(part, got) for part in filled)
+
+
 def test_what_is_read_is_the_callers_own():
     array = np.zeros((3, 2), dtype=np.float32)
     source = Standardised(Memory(array), np.zeros(3, int), np.ones((1, 2)), np.ones((1, 2)))

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import tracemalloc
 
 import h5py
 import nibabel
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brainkit.arrays import volumes
+from brainkit.arrays.sources import Stacked
 from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume
 from brainkit.errors import CorruptFileError, MissingFileError
 
@@ -189,6 +192,39 @@ def test_a_truncated_hdf5_file_never_gives_numbers(tmp_path, layout):
             source.read()  # truncated after it was opened
         with pytest.raises(CorruptFileError, match="betas_session01"):
             HDF5Volumes(path, "betas", np.arange(60), GRID).read()
+
+
+def test_a_chunk_beyond_the_end_is_an_error(tmp_path, monkeypatch):
+    path = tmp_path / "betas_session01.hdf5"
+    write_h5(path, np.ones((TRIALS, 3, 4, 5)), "voxel", "<i2")
+    source, size = HDF5Volumes(path, "betas", np.arange(4), GRID), path.stat().st_size
+    for beyond in (size - 1, size, 10 * size):
+        monkeypatch.setattr(
+            volumes, "chunk_addresses", lambda data, offsets, at=beyond: np.array([0, 0, at, 0])
+        )
+        with pytest.raises(CorruptFileError, match=r"betas_session01.*beyond the end"):
+            source.read()
+
+
+def test_voxels_are_read_in_blocks_without_a_second_copy(tmp_path):
+    grid, trials = (20, 20, 20), 400
+    shape = (trials, 20, 20, 20)
+    data = np.random.default_rng(5).integers(-900, 900, shape, dtype=np.int16)
+    paths = [tmp_path / f"{number}.h5" for number in range(2)]
+    for path in paths:
+        with h5py.File(path, "w") as file:
+            stored = file.create_dataset("betas", shape, "<i2", chunks=(trials, 1, 1, 1))
+            for z, y, x in np.ndindex(20, 20, 20):
+                stored.id.write_direct_chunk((0, z, y, x), data[:, z, y, x].tobytes())
+    voxels = np.random.default_rng(6).permutation(8000)[:6000]
+    source = Stacked([HDF5Volumes(path, "betas", voxels, grid) for path in paths])
+    tracemalloc.start()
+    got = source.read()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    expected = data.transpose(0, 3, 2, 1).reshape(trials, -1)[:, voxels]
+    np.testing.assert_array_equal(got, np.concatenate([expected, expected]))
+    assert peak < 1.5 * got.nbytes
 
 
 def test_a_damaged_chunk_is_named(tmp_path):

@@ -1,7 +1,7 @@
 """A simulated brain that answers scenes, and whose truth can be asked for."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,14 +17,16 @@ from brainkit.data.world.noise import (
     ceiling_from_ncsnr,
     region_ceiling,
 )
-from brainkit.data.world.population import Population
+from brainkit.data.world.population import Population, ReadImages
 from brainkit.data.world.scenes import SceneWorld
 from brainkit.data.world.tuning import draw_tuning
+from brainkit.data.world.workers import in_order
 from brainkit.errors import CorruptFileError, InputError, MissingFileError
 
 FloatArray = npt.NDArray[np.float32]
 Ids = Sequence[int] | npt.NDArray[np.integer]
 
+_BLOCK: Final = 256
 OWN_VARIANCE: Final = 0.4
 SOFTPLUS_BIAS: Final = 1.0
 MANIFEST: Final = "SIMULATED.json"
@@ -135,23 +137,24 @@ class SimulatedBrain:
         self.density = density
         self.population = population or Population(world, self.seed, gate=gate)
         self._check_population()
-        self.population.reference_private(subject)
+        reference = self.population.reference_private(subject)
         self.anatomy = build_anatomy(subject, self.seed, density)
         self.units = self.anatomy.units
         tuning = draw_tuning(self.units, self.population, subject)
         self._shared, self._own = tuning.shared, tuning.own
         kind = tuning.truth["kind"]
+        self._responsive = np.flatnonzero(kind != "silent")
         labelled = self.units["roi"].map(region_ceiling).to_numpy()
         ceilings = np.where(kind == "mixed", UNLABELLED_CEILING, labelled)
         ceilings = np.where(kind == "silent", 0.0, ceilings)
         self._measurement = Measurement.draw(ceilings, self.anatomy.places, subject, self.seed)
         self.truth = self._tell_truth(tuning.truth)
-        reference = self._output(
-            self.population.reference_common, self.population.reference_private(subject)
-        )
-        self._output_mean = reference.mean(axis=0)
-        deviation = reference.std(axis=0)
-        self._output_sd = np.where(kind == "silent", 1.0, deviation)
+        self._output_mean = np.zeros(self.n_voxels)
+        self._output_sd = np.ones(self.n_voxels)
+        common, private = self.population.reference_common, reference
+        for voxels, output in self._outputs(common, private):
+            self._output_mean[voxels] = output.mean(axis=0)
+            self._output_sd[voxels] = output.std(axis=0)
 
     def __repr__(self) -> str:
         return (
@@ -222,23 +225,33 @@ class SimulatedBrain:
         _, private = self.population.channels(scene_ids, self.subject)
         return (private @ self._own).astype(np.float32)
 
-    def response(self, scene_ids: Ids) -> FloatArray:
+    def response(
+        self, scene_ids: Ids, *, images: ReadImages | None = None, workers: int | None = None
+    ) -> FloatArray:
         """Give the noise-free response.
 
         Parameters
         ----------
         scene_ids : sequence of int
             Ids of scenes, none from the reference set.
+        images, workers
+            As for `Population.channels`.
 
         Returns
         -------
         response : float32 array (n_scenes, n_voxels)
             Percent signal change.
         """
-        common, private = self.population.channels(scene_ids, self.subject)
-        z = (self._output(common, private) - self._output_mean) / self._output_sd
-        response = z * self._measurement.signal_sd + self._measurement.mean
-        return np.asarray(response, dtype=np.float32)
+        common, private = self.population.channels(
+            scene_ids, self.subject, images=images, workers=workers
+        )
+        mean, sd = self._measurement.mean, self._measurement.signal_sd
+        response = np.empty((len(common), self.n_voxels), dtype=np.float32)
+        response[:] = mean.astype(np.float32)  # all there is to a silent voxel
+        for voxels, output in self._outputs(common, private, workers):
+            z = (output - self._output_mean[voxels]) / self._output_sd[voxels]
+            response[:, voxels] = z * sd[voxels] + mean[voxels]
+        return response
 
     def measure(
         self, scene_ids: Ids, sessions: Ids, trials: Ids, *, response: FloatArray | None = None
@@ -298,15 +311,26 @@ class SimulatedBrain:
         unique, inverse = np.unique(np.asarray(scene_ids), return_inverse=True)
         return np.asarray(self.response(unique)[inverse])
 
-    def _output(
-        self, common: npt.NDArray[np.float64], private: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
-        """Mix the drives and pass them through the output nonlinearity."""
+    def _outputs(
+        self,
+        common: npt.NDArray[np.float64],
+        private: npt.NDArray[np.float64],
+        workers: int | None = None,
+    ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]]:
+        """Mix the drives and pass them on, some responsive voxels at a time to spare memory."""
         own_share = OWN_VARIANCE if self.shared_tuning else 1.0
-        drive = np.sqrt(own_share) * (private @ self._own)
-        if self.shared_tuning:
-            drive += np.sqrt(1 - own_share) * (common @ self._shared)
-        return np.asarray(np.logaddexp(0, drive + SOFTPLUS_BIAS))
+
+        def output(voxels: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+            drive = np.sqrt(own_share) * (private @ self._own[:, voxels])
+            if self.shared_tuning:
+                drive += np.sqrt(1 - own_share) * (common @ self._shared[:, voxels])
+            return np.asarray(np.logaddexp(0, drive + SOFTPLUS_BIAS))
+
+        blocks = [
+            self._responsive[start : start + _BLOCK]
+            for start in range(0, len(self._responsive), _BLOCK)
+        ]
+        return zip(blocks, in_order(output, blocks, workers), strict=True)
 
     def _tell_truth(self, truth: pd.DataFrame) -> pd.DataFrame:
         measured = self._measurement

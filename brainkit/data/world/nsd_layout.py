@@ -5,12 +5,12 @@ on a person, and holds all that is needed to ask for the truth.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import h5py
-import nibabel
 import numpy as np
 import numpy.typing as npt
 import scipy.io
@@ -19,14 +19,17 @@ from brainkit.arrays.atomic import atomic_path, write_json, write_text
 from brainkit.arrays.progress import track
 from brainkit.data.world.anatomy import ROI_FILES, Anatomy
 from brainkit.data.world.brain import MANIFEST, SimulatedBrain
-from brainkit.data.world.noise import SCALE
-from brainkit.data.world.nsd_design import N_REPEATS, Design, draw_design, stimulus_info
-from brainkit.data.world.population import Population
+from brainkit.data.world.early import EYE_SIZE
+from brainkit.data.world.nsd_betas import Recorder, write_nifti
+from brainkit.data.world.nsd_design import Design, draw_design, stimulus_info
+from brainkit.data.world.population import Population, ReadImages
 from brainkit.data.world.scenes import SceneWorld
+from brainkit.data.world.workers import in_order, n_workers
 from brainkit.errors import InputError, OutputError
 
 BETAS_VERSION: Final = "betas_fithrf_GLMdenoise_RR"
 _ATLAS_WIDTH: Final = 0.02
+_BATCH: Final = 125
 
 
 def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but three by keyword
@@ -45,6 +48,7 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     seed: int | None = None,
     density: float = 1.0,
     population: Population | None = None,
+    workers: int | None = None,
 ) -> Path:
     """Simulate an experiment and write it in the layout of the Natural Scenes Dataset.
 
@@ -68,6 +72,9 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
         Write each session as ``.nii.gz`` beside the HDF5 file too.
     gate, shared_tuning, seed, density, population
         As for `SimulatedBrain`.
+    workers : int, optional
+        Threads; by default as many as there are cores, at most 8 and at most ``OMP_NUM_THREADS``.
+        Their number does not change what is written.
 
     Returns
     -------
@@ -76,7 +83,7 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     Raises
     ------
     InputError
-        If the counts do not fit together.
+        If the counts do not fit together or `workers` is under 1.
     OutputError
         If `root` holds files that are not this very simulation's; nothing is changed then.
 
@@ -89,6 +96,7 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     written.
     """
     root = Path(root)
+    workers = n_workers(workers)
     world = world or SceneWorld()
     chosen = tuple(int(subject) for subject in subjects)
     seed = seed if seed is not None else population.seed if population else world.seed
@@ -113,10 +121,12 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     # Written first, so that a broken-off run can be told from real data and started again.
     write_json(root / MANIFEST, {**manifest, "complete": False})
     _write_experiment(root, design)
-    _write_stimuli(root, world, design.n_stimuli)
-    for brain in brains:
-        _write_anatomy(root, brain)
-        _write_betas(root, brain, design, held[brain.subject], betas_version, nifti)
+    _write_stimuli(root, world, design.n_stimuli, workers)
+    with _stimuli_for_eyes(root, world) as images:
+        for brain in brains:
+            _write_anatomy(root, brain)
+            recorder = Recorder(root, brain, betas_version, nifti=nifti, workers=workers)
+            recorder.write(design, held[brain.subject], images)
     write_json(root / MANIFEST, {**manifest, "complete": True})
     return root
 
@@ -193,15 +203,35 @@ def _write_experiment(root: Path, design: Design) -> None:
     write_text(folder / "nsd_stim_info_merged.csv", stimulus_info(design).to_csv())
 
 
-def _write_stimuli(root: Path, world: SceneWorld, n_stimuli: int) -> None:
-    target = root / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
-    with atomic_path(target) as path, h5py.File(path, "w") as file:
+def _stimuli_path(root: Path) -> Path:
+    return root / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
+
+
+def _write_stimuli(root: Path, world: SceneWorld, n_stimuli: int, workers: int | None) -> None:
+    with atomic_path(_stimuli_path(root)) as path, h5py.File(path, "w") as file:
         shape = (n_stimuli, world.size, world.size, 3)
         images = file.create_dataset("imgBrick", shape, np.uint8, chunks=(1, *shape[1:]))
-        starts = range(0, n_stimuli, 250)
-        for start in track(starts, "Painting scenes"):
-            stop = min(start + 250, n_stimuli)
-            images[start:stop] = world.paint(range(start, stop))
+        batches = [range(k, min(k + _BATCH, n_stimuli)) for k in range(0, n_stimuli, _BATCH)]
+        painted = track(in_order(world.paint, batches, workers), "Painting scenes", len(batches))
+        for batch, block in zip(batches, painted, strict=True):
+            for row, image in zip(batch, block, strict=True):
+                images.id.write_direct_chunk((row, 0, 0, 0), image)
+
+
+@contextmanager
+def _stimuli_for_eyes(root: Path, world: SceneWorld) -> Iterator[ReadImages | None]:
+    """Give what reads the written pictures, if they are as large as the simulated eye's."""
+    if world.size != EYE_SIZE:
+        yield None
+        return
+    with h5py.File(_stimuli_path(root)) as file:
+        stored = file["imgBrick"].id
+
+        def read(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+            raw = b"".join(stored.read_direct_chunk((row, 0, 0, 0))[1] for row in rows.tolist())
+            return np.frombuffer(raw, dtype=np.uint8).reshape(-1, EYE_SIZE, EYE_SIZE, 3)
+
+        yield read
 
 
 def _write_anatomy(root: Path, brain: SimulatedBrain) -> None:
@@ -211,14 +241,14 @@ def _write_anatomy(root: Path, brain: SimulatedBrain) -> None:
     for file in ROI_FILES:
         for prefix, hemisphere in (("", None), ("lh.", "lh"), ("rh.", "rh")):
             path = folder / "roi" / f"{prefix}{file}.nii.gz"
-            _write_nifti(path, anatomy.roi_volume(file, hemisphere), anatomy.affine)
+            write_nifti(path, anatomy.roi_volume(file, hemisphere), anatomy.affine)
         lines = ["0 Unknown"]
         lines += [f"{label} {roi}" for label, roi in enumerate(ROI_FILES[file], start=1)]
         table = root / "nsddata" / "freesurfer" / name / "label" / f"{file}.mgz.ctab"
         write_text(table, "\n".join(lines) + "\n")
     mask = anatomy.volume(np.ones(brain.n_voxels, dtype=np.uint8))
-    _write_nifti(folder / "brainmask.nii.gz", mask, anatomy.affine)
-    _write_nifti(folder / "T1_to_func1pt8mm.nii.gz", _t1_volume(anatomy), anatomy.affine)
+    write_nifti(folder / "brainmask.nii.gz", mask, anatomy.affine)
+    write_nifti(folder / "T1_to_func1pt8mm.nii.gz", _t1_volume(anatomy), anatomy.affine)
 
 
 def _t1_volume(anatomy: Anatomy) -> npt.NDArray[np.float32]:
@@ -228,91 +258,3 @@ def _t1_volume(anatomy: Anatomy) -> npt.NDArray[np.float32]:
     folds = _ATLAS_WIDTH * np.sin(9 * anatomy.places).sum(axis=1)
     tissue = np.where(cortex, 620 - 120 * depth, 900 - 60 * depth) * (1 + folds)
     return anatomy.volume(tissue.astype(np.float32)).astype(np.float32)
-
-
-def _write_nifti(path: Path, volume: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> None:
-    with atomic_path(path) as partial:
-        nibabel.save(nibabel.Nifti1Image(volume, affine), partial)
-
-
-def _write_betas(
-    root: Path, brain: SimulatedBrain, design: Design, held: int, version: str, nifti: bool
-) -> None:
-    name = f"subj{brain.subject:02d}"
-    folder = root / "nsddata_betas" / "ppdata" / name / "func1pt8mm" / version
-    others = root / "nsddata" / "ppdata" / name / "func1pt8mm"
-    shown = design.shown(brain.subject)
-    count = design.trials_per_session
-    images, rows = np.unique(shown[: held * count], return_inverse=True)
-    response = brain.response(images)
-    recipe = _NoiseCeiling(len(images), brain.n_voxels)
-    total = np.zeros(brain.n_voxels)
-    mask = brain.anatomy.volume(np.ones(brain.n_voxels, dtype=np.uint8))
-    for session in track(range(1, held + 1), f"Simulating {name}"):
-        trials = np.arange((session - 1) * count, session * count)
-        betas = brain.measure(
-            shown[trials], np.full(count, session), trials, response=response[rows[trials]]
-        )
-        stored = np.round(betas * SCALE).astype(np.int16)
-        _write_session(folder / f"betas_session{session:02d}.hdf5", stored, brain.anatomy)
-        if nifti:
-            volume = np.zeros((*brain.anatomy.shape, count), dtype=np.int16)
-            volume[tuple(brain.units[["i", "j", "k"]].to_numpy().T)] = stored.T
-            path = folder / f"betas_session{session:02d}.nii.gz"
-            _write_nifti(path, volume, brain.anatomy.affine)
-        _write_nifti(others / f"valid_session{session:02d}.nii.gz", mask, brain.anatomy.affine)
-        kept = stored.astype(np.float32) / np.float32(SCALE)
-        recipe.add(kept, rows[trials])
-        total += kept.mean(axis=0)
-    _write_maps(folder, brain.anatomy, {"meanbeta": total / held, "ncsnr": recipe.ncsnr()})
-
-
-def _write_maps(
-    folder: Path, anatomy: Anatomy, maps: Mapping[str, npt.NDArray[np.float64] | None]
-) -> None:
-    for name, values in maps.items():
-        if values is not None:
-            volume = anatomy.volume(values.astype(np.float32))
-            _write_nifti(folder / f"{name}.nii.gz", volume, anatomy.affine)
-
-
-def _write_session(path: Path, stored: npt.NDArray[np.int16], anatomy: Anatomy) -> None:
-    """Write one session, one chunk a voxel; voxels outside the brain read as the fill, 0."""
-    n_trials = len(stored)
-    grid_x, grid_y, grid_z = anatomy.shape
-    by_voxel = np.ascontiguousarray(stored.T)
-    places = anatomy.units[["k", "j", "i"]].to_numpy()
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
-        betas = file.create_dataset(
-            "betas", (n_trials, grid_z, grid_y, grid_x), np.int16, chunks=(n_trials, 1, 1, 1)
-        )
-        put: Callable[..., None] = betas.id.write_direct_chunk
-        for place, values in zip(places.tolist(), by_voxel, strict=True):
-            put((0, *place), values)
-
-
-class _NoiseCeiling:
-    """Gathers what the dataset's ncsnr recipe needs, session by session."""
-
-    def __init__(self, n_images: int, n_voxels: int) -> None:
-        self.sums = np.zeros((n_images, n_voxels), dtype=np.float32)
-        self.squares = np.zeros((n_images, n_voxels), dtype=np.float32)
-        self.counts = np.zeros(n_images, dtype=np.int64)
-
-    def add(self, betas: npt.NDArray[np.float32], rows: npt.NDArray[np.integer]) -> None:
-        """Add one session's trials (n_trials, n_voxels) of images `rows`."""
-        z = (betas - betas.mean(axis=0)) / np.maximum(betas.std(axis=0), 1e-6)
-        for row, values in zip(rows, z, strict=True):
-            self.sums[row] += values
-            self.squares[row] += values * values
-            self.counts[row] += 1
-
-    def ncsnr(self) -> npt.NDArray[np.float64] | None:
-        """Give the ncsnr of each voxel, or None without an image of three trials."""
-        full = self.counts == N_REPEATS
-        if not full.any():
-            return None
-        sums = self.sums[full].astype(np.float64)
-        spread = self.squares[full] - sums**2 / N_REPEATS
-        noise = np.maximum(spread / (N_REPEATS - 1), 0).mean(axis=0)
-        return np.asarray(np.sqrt(np.maximum(0, 1 - noise)) / np.sqrt(np.maximum(noise, 1e-12)))

@@ -20,6 +20,8 @@ Point: TypeAlias = tuple[float, float]
 _PAINT_KEY: Final = 202
 _OVERSAMPLING: Final = 2
 _GRID: Final = 32
+_VALUES: Final = np.arange(256.0)
+_CHANNEL_STARTS: Final = 256 * np.arange(3)
 
 # top, bottom colour above the horizon; top, bottom below it; horizon's height; texture above, below
 _GROUNDS: Final[dict[str, tuple[Rgb, Rgb, Rgb, Rgb, float, float, float]]] = {
@@ -117,7 +119,7 @@ def paint_scene(
         # Every object has its own stretch of random numbers, so that none moves another's details.
         start = 8 + 80 * number
         _PAINTERS[thing.category](_Pen(draw, side, thing), thing, iter(details[start:]))
-    return np.asarray(_light(image.reduce(_OVERSAMPLING), details[:8]), dtype=np.uint8)
+    return _light(np.asarray(image.reduce(_OVERSAMPLING)), details[:8])
 
 
 def _paint_background(name: str, rng: np.random.Generator, side: int) -> Image.Image:
@@ -125,30 +127,27 @@ def _paint_background(name: str, rng: np.random.Generator, side: int) -> Image.I
     sky, low_sky, near, far, horizon, rough_above, rough_below = _GROUNDS[name]
     level = horizon + 0.16 * (float(rng.random()) - 0.5)
     rows = (np.arange(_GRID) + 0.5) / _GRID
-    above = np.clip(rows / level, 0, 1)[:, None]
-    below = np.clip((rows - level) / (1 - level), 0, 1)[:, None]
+    above = np.minimum(rows / level, 1)[:, None]
+    below = np.maximum((rows - level) / (1 - level), 0)[:, None]
     upper = (1 - above) * np.asarray(sky) + above * np.asarray(low_sky)
     lower = (1 - below) * np.asarray(near) + below * np.asarray(far)
     is_above = (rows < level)[:, None]
     shade = np.where(is_above, upper, lower)[:, None, :] + 18 * rng.standard_normal(3)
     tilt = 60 * (float(rng.random()) - 0.5) * (rows - 0.5)
-    coarse = np.repeat(np.repeat(rng.standard_normal((8, 8)), 4, axis=0), 4, axis=1)
+    coarse = rng.standard_normal((8, 8)).repeat(4, axis=0).repeat(4, axis=1)
     texture = rng.standard_normal((_GRID, _GRID)) + 0.7 * coarse
     texture *= np.where(is_above, rough_above, rough_below) * float(rng.uniform(0.4, 1.6))
-    grid = np.clip(shade + (texture + tilt)[:, :, None], 0, 255).astype(np.uint8)
+    grid = (shade + (texture + tilt)[:, :, None]).clip(0, 255).astype(np.uint8)
     return Image.fromarray(grid).resize((side, side), Image.Resampling.BILINEAR)
 
 
-def _light(image: Image.Image, details: Sequence[float]) -> Image.Image:
+def _light(image: npt.NDArray[np.uint8], details: Sequence[float]) -> npt.NDArray[np.uint8]:
     """Vary exposure, contrast and the colour of the light, as cameras and hours do."""
     contrast = 0.65 + 0.6 * details[0]
     exposure = 60 * (details[1] - 0.5)
-    values = np.arange(256.0)
-    tables = []
-    for channel in range(3):
-        tint = 1 + 0.16 * (details[2 + channel] - 0.5)
-        tables.append(np.clip(tint * (128 + contrast * (values - 128)) + exposure, 0, 255))
-    return image.point(np.concatenate(tables).astype(np.uint8).tolist())
+    tint = 1 + 0.16 * (np.asarray(details[2:5])[:, None] - 0.5)
+    table = (tint * (128 + contrast * (_VALUES - 128)) + exposure).clip(0, 255).astype(np.uint8)
+    return table.ravel().take(image + _CHANNEL_STARTS)
 
 
 def _darker(colour: Rgb, factor: float) -> Rgb:

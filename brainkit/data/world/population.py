@@ -16,9 +16,11 @@ import numpy.typing as npt
 from brainkit.data.world import category, early
 from brainkit.data.world.objects import CATEGORIES
 from brainkit.data.world.scenes import REFERENCE_IDS, Content, SceneWorld
+from brainkit.data.world.workers import in_order
 from brainkit.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
+ReadImages = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]]
 
 N_ENERGY: Final = 20
 N_SURFACE: Final = 16
@@ -98,7 +100,9 @@ class Population:
         self.seed = seed
         self.gate = gate
         self._eye = SceneWorld(world.seed, early.EYE_SIZE)
-        self._images = self._eye.paint(REFERENCE_IDS)
+        starts = range(0, len(REFERENCE_IDS), _BATCH)
+        painted = in_order(lambda k: self._eye.paint(REFERENCE_IDS[k : k + _BATCH]), starts)
+        self._images = np.concatenate(list(painted))
         self._content = self._eye.content(REFERENCE_IDS)
         raw = _in_batches(self._images, early.common_channels)
         energy, surface = _split_types(raw)
@@ -150,7 +154,12 @@ class Population:
         return filters.x.ravel(), filters.y.ravel(), self._residual_sd[subject - 1]
 
     def channels(
-        self, scene_ids: Sequence[int] | npt.NDArray[np.integer], subject: int
+        self,
+        scene_ids: Sequence[int] | npt.NDArray[np.integer],
+        subject: int,
+        *,
+        images: ReadImages | None = None,
+        workers: int | None = None,
     ) -> tuple[FloatArray, FloatArray]:
         """Give the common and one subject's private channels of scenes.
 
@@ -159,6 +168,11 @@ class Population:
         scene_ids : sequence of int
         subject : int
             1..8.
+        images : callable, optional
+            Takes ids and gives their pictures as painted at 64 pixels a side, where they are at
+            hand; it is called from several threads. They are painted anew by default.
+        workers : int, optional
+            Threads (see `workers.n_workers`); their number does not change the result.
 
         Returns
         -------
@@ -178,23 +192,31 @@ class Population:
                 f"shown; use ids under {REFERENCE_IDS.start}."
             )
         self.reference_private(subject)
-        commons = [np.empty((0, N_COMMON))]
-        privates = [np.empty((0, self._residual_sd[subject - 1].size))]
-        for start in range(0, len(ids), _BATCH):
-            batch = ids[start : start + _BATCH]
-            sight = early.look(self._eye.paint(batch))
-            content = self._eye.content(batch)
-            common = self._join_common(early.common_channels(sight), self._raw_content(content))
-            # Every earlier subject's residuals enter the next one's regression.
-            known = [np.ones((len(batch), 1)), common]
-            for number in range(subject):
-                energies = self._filters[number].channels(sight)
-                functions = self._functions[number].channels(content)
-                raw = np.concatenate([energies, functions], axis=1)
-                known.append(self._residual(raw, np.concatenate(known, axis=1), number))
-            commons.append(common)
-            privates.append(known[-1])
+        look_at = images or self._eye.paint
+        batches = (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
+        parts = list(
+            in_order(lambda batch: self._hear(batch, look_at(batch), subject), batches, workers)
+        )
+        commons = [np.empty((0, N_COMMON)), *(common for common, _ in parts)]
+        n_private = self._residual_sd[subject - 1].size
+        privates = [np.empty((0, n_private)), *(private for _, private in parts)]
         return np.concatenate(commons), np.concatenate(privates)
+
+    def _hear(
+        self, ids: npt.NDArray[np.int64], images: npt.NDArray[np.uint8], subject: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Give the common and one subject's private channels of one batch of scenes."""
+        sight = early.look(images)
+        content = self._eye.content(ids)
+        common = self._join_common(early.common_channels(sight), self._raw_content(content))
+        # Every earlier subject's residuals enter the next one's regression.
+        known = [np.ones((len(ids), 1)), common]
+        for number in range(subject):
+            energies = self._filters[number].channels(sight)
+            functions = self._functions[number].channels(content)
+            raw = np.concatenate([energies, functions], axis=1)
+            known.append(self._residual(raw, np.concatenate(known, axis=1), number))
+        return common, known[-1]
 
     def _raw_content(self, content: Content) -> FloatArray:
         channels = category.content_channels(content, self.gate)
@@ -248,4 +270,5 @@ def _in_batches(
     images: npt.NDArray[np.uint8], measure: Callable[[early.Sight], npt.NDArray[np.float32]]
 ) -> npt.NDArray[np.float32]:
     starts = range(0, len(images), _BATCH)
-    return np.concatenate([measure(early.look(images[k : k + _BATCH])) for k in starts])
+    parts = in_order(lambda k: measure(early.look(images[k : k + _BATCH])), starts)
+    return np.concatenate(list(parts))

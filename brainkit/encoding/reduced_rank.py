@@ -1,0 +1,145 @@
+"""Reduced-rank ridge encoder: voxels that share a few dimensions of the features."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import validate_data
+
+from brainkit.errors import InputError
+from brainkit.linear.estimator import DEFAULT_ALPHAS, CrossValidatedRidge
+from brainkit.linear.folds import group_codes, kfold
+from brainkit.linear.noise import average_groups, diagonal_metric, noise_metric
+from brainkit.linear.reduced_rank import (
+    predictability,
+    prepare_fold,
+    reduced_rank_errors,
+    ridge_errors,
+    solve_reduced_rank,
+)
+from brainkit.linear.ridge import is_primal, select_alphas
+
+
+class ReducedRankRidge(CrossValidatedRidge):
+    r"""Linear encoding model of limited rank, features → responses.
+
+    :math:`\min_W \lVert (Y - X W - b) M \rVert^2 + \alpha \lVert W M \rVert^2` with rank(W) ≤ k.
+    Voxels of one brain follow far fewer dimensions of the stimuli than there are voxels; what the
+    noise of one voxel does to its weights is averaged over those that share its dimensions.
+    Each voxel takes its weights from the solution (penalty and rank) that predicts it best in a
+    K-fold cross-validation within the training data.
+
+    The metric M makes the noise white where `groups` tells of repeats, samples of one group with
+    the same features: it is estimated from their deviations (`brainkit.linear.noise`), and each
+    group then counts once, with its mean. Give single trials, not averages, to have it. Without
+    repeats M weighs each voxel by the root of the held-out variance share that plain ridge
+    explains in it.
+
+    Parameters
+    ----------
+    alphas : sequence of float
+        Candidate penalties, positive.
+    ranks : sequence of int
+        Candidate ranks; those above the number of targets or features change nothing.
+    cv : int, default=3
+        Folds; `groups` given to `fit` stay whole.
+    fit_intercept : bool, default=True
+        Fit the means.
+
+    Attributes
+    ----------
+    alpha_ : array (n_targets,)
+        Each voxel's penalty.
+    rank_ : array of int (n_targets,)
+        Each voxel's rank.
+    noise_factors_ : int
+        Factors of correlated noise that M discounts.
+    coef_ : array (n_targets, n_features)
+    intercept_ : array (n_targets,)
+    cv_r2_ : array (n_targets,)
+        Held-out R² of the chosen penalty and rank, within the training data.
+
+    References
+    ----------
+    Mukherjee and Zhu (2011). Reduced rank ridge regression and its kernel extensions. Statistical
+    Analysis and Data Mining 4:612.
+    """
+
+    def __init__(
+        self,
+        alphas: Sequence[float] = DEFAULT_ALPHAS,
+        ranks: Sequence[int] = (10, 20, 40, 80),
+        cv: int = 3,
+        fit_intercept: bool = True,
+    ) -> None:
+        super().__init__(alphas=alphas, cv=cv, fit_intercept=fit_intercept)
+        self.ranks = ranks
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        runs: ArrayLike | None = None,
+    ) -> Self:
+        """Choose penalty and rank, and fit; the parameters are those of `VoxelwiseRidge.fit`."""
+        samples, targets = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
+            ensure_min_samples=2,
+        )  # fmt: skip
+        alphas, ranks = self._checked_alphas(), self._checked_ranks()
+        Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
+        codes = group_codes(runs if groups is None else groups, len(samples))
+        repeated = len(samples) > codes.max() + 1 and _same_features(samples, codes)
+        metric = None
+        if repeated:
+            samples, Y, residuals = average_groups(samples, Y, codes)
+            metric = noise_metric(residuals, len(residuals) - len(samples))
+            codes = np.arange(len(samples))
+        folds = [
+            prepare_fold(samples, Y, train, held_out, fit_intercept=self.fit_intercept)
+            for train, held_out in kfold(len(samples), self.cv, groups=codes)
+        ]
+        if metric is None:
+            weights = predictability(*ridge_errors(folds, alphas))
+            metric = diagonal_metric(weights.astype(samples.dtype))
+        errors = reduced_rank_errors(folds, alphas, ranks, metric)
+        total = sum((fold.truth**2).sum(axis=0, dtype=np.float64) for fold in folds)
+        self.alpha_, self.rank_, least = _choose(errors, alphas, ranks)
+        self.noise_factors_ = len(metric.gains)
+        self.cv_r2_ = 1 - least / np.where(total > 0, total, np.nan)
+        self.coef_, self.intercept_ = solve_reduced_rank(
+            samples, Y, self.alpha_, self.rank_, metric, fit_intercept=self.fit_intercept
+        )
+        self.batch_size_ = Y.shape[1]  # the targets are one problem
+        self.primal_ = is_primal(*samples.shape)
+        self.single_target_ = targets.ndim == 1
+        return self
+
+    def _checked_ranks(self) -> list[int]:
+        ranks = sorted({int(rank) for rank in self.ranks})
+        if not ranks or ranks[0] < 1:
+            raise InputError(f"ranks must be whole numbers from 1, at least one; got {self.ranks}.")
+        return ranks
+
+
+def _choose(
+    errors: NDArray[Any], alphas: Sequence[float], ranks: Sequence[int]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return each target's penalty and rank of least error, and that error.
+
+    Of equals the smallest rank and the largest penalty.
+    """
+    by_rank = np.stack([select_alphas(errors[:, place], alphas) for place in range(len(ranks))])
+    least = np.take_along_axis(errors, by_rank[None], axis=0)[0]  # (n_ranks, n_targets)
+    rank = np.argmin(least, axis=0)
+    targets = np.arange(errors.shape[2])
+    alpha = np.asarray(alphas)[by_rank[rank, targets]]
+    return alpha, np.asarray(ranks)[rank], least[rank, targets]
+
+
+def _same_features(X: NDArray[Any], codes: NDArray[np.int64]) -> bool:
+    """Whether the samples of each group have the same features."""
+    first = np.unique(codes, return_index=True)[1]
+    return bool(np.array_equal(X, X[first][codes]))
