@@ -259,7 +259,7 @@ def demo(
     subjects: Annotated[int, typer.Option(min=1, max=8, help="Simulated people.")] = 4,
     images: Annotated[
         int, typer.Option(min=100, help="Images that each person sees, three times.")
-    ] = 1500,
+    ] = 9000,
     seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

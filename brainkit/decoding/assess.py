@@ -152,9 +152,10 @@ def assess_decoder(
             )
             for fold in recording.split(protocol.split, seed=seed)
         ]
-        run = reconstruct(stimuli, folds, features, model, protocol.back, seed=seed)
+        spaces = fit_spaces(stimuli, folds, features)
+        run = reconstruct(stimuli, folds, spaces, model, protocol.back, seed=seed)
         shuffled = reconstruct(
-            stimuli, folds, features, model, protocol.back, seed=seed, exchange=seed
+            stimuli, folds, spaces, model, protocol.back, seed=seed, exchange=seed
         )
         run.images["shuffled_brain"] = shuffled.images["reconstruction"]
         scores = item_scores(as_float(stimuli.read(run.stimuli)), run.images)
@@ -186,10 +187,21 @@ def _flat(scores: dict[tuple[str, str], Any]) -> dict[str, Any]:
     }
 
 
+def fit_spaces(
+    stimuli: Stimuli, folds: Sequence[Prepared], features: Any
+) -> list[tuple[Any, Array]]:
+    """Fit the feature space on each fold's training images; return it and their features."""
+    spaces = []
+    for fold in folds:
+        space = clone(features)
+        spaces.append((space, space.fit_transform(stimuli.read(fold.train_stimuli))))
+    return spaces
+
+
 def reconstruct(
     stimuli: Stimuli,
     folds: Sequence[Prepared],
-    features: Any,
+    spaces: Sequence[tuple[Any, Array]],
     model: Any,
     back: str,
     *,
@@ -200,15 +212,15 @@ def reconstruct(
 
     Parameters
     ----------
+    spaces : sequence of (features, array)
+        See `fit_spaces`.
     exchange : int, optional
         Seed of a null run in which the training and the test responses are each exchanged
         between items; the nulls that need no brain are then not made.
     """
     rows, made, fitted = [], [], []
-    for number, fold in enumerate(folds):
-        space, decoder = clone(features), clone(model)
-        shown = stimuli.read(fold.train_stimuli)
-        Z = space.fit_transform(shown)
+    for number, (fold, (space, Z)) in enumerate(zip(folds, spaces, strict=True)):
+        decoder = clone(model)
         X_train, X_test = fold.train[:, fold.usable], fold.test[:, fold.usable]
         if exchange is not None:
             generator = rng(exchange, "exchanged brain", number)
@@ -222,6 +234,7 @@ def reconstruct(
         }
         if exchange is None:
             images["nearest_training_image"] = bank.images(decoded)
+            shown = stimuli.read(fold.train_stimuli)
             images |= _brainless(shown, fold, stimuli, rng(seed, "no brain", number))
         rows.append(fold.test_stimuli)
         made.append(images)

@@ -58,7 +58,7 @@ def prepare_fold(
     spectrum = decompose(x_train - x_mean)
     return PreparedFold(
         spectrum=spectrum,
-        projected=xp.matmul(spectrum.project, y_train - y_mean),
+        projected=spectrum.project(y_train - y_mean),
         basis=xp.matmul(X[held_out] - x_mean, spectrum.readout),
         truth=Y[held_out] - y_mean,
     )
@@ -173,7 +173,7 @@ def solve_reduced_rank(
     x_mean, y_mean = column_mean(X, fit_intercept), column_mean(Y, fit_intercept)
     metric = diagonal_metric(xp.ones_like(y_mean)) if metric is None else metric
     spectrum = decompose(X - x_mean)
-    projected = xp.matmul(spectrum.project, Y - y_mean)
+    projected = spectrum.project(Y - y_mean)
     coef = xp.empty((Y.shape[1], X.shape[1]), dtype=X.dtype, device=X.device)
     for alpha in sorted({float(value) for value in alphas}):
         here = alphas == alpha

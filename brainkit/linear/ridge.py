@@ -28,21 +28,33 @@ Array = Any  # a NumPy array or a torch tensor
 class Spectrum:
     """One decomposition of centred samples that serves every penalty.
 
-    For targets Y, centred, and a penalty α: ``coef = readout @ (project @ Y / (values + α))``.
+    For targets Y, centred, and a penalty α: ``coef = readout @ (project(Y) / (values + α))``.
 
     Attributes
     ----------
     values : float64 array (rank,)
         Eigenvalues of X'X or XX', not negative.
-    readout : array (n_features, rank)
-        V (primal) or X'U (dual).
-    project : array (rank, n_samples)
-        V'X' (primal) or U' (dual).
+    vectors : array (rank, rank)
+        Eigenvectors, V (primal) or U (dual).
+    samples : array (n_samples, n_features)
+        The centred X.
+    primal : bool
+        Whether X'X was decomposed.
     """
 
     values: Array
-    readout: Array
-    project: Array
+    vectors: Array
+    samples: Array
+    primal: bool
+
+    @property
+    def readout(self) -> Array:
+        """V (primal) or X'U (dual), (n_features, rank)."""
+        return self.vectors if self.primal else self.samples.T @ self.vectors
+
+    def project(self, Y: Array) -> Array:
+        """Return V'X'Y (primal) or U'Y (dual), (rank, n_targets)."""
+        return self.vectors.T @ (self.samples.T @ Y if self.primal else Y)
 
 
 def is_primal(n_samples: int, n_features: int) -> bool:
@@ -55,14 +67,9 @@ def decompose(X: Array) -> Spectrum:
     xp = array_namespace(X)
     primal = is_primal(*X.shape)
     wide = xp.astype(X, xp.float64)
-    gram = xp.matmul(wide.T, wide) if primal else xp.matmul(wide, wide.T)
-    values, vectors = xp.linalg.eigh(gram)
+    values, vectors = xp.linalg.eigh(xp.matmul(wide.T, wide) if primal else xp.matmul(wide, wide.T))
     values = xp.where(values > 0, values, xp.zeros_like(values))
-    if primal:
-        readout, project = vectors, xp.matmul(wide, vectors).T  # (p, p), (p, n)
-    else:
-        readout, project = xp.matmul(wide.T, vectors), vectors.T  # (p, n), (n, n)
-    return Spectrum(values, xp.astype(readout, X.dtype), xp.astype(project, X.dtype))
+    return Spectrum(values, xp.astype(vectors, X.dtype), X, primal)
 
 
 def _shrink(spectrum: Spectrum, projected: Array, alpha: Array | float) -> Array:
@@ -133,7 +140,7 @@ def solve_ridge(
     intercept = xp.empty(Y.shape[1], dtype=X.dtype, device=X.device)
     for part in target_batches(Y.shape[1], batch_size(X, Y.shape[1], n_targets_batch)):
         y_mean = column_mean(Y[:, part], fit_intercept)
-        projected = xp.matmul(spectrum.project, Y[:, part] - y_mean)  # (rank, batch)
+        projected = spectrum.project(Y[:, part] - y_mean)  # (rank, batch)
         shrunk = _shrink(spectrum, projected, penalties[part])
         coef[part] = xp.matmul(spectrum.readout, shrunk).T  # (batch, n_features)
         intercept[part] = y_mean - xp.matmul(coef[part], x_mean)
@@ -192,7 +199,7 @@ def validation_errors(
             y_train = batch[train]
             y_mean = column_mean(y_train, fit_intercept)
             truth = batch[held_out] - y_mean
-            projected = xp.matmul(spectrum.project, y_train - y_mean)  # (rank, batch)
+            projected = spectrum.project(y_train - y_mean)  # (rank, batch)
             total[part] += xp.sum(truth**2, axis=0, dtype=xp.float64)
             for number, alpha in enumerate(alphas):
                 residual = truth - xp.matmul(basis, _shrink(spectrum, projected, alpha))

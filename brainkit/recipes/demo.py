@@ -14,7 +14,7 @@ from brainkit.arrays.progress import track
 from brainkit.data.cards import read_card
 from brainkit.data.loading import load
 from brainkit.data.recording import Recording
-from brainkit.data.world import SceneWorld, SimulatedBrain, write_nsd
+from brainkit.data.world import Population, SceneWorld, SimulatedBrain, write_nsd
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult
 from brainkit.evaluation import Correlation, NoiseCeiling, pooled_ceiling_fraction
@@ -37,7 +37,7 @@ def run_demo(
     out: str | Path,
     *,
     n_subjects: int = 4,
-    images: int = 1500,
+    images: int = 9000,
     seed: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def run_demo(
         Run folder; appears whole or not at all. The simulated data stay in its ``nsd``.
     n_subjects : int, default=4
         Simulated people.
-    images : int, default=1500
+    images : int, default=9000
         Images that each sees three times; a tenth of them are shared.
     seed : int, default=0
         Of the world and of the experiment.
@@ -66,26 +66,29 @@ def run_demo(
     card = read_card("nsd")
     recipes = {job: read_recipe(card.recipes[job]) for job in JOBS}
     with output_folder(out, overwrite=overwrite) as run:
+        world = SceneWorld(seed=seed)
+        people = Population(world, seed)
         root = write_nsd(
             run / "nsd",
-            SceneWorld(seed=seed),
+            world,
             tuple(range(1, n_subjects + 1)),
             images_per_subject=images,
             shared=max(round(images * SHARED_PART), 10),
             trials_per_session=_trials_per_session(images),
+            population=people,
         )
         results: dict[str, SubjectResults] = {}
         checks: list[dict[str, Any]] = []
         metrics, facts = {}, {}
-        known: Known = {}
         for number in track(range(1, n_subjects + 1), "subjects"):
             recording = load(card, root, number)
             name = recording.subject
+            known: Known = {}  # the three jobs of a person share features; people share few images
             found = [
                 run_recipe(recording, recipes[job], regions=REGIONS, known=known) for job in JOBS
             ]
             encoding, decoding = cast(EncodingResult, found[0]), cast(DecodingResult, found[1])
-            ranking = with_truth(cast(RankingResult, found[2]), root, number)
+            ranking = with_truth(cast(RankingResult, found[2]), root, number, people)
             for job, result in zip(JOBS, [*found[:2], ranking], strict=True):
                 save_result(result, run / name / job)
             results[name] = SubjectResults(encoding=encoding, decoding=decoding, ranking=ranking)
@@ -125,7 +128,9 @@ def _trials_per_session(images: int) -> int:
     return next(size for size in range(min(750, trials), 0, -1) if trials % size == 0)
 
 
-def with_truth(ranking: RankingResult, root: Path, subject: int) -> RankingResult:
+def with_truth(
+    ranking: RankingResult, root: Path, subject: int, people: Population | None = None
+) -> RankingResult:
     """Add to each region where the ranked stimuli stand in the simulated brain's true responses.
 
     The true response of a region is the mean over its voxels of the noise-free response, each
@@ -133,7 +138,7 @@ def with_truth(ranking: RankingResult, root: Path, subject: int) -> RankingResul
     the mean true response of the ranked stimuli, and ``percent of the best drive``, their mean
     response as a part of what the best `n` stimuli of the bank reach.
     """
-    brain = SimulatedBrain.from_manifest(root, subject)
+    brain = SimulatedBrain.from_manifest(root, subject, people)
     truth = _by_unit(ranking.recording, brain)
     added: dict[str, dict[str, float]] = {}
     responses: dict[int, Array] = {}
