@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import check_output, output_folder, plain, write_json
 from brainkit.arrays.progress import track
-from brainkit.data.cards import read_card
+from brainkit.data.cards import Licence, read_card
 from brainkit.data.loading import load
 from brainkit.data.recording import Recording
 from brainkit.data.world import Population, SceneWorld, SimulatedBrain, write_nsd
@@ -28,6 +28,10 @@ from brainkit.synthesis import RankingResult
 
 Array = NDArray[Any]
 REGIONS = ("V1", "V2", "V3", "hV4", "FFA", "EBA", "OPA", "PPA", "VWFA", "food")
+SIMULATED = {
+    "licence": Licence(name="none needed: simulated data in the layout of NSD"),
+    "citation": "No person was measured; the world is that of brainkit.data.world, version 1.",
+}
 EARLY = ("V1", "V2", "V3", "hV4")
 JOBS = ("encode", "decode", "synthesize")
 SHARED_PART = 0.1
@@ -98,7 +102,7 @@ def run_demo(
         collected = collect_metrics(metrics)
         manifest = describe_run(
             job="demo",
-            card=card,
+            card=card.model_copy(update=SIMULATED),
             root=Path("nsd"),
             recipe={job: recipe.model_dump(mode="json") for job, recipe in recipes.items()},
             options={"n_subjects": n_subjects, "images": images, "seed": seed},

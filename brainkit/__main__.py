@@ -1,0 +1,5 @@
+"""``python -m brainkit``: the command line."""
+
+from brainkit.cli import main
+
+main()
