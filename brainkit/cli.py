@@ -256,9 +256,9 @@ def synthesize(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/demo"),
-    subjects: Annotated[int, typer.Option(min=1, max=8, help="Simulated people.")] = 4,
+    subjects: Annotated[int, typer.Option(min=2, max=8, help="Simulated people.")] = 4,
     images: Annotated[
-        int, typer.Option(min=100, help="Images that each person sees, three times.")
+        int, typer.Option(min=500, help="Images that each person sees, three times.")
     ] = 9000,
     seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 0,
     overwrite: Overwrite = False,

@@ -118,10 +118,10 @@ class ReducedRankRidge(CrossValidatedRidge):
         return self
 
     def _checked_ranks(self) -> list[int]:
-        ranks = sorted({int(rank) for rank in self.ranks})
-        if not ranks or ranks[0] < 1:
+        ranks = sorted(set(self.ranks))
+        if not ranks or not all(1 <= rank < np.inf and rank == int(rank) for rank in ranks):
             raise InputError(f"ranks must be whole numbers from 1, at least one; got {self.ranks}.")
-        return ranks
+        return [int(rank) for rank in ranks]
 
 
 def _choose(

@@ -88,7 +88,10 @@ def gabor_patch(
     position = np.arange(size) * padded / size - margin  # of the samples, in pixels
     lattice = (np.arange(n_cells) + 0.5) * side / n_cells - 0.5
     windows = np.exp(-((position - lattice[:, None]) ** 2) / (2 * (0.5 * side / n_cells) ** 2))
-    windows[:, (position < -0.5) | (position > side - 0.5)] = 0.0
+    # A sample counts with the part of its stretch that lies within the image's frame.
+    half = padded / size / 2
+    inside = np.minimum(position + half, side - 0.5) - np.maximum(position - half, -0.5)
+    windows *= np.clip(inside / (2 * half), 0, 1)
     windows /= windows.sum(axis=1, keepdims=True)
     return GaborPatch(
         place=np.ix_(y % padded, x % padded),

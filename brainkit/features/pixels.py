@@ -19,13 +19,9 @@ def principal_axes(centred: NDArray[Any], n_components: int) -> tuple[Float, Flo
     """Return the leading principal axes (n_components, n_features) and their variances.
 
     By the eigenvectors of the smaller of the two Gram matrices, in double precision; for a few
-    components of large matrices, by subspace iteration. The sign of
-    an axis makes its largest weight positive, so that it does not depend on the library.
-
-    Raises
-    ------
-    InputError
-        If the samples vary in fewer directions than that.
+    components of large matrices, by subspace iteration. The sign of an axis makes its largest
+    weight positive, so that it does not depend on the library. There are fewer axes where the
+    samples vary in fewer directions.
     """
     n_samples, n_features = centred.shape
     if min(n_samples, n_features) > EXACT_SIZE and n_components * 10 < min(n_samples, n_features):
@@ -33,11 +29,7 @@ def principal_axes(centred: NDArray[Any], n_components: int) -> tuple[Float, Flo
     else:
         axes, values = _exact(centred.astype(np.float64), n_components)
     n_directions = int((values > values[0] * RANK_TOLERANCE).sum())
-    if n_directions < n_components:
-        raise InputError(
-            f"The {n_samples} training images vary in {n_directions} directions only, so they have "
-            f"no {n_components} principal components; ask for fewer."
-        )
+    axes, values = axes[:n_directions], values[:n_directions]
     axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
     largest = np.argmax(np.abs(axes), axis=1)
     axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
@@ -93,7 +85,7 @@ class PixelPCA(TransformerMixin, BaseEstimator):
         Raises
         ------
         InputError
-            If there are too few images for the components.
+            If there are too few images for the components, or they vary in too few directions.
         """
         values = as_float(images)
         flat = values.reshape(len(values), -1)
@@ -106,6 +98,11 @@ class PixelPCA(TransformerMixin, BaseEstimator):
         self.mean_ = values.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = flat - self.mean_.ravel()
         self.components_, self.explained_variance_ = principal_axes(centred, self.n_components)
+        if len(self.components_) < self.n_components:
+            raise InputError(
+                f"The {len(flat)} training images vary in {len(self.components_)} directions only, "
+                f"so they have no {self.n_components} principal components; ask for fewer."
+            )
         return self
 
     def transform(self, images: NDArray[Any]) -> Float:

@@ -106,7 +106,7 @@ class PrincipalSpace(TransformerMixin, BaseEstimator):
     space : transformer
         From stimuli to features.
     n_components : int, default=1000
-        Components to keep; all where the space or the training stimuli have fewer.
+        Components to keep; all where the training stimuli's features vary in fewer directions.
 
     Attributes
     ----------
@@ -135,9 +135,13 @@ class PrincipalSpace(TransformerMixin, BaseEstimator):
         centred = values - self.mean_
         n_kept = min(self.n_components, values.shape[1], max(len(values) - 1, 1))
         self.components_, variances = principal_axes(centred, n_kept)
-        total = float(centred.var(axis=0, dtype=np.float64).sum())
-        kept = float(variances.sum()) * (len(values) - 1) / len(values)
-        self.kept_variance_ = kept / total if total > 0 else float("nan")
+        if not len(self.components_):
+            raise InputError(
+                f"The features of the {len(values)} training stimuli are all the same, so they "
+                "have no principal components."
+            )
+        total = float(centred.var(axis=0, ddof=1, dtype=np.float64).sum())
+        self.kept_variance_ = float(variances.sum(dtype=np.float64)) / total
         return centred @ self.components_.T
 
     def transform(self, stimuli: NDArray[Any]) -> Float:

@@ -76,10 +76,12 @@ def leading_directions(
     r"""Return the leading eigenvectors :math:`V_k` over targets, (n_targets, at most rank).
 
     With :math:`S = (\Lambda + \alpha)^{-1/2} C M`, C the projected targets, they are the right
-    singular vectors of S.
+    singular vectors of S. On the dual side, where C lacks the singular values of X, S is
+    :math:`\Lambda^{1/2} (\Lambda + \alpha)^{-1/2} C M`.
     """
     xp = array_namespace(projected)
-    root = xp.astype((spectrum.values + alpha) ** -0.5, projected.dtype)
+    gains = 1 if spectrum.primal else spectrum.values
+    root = xp.astype((gains / (spectrum.values + alpha)) ** 0.5, projected.dtype)
     return leading_right_vectors(metric.apply(projected * root[:, None]), rank)[0]
 
 

@@ -53,8 +53,11 @@ class Spectrum:
         return self.vectors if self.primal else self.samples.T @ self.vectors
 
     def project(self, Y: Array) -> Array:
-        """Return V'X'Y (primal) or U'Y (dual), (rank, n_targets)."""
-        return self.vectors.T @ (self.samples.T @ Y if self.primal else Y)
+        """Return V'X'Y (primal) or U'Y (dual), (rank, n_targets).
+
+        XV comes first: in single precision V'(X'Y) would lose the directions of little variance.
+        """
+        return (self.samples @ self.vectors if self.primal else self.vectors).T @ Y
 
 
 def is_primal(n_samples: int, n_features: int) -> bool:

@@ -54,11 +54,13 @@ def leading_right_vectors(matrix: Array, rank: int) -> tuple[Array, Array]:
 def orthonormal(values: Array) -> Array:
     """Return orthonormal columns of the same span, by the small Gram matrix in double precision.
 
-    Much faster than a QR decomposition of a tall matrix; directions without length become 0.
+    Much faster than a QR decomposition of a tall matrix. The longest direction comes first, so that
+    orthogonal columns ordered by length stay in place; directions without length become 0.
     """
     xp = array_namespace(values)
     wide = xp.astype(values, xp.float64)
     lengths, vectors = xp.linalg.eigh(xp.matmul(wide.T, wide))
+    lengths, vectors = xp.flip(lengths, axis=0), xp.flip(vectors, axis=1)
     kept = lengths > xp.max(lengths) * 1e-14
     root = xp.where(kept, xp.where(kept, lengths, xp.ones_like(lengths)) ** -0.5, 0.0)
     return xp.astype(xp.matmul(wide, vectors * root), values.dtype)

@@ -17,6 +17,7 @@ from brainkit.data.recording import Recording
 from brainkit.data.world import Population, SceneWorld, SimulatedBrain, write_nsd
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult
+from brainkit.errors import InputError
 from brainkit.evaluation import Correlation, NoiseCeiling, pooled_ceiling_fraction
 from brainkit.recipes.building import Known
 from brainkit.recipes.manifest import describe_run
@@ -35,6 +36,8 @@ SIMULATED = {
 EARLY = ("V1", "V2", "V3", "hV4")
 JOBS = ("encode", "decode", "synthesize")
 SHARED_PART = 0.1
+FEWEST_IMAGES = 500  # half the training part must hold the judge's 200 pixel components
+FEWEST_SUBJECTS = 2  # what one person never saw is what another saw
 
 
 def run_demo(
@@ -52,9 +55,9 @@ def run_demo(
     out : path
         Run folder; appears whole or not at all. The simulated data stay in its ``nsd``.
     n_subjects : int, default=4
-        Simulated people.
+        Simulated people, at least 2: stimuli are ranked that others saw.
     images : int, default=9000
-        Images that each sees three times; a tenth of them are shared.
+        Images that each sees three times, at least 500; a tenth of them are shared.
     seed : int, default=0
         Of the world and of the experiment.
     overwrite : bool, default=False
@@ -64,8 +67,20 @@ def run_demo(
     -------
     dict
         What ``metrics.json`` holds: the three jobs' metrics, means over subjects.
+
+    Raises
+    ------
+    InputError
+        If there are too few people or images.
+    OutputError
+        If `out` is there and not to be replaced.
     """
     started = time.monotonic()
+    if n_subjects < FEWEST_SUBJECTS or images < FEWEST_IMAGES:
+        raise InputError(
+            f"The demonstration needs at least {FEWEST_SUBJECTS} people who see at least "
+            f"{FEWEST_IMAGES} images each; got n_subjects={n_subjects} and images={images}."
+        )
     check_output(out, overwrite=overwrite)
     card = read_card("nsd")
     recipes = {job: read_recipe(card.recipes[job]) for job in JOBS}

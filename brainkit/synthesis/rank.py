@@ -21,6 +21,7 @@ from brainkit.features import FeatureStack, PrincipalSpace, Remembered, SingleSp
 
 Array = NDArray[Any]
 BATCH = 512  # stimuli read at once: a bank of photographs does not fit in memory
+ROUNDING = 8 * float(np.finfo(np.float32).eps)  # relative, of predictions
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,9 @@ def _drives(
         parts.append(part)
     drive = np.concatenate(parts)
     spread = drive.std(axis=0)
-    return np.asarray((drive - drive.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
+    # Equal drives differ by rounding; scaled to unit variance that would look like a preference.
+    varies = spread > ROUNDING * np.abs(drive).max(axis=0)
+    return np.where(varies, (drive - drive.mean(axis=0)) / np.where(varies, spread, 1.0), 0.0)
 
 
 def _region_mean(predicted: Array, units: ArrayLike, what: str) -> Array:

@@ -51,6 +51,8 @@ def test_version(call):
         (["encode", "nsd", "--nope"], "No such option: --nope"),
         (["encode", "nsd", "--root"], "'--root' requires an argument"),
         (["demo", "--subjects", "9"], "Invalid value for '--subjects'"),
+        (["demo", "--subjects", "1"], "Invalid value for '--subjects'"),
+        (["demo", "--images", "499"], "Invalid value for '--images'"),
         (["demo", "--seed", "x"], "Invalid value for '--seed'"),
     ],
 )

@@ -195,6 +195,7 @@ def test_decode_rerun_from_its_manifest_is_identical(decoded, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_encode_quickly_and_again(root, tmp_path):
     quick = [*QUICK, "--set", "protocol.permutations=5", "--set", "protocol.shuffles=1"]
     first, _ = command(

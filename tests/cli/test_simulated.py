@@ -187,6 +187,7 @@ def test_what_synthesize_writes(runs, nsd):
 
 
 @pytest.mark.parametrize("job", JOBS)
+@pytest.mark.slow
 def test_a_rerun_from_its_manifest_is_identical(call, runs, job, tmp_path):
     """Without a root, a subject or a recipe given: all of them are in the manifest."""
     for who in ("1", None):

@@ -50,6 +50,23 @@ def test_single_trials_keep_their_order():
     np.testing.assert_array_equal(prepared.test, recording.responses.read()[np.r_[16:24, 40:48]])
 
 
+def test_the_test_part_alone_is_averaged():
+    recording = recorded()
+    fold = only_fold(recording)
+    for zscore in (None, "session"):
+        single = prepare(fold, zscore=zscore, average_repeats=False)
+        averaged = prepare(fold, zscore=zscore, average_repeats=True)
+        prepared = prepare(fold, zscore=zscore, average_repeats="test")
+        np.testing.assert_array_equal(prepared.train, single.train)
+        np.testing.assert_array_equal(prepared.test, averaged.test)
+        assert prepared.train_stimuli.tolist() == [*range(16), *range(16)]
+        assert prepared.test_stimuli.tolist() == list(range(16, 24))
+        assert len(prepared.train_trials) == 32
+        assert "n_repeats" not in prepared.train_trials
+        assert prepared.test_trials["n_repeats"].tolist() == [2] * 8
+        assert prepared.zscore == single.zscore
+
+
 def test_standardised_by_training_trials_before_averaging():
     recording = recorded()
     values = recording.responses.read().astype(np.float64)
@@ -66,7 +83,7 @@ def test_standardised_by_training_trials_before_averaging():
 
 
 @pytest.mark.parametrize("zscore", [None, "session"])
-@pytest.mark.parametrize("average_repeats", [True, False])
+@pytest.mark.parametrize("average_repeats", [True, False, "test"])
 def test_constant_and_broken_units_are_named_and_the_rest_untouched(zscore, average_repeats):
     values = np.random.default_rng(0).normal(size=(48, 6)).astype(np.float32)
     options = {"zscore": zscore, "average_repeats": average_repeats}

@@ -10,7 +10,7 @@ from brainkit import Recording
 from brainkit.data.preparing import prepare
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import DecodingProtocol, RetrievalBank, RidgeDecoder, assess_decoder
-from brainkit.decoding.assess import reconstruct
+from brainkit.decoding.assess import fit_spaces, reconstruct
 from brainkit.decoding.images import invert
 from brainkit.errors import InputError
 from brainkit.features import OrientedEnergy, PixelPCA
@@ -141,7 +141,7 @@ def test_bank_gives_back_training_images_only(recording):
 
 
 def test_bank_needs_no_inverse(recording):
-    energy = OrientedEnergy(side=12, frequencies=(2.0, 4.0), cells=(3, 3))
+    energy = OrientedEnergy(side=12, frequencies=(2.0, 4.0), n_cells=3)
     result = assess_decoder(
         recording, energy, RidgeDecoder(), DecodingProtocol("nsd-shared1000", back="bank")
     )
@@ -165,7 +165,8 @@ def test_test_images_never_enter_a_fit(recording):
             prepare(fold, zscore="session", average_repeats=True)
             for fold in one.split("nsd-shared1000")
         ]
-        runs.append(reconstruct(one.stimuli, folds, PixelPCA(20), RidgeDecoder(), "inverse"))
+        spaces = fit_spaces(one.stimuli, folds, PixelPCA(20))
+        runs.append(reconstruct(one.stimuli, folds, spaces, RidgeDecoder(), "inverse"))
     for name in runs[0].images:
         np.testing.assert_array_equal(runs[0].images[name], runs[1].images[name], err_msg=name)
     for part, names in enumerate((("mean_", "components_"), ("coef_", "intercept_", "alpha_"))):
@@ -180,7 +181,8 @@ def test_test_responses_never_enter_a_fit(recording):
     models = []
     for one in (recording, other):
         fold = prepare(one.split("nsd-shared1000").folds[0], zscore="session", average_repeats=True)
-        run = reconstruct(one.stimuli, [fold], PixelPCA(20), RidgeDecoder(), "inverse")
+        spaces = fit_spaces(one.stimuli, [fold], PixelPCA(20))
+        run = reconstruct(one.stimuli, [fold], spaces, RidgeDecoder(), "inverse")
         models.append(run.fitted[1])
     np.testing.assert_array_equal(models[0].coef_, models[1].coef_)
 

@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 
 from brainkit.errors import InputError
-from brainkit.features import PixelPCA
+from brainkit.features import PixelPCA, pixels
 
 RNG = np.random.default_rng(0)
 BASES = RNG.normal(size=(12, 8, 8, 3))
@@ -33,6 +33,24 @@ def test_components_are_those_of_scikit_learn(n):
         found.transform(held_out), signs * peer.transform(held_out.reshape(5, -1)), atol=1e-4
     )
     np.testing.assert_allclose(found.components_ @ found.components_.T, np.eye(8), atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [100, 400])
+def test_a_few_components_of_large_matrices_are_the_same(monkeypatch, n):
+    shown = images(n)
+    exact = PixelPCA(8).fit(shown)
+    monkeypatch.setattr(pixels, "EXACT_SIZE", 50)
+    calls = []
+    original = pixels._randomised
+    monkeypatch.setattr(pixels, "_randomised", lambda *a: calls.append(1) or original(*a))
+    found = PixelPCA(8).fit(shown)
+    assert calls
+    np.testing.assert_allclose(found.components_, exact.components_, atol=1e-4)
+    np.testing.assert_allclose(found.explained_variance_, exact.explained_variance_, rtol=1e-4)
+    np.testing.assert_array_equal(PixelPCA(8).fit(shown).components_, found.components_)
+    many = PixelPCA(30).fit(shown)  # not few: exact again
+    assert len(calls) == 2
+    np.testing.assert_allclose(many.components_[:8], exact.components_, atol=1e-5)
 
 
 def test_signs_do_not_depend_on_the_library():

@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 
 from brainkit.errors import InputError
-from brainkit.features import FeatureStack, OrientedEnergy, PixelPCA, Remembered, SingleSpace
+from brainkit.features import (
+    FeatureStack,
+    OrientedEnergy,
+    PixelPCA,
+    PrincipalSpace,
+    Remembered,
+    SingleSpace,
+)
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, size=(40, 16, 16), dtype=np.uint8)
@@ -42,22 +50,62 @@ def test_each_feature_is_scaled_by_training_alone():
     train[:, 0, 0] = 7  # constant in training
     space = SingleSpace(Pixels()).fit(train)
     raw = train.reshape(30, -1).astype(np.float64)
-    spread = np.where(raw.std(axis=0) > 0, raw.std(axis=0), 1)
+    spread = np.where(raw.std(axis=0) > 0, raw.std(axis=0) * np.sqrt(256), 1)
     found = space.transform(test)
     np.testing.assert_allclose(
         found, (test.reshape(10, -1) - raw.mean(axis=0)) / spread, rtol=1e-4, atol=1e-4
     )
     fitted = space.fit_transform(train)
-    np.testing.assert_allclose(fitted[:, 1:].std(axis=0), 1, rtol=1e-5)
+    np.testing.assert_allclose(fitted[:, 1:].var(axis=0), 1 / 256, rtol=1e-4)
     np.testing.assert_allclose(fitted[:, 0], 0, atol=1e-6)
 
 
 def test_a_space_scaled_whole_keeps_relative_sizes():
     raw = IMAGES.reshape(40, -1).astype(np.float64)
     found = SingleSpace(Pixels(), scale="space").fit_transform(IMAGES)
-    assert np.mean(found.var(axis=0)) == pytest.approx(1, rel=1e-5)
+    assert np.sum(found.var(axis=0)) == pytest.approx(1, rel=1e-5)
     ratio = found.std(axis=0) / raw.std(axis=0)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("step", [1, 7])
+@pytest.mark.parametrize("scale", ["feature", "space"])
+def test_spaces_of_any_size_weigh_the_same(scale, step):
+    found = SingleSpace(Pixels(step), scale=scale).fit_transform(IMAGES)
+    assert found.var(axis=0).sum() == pytest.approx(1, rel=1e-4)
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
+
+
+def test_principal_space_is_the_pca_of_a_space():
+    train, test = IMAGES[:30], IMAGES[30:]
+    space = PrincipalSpace(SingleSpace(Pixels(), "space"), n_components=6)
+    found = space.fit_transform(train)
+    raw = SingleSpace(Pixels(), "space").fit(train)
+    peer = PCA(6, svd_solver="full").fit(raw.transform(train).astype(np.float64))
+    signs = np.sign((space.components_ * peer.components_).sum(axis=1))
+    np.testing.assert_allclose(found, signs * peer.transform(raw.transform(train)), atol=1e-4)
+    np.testing.assert_allclose(
+        space.transform(test), signs * peer.transform(raw.transform(test)), atol=1e-4
+    )
+    assert space.kept_variance_ == pytest.approx(peer.explained_variance_ratio_.sum(), rel=1e-4)
+    assert found.var(axis=0).sum() == pytest.approx(space.kept_variance_, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("images", "step", "n_kept"),
+    [
+        (IMAGES, 60, 5),  # fewer features
+        (IMAGES[:9], 1, 8),  # fewer stimuli
+        (np.repeat(IMAGES[:5], 4, axis=0), 1, 4),  # repeats of few stimuli
+    ],
+)
+def test_principal_space_keeps_all_there_is(images, step, n_kept):
+    space = PrincipalSpace(Pixels(step))
+    found = space.fit_transform(images)
+    assert found.shape == (len(images), n_kept)
+    assert space.kept_variance_ == pytest.approx(1, rel=1e-4)
+    raw = Pixels(step).transform(images)
+    np.testing.assert_allclose(found @ space.components_, raw - raw.mean(axis=0), atol=0.01)
 
 
 def test_scaled_features_do_not_depend_on_the_batch():
@@ -105,9 +153,9 @@ def test_images_of_other_type_or_settings_are_others(counted):
 
 
 def test_remembered_energy_is_the_energy():
-    energy = OrientedEnergy(side=16, frequencies=(3.0,), cells=(2,))
+    energy = OrientedEnergy(side=16, frequencies=(3.0,), n_cells=2)
     np.testing.assert_array_equal(Remembered(energy).transform(IMAGES), energy.transform(IMAGES))
-    assert Remembered(energy).transform(IMAGES[:0]).shape == (0, 16)
+    assert Remembered(energy).transform(IMAGES[:0]).shape == (0, 32)
 
 
 def test_bad_input():
@@ -119,5 +167,11 @@ def test_bad_input():
         SingleSpace(Pixels()).transform(IMAGES)
     with pytest.raises(NotFittedError, match="not fitted"):
         FeatureStack([Pixels()]).transform(IMAGES)
+    with pytest.raises(InputError, match="n_components must be at least 1; got 0"):
+        PrincipalSpace(Pixels(), 0).fit(IMAGES)
+    with pytest.raises(InputError, match="features of the 6 training stimuli are all the same"):
+        PrincipalSpace(Pixels()).fit(np.zeros((6, 4, 4), np.uint8))
+    with pytest.raises(NotFittedError, match="not fitted"):
+        PrincipalSpace(Pixels()).transform(IMAGES)
     with pytest.raises(NotFittedError, match="PixelPCA instance is not fitted"):
         Remembered(PixelPCA(2)).fit_transform(IMAGES)

@@ -113,6 +113,33 @@ def test_encoder_judge_and_bank_are_disjoint(world):
     np.testing.assert_array_equal(Pixels.fitted_on[0], recording.stimuli.read(sorted(trained)))
 
 
+def test_a_part_of_the_bank(world, result):
+    """A random part, the same with the same seed; models and their scores stay as they were."""
+
+    def ranked(size, bank="unseen", seed=0):
+        protocol = RankingProtocol("nsd-shared1000", n=8, bank=bank, bank_size=size, seed=seed)
+        return assess_ranking(world[0], ENCODER, JUDGE, protocol)
+
+    part = ranked(30)
+    bank = part.rankings["A"].bank
+    assert len(np.unique(bank)) == 30
+    assert set(bank) < set(range(300, 380))
+    assert bank.tolist() != list(range(300, 330))
+    assert part.rankings["B"].bank.tolist() == bank.tolist()
+    assert ranked(30).rankings["A"].bank.tolist() == bank.tolist()
+    assert ranked(30, seed=1).rankings["A"].bank.tolist() != bank.tolist()
+    assert part.metrics["ranked_judged_percentile_top8"]["n_bank"] == 30
+    assert (part.regions["random percentile"] == 50 * (1 - 1 / 30)).all()
+    kept = ["region", "units", "encoder r", "judge r"]
+    pd.testing.assert_frame_equal(part.regions[kept], result.regions[kept])
+    drive = world[1][:, :8].mean(axis=1)
+    top = [100 * (drive[bank] < drive[row]).mean() for row in part.rankings["A"].rows]
+    assert np.mean(top) > 75  # the best 8 of 30 have 85 on average
+    for size in (80, 1000, None):
+        assert ranked(size).rankings["A"].bank.tolist() == list(range(300, 380))
+    assert set(ranked(20, bank="test").rankings["A"].bank) < set(range(60))
+
+
 def test_the_same_seed_gives_the_same_and_another_seed_other_halves(world, result):
     again = assess_ranking(world[0], ENCODER, JUDGE, RankingProtocol("nsd-shared1000", n=8))
     pd.testing.assert_frame_equal(result.regions, again.regions)

@@ -9,6 +9,7 @@ from brainkit.encoding import VoxelwiseRidge
 from brainkit.errors import InputError
 from brainkit.features import OrientedEnergy, PixelPCA
 from brainkit.synthesis import FittedEncoder, rank_stimuli
+from brainkit.synthesis.rank import rank_regions
 
 N, SIDE, UNITS = 700, 8, 6
 RNG = np.random.default_rng(0)
@@ -117,6 +118,29 @@ def test_order_and_repeats_of_the_bank_and_batches_change_nothing(monkeypatch):
         np.testing.assert_allclose(other.judged_percentile, first.judged_percentile)
 
 
+@pytest.mark.parametrize("against", [None, np.arange(UNITS) == 5], ids=["alone", "contrast"])
+def test_several_regions_are_ranked_as_each_alone(against):
+    regions = {"A": REGION, "B": ~REGION, "one unit": np.arange(UNITS) == 2, "A again": REGION}
+    together = rank_regions(ENCODER, JUDGE, STIMULI, BANK, regions, against=against, n=7)
+    assert list(together) == list(regions)
+    for name, units in regions.items():
+        alone = rank_stimuli(ENCODER, JUDGE, STIMULI, BANK, units, against=against, n=7)
+        for field in ("rows", "judged_percentile", "bank"):
+            np.testing.assert_array_equal(getattr(together[name], field), getattr(alone, field))
+        for field in ("predicted", "judged", "agreement"):  # summed in another order
+            both = getattr(together[name], field), getattr(alone, field)
+            np.testing.assert_allclose(*both, rtol=1e-12)
+    assert together["A"].rows.tolist() != together["B"].rows.tolist()
+    drive = TRUTH[600:, 2] - (0 if against is None else TRUTH[600:, 5])
+    assert together["one unit"].rows.tolist() == (600 + np.argsort(-drive)[:7]).tolist()
+
+
+def test_every_region_is_checked():
+    regions = {"A": REGION, "B": np.zeros(UNITS, bool)}
+    with pytest.raises(InputError, match=r"The region must be a mask of 6 units.*0 inside"):
+        rank_regions(ENCODER, JUDGE, STIMULI, BANK, regions)
+
+
 def test_equal_drives_keep_the_order_of_rows():
     flat = Stimuli(np.full((N, SIDE, SIDE), 0.5, np.float32))
     ranking = rank_stimuli(ENCODER, JUDGE, flat, BANK, REGION, n=4)
@@ -156,11 +180,11 @@ def test_bad_input(changes, message):
 
 
 def test_features_of_one_kind_and_other_settings_are_other_features():
-    energy = fitted(OrientedEnergy(side=8, frequencies=(2.0,), cells=(2,)), FIRST)
-    other = fitted(OrientedEnergy(side=8, frequencies=(2.5,), cells=(2,)), SECOND)
+    energy = fitted(OrientedEnergy(side=8, frequencies=(2.0,), n_cells=2), FIRST)
+    other = fitted(OrientedEnergy(side=8, frequencies=(2.5,), n_cells=2), SECOND)
     assert rank_stimuli(energy, other, STIMULI, BANK, REGION, n=3).rows.shape == (3,)
     assert rank_stimuli(fitted(PixelPCA(5), FIRST), energy_on_second(), STIMULI, BANK, REGION, n=1)
 
 
 def energy_on_second():
-    return fitted(OrientedEnergy(side=8, frequencies=(2.0,), cells=(2,)), SECOND)
+    return fitted(OrientedEnergy(side=8, frequencies=(2.0,), n_cells=2), SECOND)

@@ -11,13 +11,13 @@ from brainkit import Recording
 from brainkit.data.preparing import prepare
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import RidgeDecoder
-from brainkit.decoding.assess import reconstruct
+from brainkit.decoding.assess import fit_spaces, reconstruct
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.features import FeatureStack, OrientedEnergy, PixelPCA, Remembered, SingleSpace
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, size=(60, 16, 16), dtype=np.uint8)
-ENERGY = OrientedEnergy(side=16, frequencies=(3.0,), cells=(3,))
+ENERGY = OrientedEnergy(side=16, frequencies=(3.0,), n_cells=3)
 SPACES = [
     ENERGY,
     PixelPCA(8),
@@ -63,7 +63,8 @@ def test_reconstructions_and_their_units():
             prepare(fold, zscore="session", average_repeats=False)
             for fold in part.split("nsd-shared1000")
         ]
-        run = reconstruct(part.stimuli, folds, PixelPCA(8), RidgeDecoder(), "inverse")
+        spaces = fit_spaces(part.stimuli, folds, PixelPCA(8))
+        run = reconstruct(part.stimuli, folds, spaces, RidgeDecoder(), "inverse")
         return run.images["reconstruction"], run.images["nearest_training_image"]
 
     whole = images_of(np.arange(60))

@@ -84,7 +84,7 @@ def test_every_encoding_metric_of_prediction_carries_shuffled_features():
 
 
 def test_every_ranking_carries_random_stimuli():
-    energy = OrientedEnergy(side=12, frequencies=(2.0, 4.0), cells=(3, 3))
+    energy = OrientedEnergy(side=12, frequencies=(2.0, 4.0), n_cells=3)
     result = assess_ranking(
         recorded("pixels"), (PixelPCA(15), VoxelwiseRidge()), (energy, VoxelwiseRidge()),
         RankingProtocol("nsd-shared1000", bank="test", n=5, average_repeats=False),

@@ -66,6 +66,7 @@ def test_response_is_deterministic_and_independent_of_its_batch(
     assert_allclose(again.response([9])[0], whole[2], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_population_built_anew_gives_the_same_brain(brains: Brains) -> None:
     anew = SimulatedBrain(SceneWorld(0, size=96), 1, density=0.25)
     assert_allclose(anew.response([3, 4]), brains[1].response([3, 4]), atol=1e-4)
@@ -119,6 +120,7 @@ def test_drives_are_orthogonal_over_the_reference_set(population: Population) ->
 
 
 @pytest.mark.parametrize("subject", [1, 2, 3])
+@pytest.mark.slow
 def test_own_part_is_no_mixture_of_other_brains(
     responses: Arrays, channels: Arrays, subject: int
 ) -> None:
@@ -132,6 +134,7 @@ def test_own_part_is_no_mixture_of_other_brains(
 
 
 @pytest.mark.parametrize("subject", [1, 2, 3])
+@pytest.mark.slow
 def test_others_channels_explain_three_fifths(
     responses: Arrays, channels: Arrays, subject: int
 ) -> None:
@@ -141,6 +144,7 @@ def test_others_channels_explain_three_fifths(
     assert explained(everything, responses[subject]).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_without_shared_tuning_nothing_is_common(
     world: SceneWorld, population: Population, channels: Arrays
 ) -> None:
@@ -150,6 +154,7 @@ def test_without_shared_tuning_nothing_is_common(
     assert explained(predictors, alone.response(MANY)[:, live]).mean() < 0.07
 
 
+@pytest.mark.slow
 def test_region_means_follow_their_category(brains: Brains, world: SceneWorld) -> None:
     table = world.table(FRESH)
     preferred = {"FFA-1": "face", "EBA": "body", "PPA": "place", "VWFA-1": "word", "food": "food"}
@@ -163,6 +168,7 @@ def test_region_means_follow_their_category(brains: Brains, world: SceneWorld) -
             assert max(value for name, value in r.items() if name != category) < 0.2
 
 
+@pytest.mark.slow
 def test_gate_makes_category_voxels_answer_wherever_the_object_is(
     brains: Brains, world: SceneWorld
 ) -> None:

@@ -1,0 +1,136 @@
+"""The demonstration at its smallest: a whole run folder, checks against the known truth."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainkit.data.cards import read_card
+from brainkit.data.loading import load
+from brainkit.data.world import SimulatedBrain
+from brainkit.errors import InputError, OutputError
+from brainkit.recipes.demo import FEWEST_IMAGES, FEWEST_SUBJECTS, REGIONS, run_demo
+
+PEOPLE = [f"subj{number:02d}" for number in range(1, FEWEST_SUBJECTS + 1)]
+FILES = {
+    "encode": {"units.parquet", "regions.parquet", "items.parquet", "predictions.npy", "maps"},
+    "decode": {"items.parquet", "seeds.parquet", "predictions.npy"},
+    "synthesize": {"ranking.parquet", "regions.parquet"},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "run"
+    return out, run_demo(out, n_subjects=FEWEST_SUBJECTS, images=FEWEST_IMAGES)
+
+
+@pytest.mark.slow
+def test_the_run_folder_is_complete(run):
+    out, _ = run
+    files = {"report.html", "checks.parquet", "metrics.json", "manifest.json", "nsd", *PEOPLE}
+    assert {path.name for path in out.iterdir()} == files
+    assert [path.name for path in out.parent.iterdir()] == ["run"]  # nothing half-made beside it
+    assert json.loads((out / "nsd/SIMULATED.json").read_text())["complete"] is True
+    for person in PEOPLE:
+        for job, expected in FILES.items():
+            found = {path.name for path in (out / person / job).iterdir()}
+            assert found == expected | {"estimator"}
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["options"] == {"n_subjects": len(PEOPLE), "images": FEWEST_IMAGES, "seed": 0}
+    assert list(manifest["recipe"]) == ["encode", "decode", "synthesize"]
+    assert list(manifest["subjects"]) == PEOPLE
+    assert manifest["licence"].startswith("none needed: simulated")
+    assert manifest["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_checks_hold_the_results_against_their_targets(run):
+    out, metrics = run
+    checks = pd.read_parquet(out / "checks.parquet")
+    assert list(checks.columns) == ["subject", "claim", "value", "target", "met"]
+    assert checks["subject"].tolist() == [person for person in PEOPLE for _ in range(4)]
+    assert checks["met"].dtype == bool
+    assert np.isfinite(checks["value"]).all()
+    for person, part in checks.groupby("subject"):
+        fraction, shuffled, above, top = part["value"]
+        assert 0.3 < fraction < 1
+        assert abs(shuffled) < 0.1
+        assert part["met"].tolist() == [fraction >= 0.8, abs(shuffled) <= 0.02, above > 0, top >= 8]
+        gaps = metrics["pixel_correlation"]["by_subject"][person]["above_nulls"].values()
+        assert above == min(gap["ci"][0] for gap in gaps)
+        table = pd.read_parquet(out / person / "synthesize/regions.parquet")
+        assert top == (table["true percentile"] >= 90).sum()
+
+
+@pytest.mark.slow
+def test_the_true_percentile_is_that_of_the_brain(run):
+    out, _ = run
+    table = pd.read_parquet(out / PEOPLE[0] / "synthesize/regions.parquet").set_index("region")
+    assert table.index.tolist() == list(REGIONS)
+    assert table["true percentile"].between(0, 100).all()
+    assert (table["percent of the best drive"] <= 100 + 1e-6).all()
+    assert table["true percentile"].mean() > 75  # 50 for images drawn at random
+    recording = load(read_card("nsd"), out / "nsd", 1)
+    brain = SimulatedBrain.from_manifest(out / "nsd", 1)
+    bank = np.setdiff1d(np.arange(len(recording.stimuli)), recording.stimulus_rows())
+    assert len(bank) == 0.9 * FEWEST_IMAGES  # what the other saw and was not shared
+    responses = pd.DataFrame(
+        brain.response(bank).T, index=pd.MultiIndex.from_frame(brain.units[["i", "j", "k"]])
+    )
+    chosen = pd.read_parquet(out / PEOPLE[0] / "synthesize/ranking.parquet")
+    for region in ("V1", "FFA"):
+        inside = recording.units.loc[recording.roi_mask(region), ["i", "j", "k"]]
+        voxels = responses.loc[pd.MultiIndex.from_frame(inside)].to_numpy()
+        scores = (voxels - voxels.mean(1, keepdims=True)) / voxels.std(1, keepdims=True)
+        drive = pd.Series(scores.mean(axis=0), index=bank)
+        rows = chosen.loc[chosen["region"] == region, "stimulus"]
+        assert len(rows) == 10
+        percentile = 100 * (drive < drive[rows].mean()).mean()
+        # Two equal drives may swap at the edge by rounding: one image of 450.
+        assert table.loc[region, "true percentile"] == pytest.approx(percentile, abs=0.3)
+        best = drive.nlargest(10).mean()
+        assert table.loc[region, "percent of the best drive"] == pytest.approx(
+            100 * drive[rows].mean() / best, rel=1e-3
+        )
+
+
+@pytest.mark.slow
+def test_metrics_by_subject(run):
+    out, metrics = run
+    written = json.loads((out / "metrics.json").read_text())
+    assert written == metrics
+    assert {"encoding_r", "pixel_correlation", "ranked_judged_percentile_top10"} <= set(metrics)
+    for metric in metrics.values():
+        assert list(metric["by_subject"]) == PEOPLE
+        values = [part["value"] for part in metric["by_subject"].values()]
+        assert metric["value"] == pytest.approx(np.mean(values))
+        assert metric["n"] == len(PEOPLE)
+
+
+@pytest.mark.slow
+def test_the_report_says_that_it_is_simulated(run):
+    page = (run[0] / "report.html").read_text()
+    assert "<strong>Simulated data.</strong> No brain was measured" in page
+    assert "true percentile" in page
+    assert "pooled ceiling fraction, V1-hV4" in page
+    for person in PEOPLE:
+        assert person in page
+
+
+@pytest.mark.parametrize(
+    "given", [{"n_subjects": FEWEST_SUBJECTS - 1}, {"images": FEWEST_IMAGES - 1}]
+)
+def test_too_little_to_rank_or_judge(tmp_path, given):
+    with pytest.raises(InputError, match="at least 2 people who see at least 500 images each"):
+        run_demo(tmp_path / "run", **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_earlier_run_stays(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/manifest.json").write_text("{}")
+    with pytest.raises(OutputError, match="overwrite"):
+        run_demo(tmp_path / "run", n_subjects=FEWEST_SUBJECTS, images=FEWEST_IMAGES)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["manifest.json"]
