@@ -141,5 +141,6 @@ def _choose(
 
 def _same_features(X: NDArray[Any], codes: NDArray[np.int64]) -> bool:
     """Whether the samples of each group have the same features."""
-    first = np.unique(codes, return_index=True)[1]
-    return bool(np.array_equal(X, X[first][codes]))
+    first = np.unique(codes, return_index=True)[1][codes]
+    blocks = (slice(start, start + 2048) for start in range(0, len(X), 2048))
+    return all(np.array_equal(X[block], X[first[block]]) for block in blocks)

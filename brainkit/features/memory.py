@@ -33,6 +33,11 @@ class Remembered(TransformerMixin, BaseEstimator):
         twin._rows, twin._values = self._rows, self._values
         return twin
 
+    def forget(self) -> None:
+        """Drop what is remembered, here and in all clones."""
+        self._rows.clear()
+        self._values.clear()
+
     def fit(self, stimuli: NDArray[Any], y: None = None) -> Self:
         """Do nothing."""
         return self

@@ -96,8 +96,8 @@ class PixelPCA(TransformerMixin, BaseEstimator):
                 f"{flat.shape[1]} values; got {self.n_components}."
             )
         self.mean_ = values.mean(axis=0, dtype=np.float64).astype(np.float32)
-        centred = flat - self.mean_.ravel()
-        self.components_, self.explained_variance_ = principal_axes(centred, self.n_components)
+        flat -= self.mean_.ravel()  # our own copy: as_float never returns the caller's array
+        self.components_, self.explained_variance_ = principal_axes(flat, self.n_components)
         if len(self.components_) < self.n_components:
             raise InputError(
                 f"The {len(flat)} training images vary in {len(self.components_)} directions only, "

@@ -103,13 +103,15 @@ def average_groups(X: Array, Y: Array, codes: Array) -> tuple[Array, Array, Arra
     xp = array_namespace(X, Y)
     order = xp.argsort(codes, stable=True)
     counts = xp.unique_counts(codes).counts
-    ends = xp.cumulative_sum(counts)
-    x_sorted, y_sorted = X[order], Y[order]
+    starts = xp.cumulative_sum(counts) - counts
 
     def means(values: Array) -> Array:
-        sums = xp.cumulative_sum(xp.astype(values, xp.float64), axis=0)[ends - 1]
-        sums = xp.concat([sums[:1], sums[1:] - sums[:-1]])
+        shape = (counts.shape[0], values.shape[1])
+        sums = xp.zeros(shape, dtype=xp.float64, device=values.device)
+        for repeat in range(int(xp.max(counts))):
+            groups = xp.nonzero(counts > repeat)[0]
+            sums[groups] += xp.astype(values[order[starts[groups] + repeat]], xp.float64)
         return xp.astype(sums / counts[:, None], values.dtype)
 
-    y_mean = means(y_sorted)
-    return means(x_sorted), y_mean, Y - y_mean[codes]
+    y_mean = means(Y)
+    return means(X), y_mean, Y - y_mean[codes]

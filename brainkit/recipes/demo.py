@@ -110,6 +110,8 @@ def run_demo(
             ranking = with_truth(cast(RankingResult, found[2]), root, number, people)
             for job, result in zip(JOBS, [*found[:2], ranking], strict=True):
                 save_result(result, run / name / job)
+            for space in known.values():
+                space.forget()
             results[name] = SubjectResults(encoding=encoding, decoding=decoding, ranking=ranking)
             metrics[name] = {**encoding.metrics, **decoding.metrics, **ranking.metrics}
             facts[name] = facts_of(encoding)

@@ -175,3 +175,14 @@ def test_bad_input():
         PrincipalSpace(Pixels()).transform(IMAGES)
     with pytest.raises(NotFittedError, match="PixelPCA instance is not fitted"):
         Remembered(PixelPCA(2)).fit_transform(IMAGES)
+
+
+def test_forgetting_reaches_clones_and_changes_no_feature():
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
+    space = Remembered(OrientedEnergy(side=16, frequencies=(2.0,), n_cells=2))
+    before = clone(space).fit_transform(images)
+    assert len(space._values) == 3
+    clone(space).forget()
+    assert not space._values
+    assert not space._rows
+    np.testing.assert_array_equal(space.transform(images), before)
