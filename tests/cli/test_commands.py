@@ -127,7 +127,14 @@ def test_an_interrupted_process(base, tmp_path, contents):
     """Control-C in the middle of a real process, with nothing replaced."""
     slow = ["--set", "protocol.permutations=100000000", "--set", "protocol.split=kfold:5"]
     command = [str(PROGRAM), *map(str, base("encode")), *slow]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A test run in the background ignores Control-C, and its children would inherit that.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
     deadline = time.monotonic() + 60
     while not any(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
