@@ -68,7 +68,7 @@ def subject_name(root: Path, subject: str | int) -> str:
 
 
 def read_design(
-    expdesign_mat: str | Path, subject: str | int, sessions: Sequence[int] | None = None
+    expdesign_mat: str | Path, subject: str | int, sessions: int | Sequence[int] | None = None
 ) -> pd.DataFrame:
     """Read which image each trial of a subject showed.
 
@@ -80,8 +80,9 @@ def read_design(
         ``nsd_expdesign.mat``.
     subject : str or int
         1 … 8, or "subj01" and so on.
-    sessions : sequence of int, optional
-        Sessions (from 1) whose trials to return; all that were planned where not given.
+    sessions : int or sequence of int, optional
+        Sessions (from 1) whose trials to return, or a number n for the first n; all that were
+        planned where not given.
 
     Returns
     -------
@@ -127,6 +128,8 @@ def read_design(
     )
     if sessions is None:
         return trials
+    if isinstance(sessions, int):
+        sessions = range(1, sessions + 1)
     unknown = sorted(set(sessions) - set(session.tolist()))
     if unknown:
         raise unknown_name("session", unknown[0], [str(s) for s in range(1, len(pattern) + 1)])

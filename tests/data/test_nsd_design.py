@@ -57,6 +57,13 @@ def test_sessions_are_a_part_of_the_whole(full_design):
     assert len(read_design(full_design.path, 2, sessions=[])) == 0
 
 
+def test_a_number_of_sessions_means_the_first(full_design):
+    first = read_design(full_design.path, 1, sessions=30)
+    pd.testing.assert_frame_equal(first, read_design(full_design.path, 1, range(1, 31)))
+    with pytest.raises(UnknownNameError, match=r"session '?41"):
+        read_design(full_design.path, 1, sessions=41)
+
+
 def counts(trials, n_sessions):
     """Shared images with three repeats, and seen at least once, in the first sessions."""
     early = trials[(trials["session"] <= n_sessions) & trials["shared"]]
