@@ -141,7 +141,10 @@ def test_an_interrupted_process(base, tmp_path, contents):
     assert any(path.name.endswith(".partial") for path in tmp_path.iterdir())
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    try:
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert stdout == ""
     assert "Traceback" not in stderr
