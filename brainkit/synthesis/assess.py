@@ -12,6 +12,7 @@ from sklearn.base import clone
 from brainkit.arrays.seeds import rng
 from brainkit.data.preparing import AverageRepeats, Prepared, prepare
 from brainkit.data.recording import Recording
+from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, SplitError, unknown_name
 from brainkit.evaluation import pearson_r
 from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_regions
@@ -105,8 +106,7 @@ def assess_ranking(
     regions : sequence of str, optional
         All that have units where not given.
     """
-    if recording.stimuli is None:
-        raise InputError("Ranking needs stimuli; this recording has none.")
+    stimuli = _shown(recording)
     if len(recording.responses.shape) != 2:
         raise InputError(
             f"assess_ranking takes (trial, unit) recordings; got {recording.responses.shape}."
@@ -138,7 +138,7 @@ def assess_ranking(
     rankings = rank_regions(
         first,
         second,
-        recording.stimuli,
+        stimuli,
         bank,
         masks,
         against=against,
@@ -169,14 +169,21 @@ def _halves(stimuli: Array, seed: int) -> tuple[Array, Array]:
     return inside, ~inside
 
 
+def _shown(recording: Recording) -> Stimuli:
+    """Return the recording's stimuli, or raise where it has none."""
+    if recording.stimuli is None:
+        raise InputError("Ranking needs stimuli; this recording has none.")
+    return recording.stimuli
+
+
 def _fit(
     recording: Recording, prepared: Prepared, inside: Array, pair: tuple[Any, Any]
 ) -> FittedEncoder:
     features, model = clone(pair[0]), clone(pair[1])
     rows = prepared.train_stimuli[inside]
     unique, items = np.unique(rows, return_inverse=True)
-    assert recording.stimuli is not None
-    X = features.fit_transform(recording.stimuli.read(unique))[items]
+    stimuli = _shown(recording)
+    X = features.fit_transform(stimuli.read(unique))[items]
     model.fit(X, prepared.train[inside][:, prepared.usable], groups=rows)
     return FittedEncoder(features, model, frozenset(unique.tolist()))
 
@@ -204,8 +211,8 @@ def _region_table(
     pair: tuple[FittedEncoder, FittedEncoder],
     rankings: dict[str, Ranking],
 ) -> pd.DataFrame:
-    assert recording.stimuli is not None
-    shown = recording.stimuli.read(prepared.test_stimuli)
+    stimuli = _shown(recording)
+    shown = stimuli.read(prepared.test_stimuli)
     truth = prepared.test[:, prepared.usable]
     predicted = [model.predict(shown) for model in pair]
     rows = []
