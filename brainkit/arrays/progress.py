@@ -6,7 +6,7 @@ after two seconds and then at most every half minute.
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -58,11 +58,15 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
     total : int, optional
         Number of items where `iterable` has no length.
     """
-    with bar(description, iterable=iterable, total=total) as shown:
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
+    with bar(description, total=total) as shown:
         later = shown.mininterval
         shown.mininterval = min(later, DELAY)  # the first line of a log need not wait for long
-        for item in shown:
+        # Counted here: tqdm's own loop keeps the interval it began with, and miscounts if it grows.
+        for item in iterable:
             yield item
+            shown.update()
             if shown.last_print_n:
                 shown.mininterval = later
 

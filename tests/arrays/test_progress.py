@@ -51,6 +51,18 @@ def test_a_log_gets_few_whole_lines(brief, capsys):
     assert line.isascii()
 
 
+def test_a_log_counts_right(brief, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LOG_INTERVAL", 0.3)
+    for _ in track(range(80), "counting"):
+        time.sleep(0.01)
+    counts = [
+        int(line.split("|")[2].split("/")[0]) for line in capsys.readouterr().err.splitlines()
+    ]
+    assert len(counts) > 1
+    assert counts == sorted(counts)
+    assert counts[-1] <= 80
+
+
 def test_waiting_says_what_for(brief, capsys):
     with waiting("report"):
         time.sleep(0.3)
