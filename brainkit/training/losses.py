@@ -1,0 +1,62 @@
+"""Losses, as pure functions of tensors."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from brainkit.errors import InputError
+
+
+def matched_contrast(a: Tensor, b: Tensor, log_scale: Tensor, same: Tensor | None = None) -> Tensor:
+    """Contrast two sets of embeddings, both ways, with several right answers where there are some.
+
+    With unit vectors a_i and b_j, the similarities are s_ij = exp(log_scale) a_i · b_j, and the
+    loss is the mean of the cross-entropies of softmax_j(s_ij) and softmax_i(s_ij) against the
+    matches, each row's right answers weighing the same. With the identity as the matches this is
+    the loss of CLIP (Radford et al. 2021); several right answers follow supervised contrastive
+    learning (Khosla et al. 2020).
+
+    Parameters
+    ----------
+    a, b : tensor (n, width)
+        Embeddings; they are normalised here.
+    log_scale : tensor ()
+        Logarithm of the inverse temperature.
+    same : bool tensor (n, n), optional
+        Which pairs (i, j) match; the diagonal where not given.
+
+    Returns
+    -------
+    loss : tensor ()
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+    """
+    if a.shape != b.shape or a.ndim != 2:
+        raise InputError(
+            f"Two sets (n, width) of one shape are contrasted; got {tuple(a.shape)} and "
+            f"{tuple(b.shape)}."
+        )
+    similarity = functional.normalize(a, dim=1) @ functional.normalize(b, dim=1).T
+    logits = log_scale.exp() * similarity.float()  # (n, n)
+    matches = torch.eye(len(a), device=a.device) if same is None else same.to(logits.dtype)
+    forward = functional.cross_entropy(logits, matches / matches.sum(dim=1, keepdim=True))
+    backward = functional.cross_entropy(logits.T, matches.T / matches.T.sum(dim=1, keepdim=True))
+    return (forward + backward) / 2
+
+
+def variance_matched_l1(made: Tensor, shown: Tensor, latents: Tensor) -> Tensor:
+    """Score an autoencoder's output, and keep its latents near unit variance.
+
+    ``mean |made − shown| + .3 mean (made − shown)² + .01 (log mean(latents²))²``.
+
+    Parameters
+    ----------
+    made, shown : tensor (n, channels, height, width)
+    latents : tensor (n, ...)
+    """
+    error = made - shown
+    spread = latents.float().square().mean().clamp_min(1e-8).log()
+    return error.abs().mean() + 0.3 * error.square().mean() + 0.01 * spread.square()

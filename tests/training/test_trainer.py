@@ -1,0 +1,184 @@
+"""The trainer: exact resumption, early stopping, what is trained and what is not."""
+
+import pytest
+import torch
+from torch import nn
+
+from brainkit.errors import CorruptFileError, InputError
+from brainkit.training import Schedule, train
+from brainkit.training.trainer import CHECKPOINT, read_header
+
+SCHEDULE = Schedule(
+    steps=12, learning_rate=0.05, warmup=2, checkpoint_every=4, validate_every=3, average=0.9
+)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))
+
+
+def regression(module, step):
+    x = torch.randn(16, 5, generator=step.generator)
+    return (module(x) - x.sum(dim=1, keepdim=True)).square().mean()
+
+
+class StopError(Exception):
+    """The process is killed here."""
+
+
+def stopping_at(number):
+    def loss(module, step):
+        if step.number == number:
+            raise StopError
+        return regression(module, step)
+
+    return loss
+
+
+@pytest.mark.parametrize("stop", [5, 8, 11])
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path, stop):
+    whole, broken = network(), network()
+    report = train(whole, regression, SCHEDULE, folder=tmp_path / "whole")
+    with pytest.raises(StopError):
+        train(broken, stopping_at(stop), SCHEDULE, folder=tmp_path / "broken")
+    taken_up = network(seed=1)  # its own weights do not matter
+    again = train(taken_up, regression, SCHEDULE, folder=tmp_path / "broken")
+    assert again.steps == report.steps == 12
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, taken_up.state_dict()[name]), name
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = network()
+    train(first, regression, SCHEDULE, folder=tmp_path)
+    second = network(seed=1)
+    train(second, stopping_at(0), SCHEDULE, folder=tmp_path)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_the_numbers_do_not_depend_on_the_global_generator():
+    results = []
+    for noise in (1, 2):
+        module = network()
+        torch.manual_seed(noise)
+        before = torch.random.get_rng_state()
+        train(module, regression, SCHEDULE)
+        assert torch.equal(before, torch.random.get_rng_state())
+        results.append(module.state_dict())
+    for name, value in results[0].items():
+        assert torch.equal(value, results[1][name]), name
+
+
+def test_it_learns_a_linear_map():
+    torch.manual_seed(0)
+    module = nn.Linear(5, 1)
+    schedule = Schedule(steps=400, learning_rate=0.05, weight_decay=0.0, warmup=10)
+    report = train(module, regression, schedule)
+    assert torch.allclose(module.weight, torch.ones(1, 5), atol=1e-3)
+    assert report.losses[-1][1] < 1e-3
+    assert report.trained == {"weight": 5, "bias": 1}
+
+
+def test_early_stopping_keeps_the_best_weights():
+    module = nn.Linear(5, 1)
+    scores = iter([0.1, 0.9, 0.3, 0.2, 0.1])
+    seen = []
+
+    def validate(current):
+        seen.append(current.weight.detach().clone())
+        return next(scores)
+
+    schedule = Schedule(steps=100, warmup=1, validate_every=2, patience=2)
+    report = train(module, regression, schedule, validate=validate)
+    assert report.best_step == 4
+    assert report.steps == 8
+    assert torch.equal(module.weight, seen[1])
+
+
+def test_an_early_stop_stays_stopped(tmp_path):
+    schedule = Schedule(steps=50, warmup=1, validate_every=2, checkpoint_every=2, patience=1)
+    for _ in range(2):
+        module = nn.Linear(5, 1)
+        validate = iter([0.9, 0.1]).__next__
+        report = train(
+            module,
+            regression,
+            schedule,
+            folder=tmp_path,
+            validate=lambda _, score=validate: score(),
+        )
+        assert report.steps == 4
+
+
+def test_the_average_is_what_is_left(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Linear(5, 1)
+    expected, history = module.weight.detach().clone(), []
+
+    def loss(current, step):
+        history.append(current.weight.detach().clone())
+        return regression(current, step)
+
+    train(module, loss, Schedule(steps=6, warmup=1, average=0.5))
+    for number, weight in enumerate(history[1:]):
+        expected = expected.lerp(weight, 1 - min(0.5, (1 + number) / (10 + number)))
+    # The last update was averaged too, from weights that no loss has seen.
+    assert not torch.equal(module.weight, history[-1])
+    assert (module.weight - expected).norm() < (history[-1] - expected).norm()
+
+
+def test_parts_without_trained_parameters_stay_in_evaluation_mode():
+    module = network()
+    module[1].requires_grad_(False)
+    before = module[1].running_mean.clone()
+    report = train(module, regression, SCHEDULE)
+    assert torch.equal(module[1].running_mean, before)
+    assert report.frozen == {"1": 16}
+
+
+def test_a_parameter_without_a_gradient_is_an_error():
+    module = nn.ModuleDict({"used": nn.Linear(5, 1), "forgotten": nn.Linear(5, 1)})
+    with pytest.raises(InputError, match=r"forgotten\.weight"):
+        train(module, lambda m, step: regression(m["used"], step), SCHEDULE)
+
+
+def test_nothing_to_train_is_an_error():
+    with pytest.raises(InputError, match="nothing to train"):
+        train(network().requires_grad_(False), regression, SCHEDULE)
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    with pytest.raises(InputError, match="loss is nan at step 0"):
+        train(network(), lambda m, step: regression(m, step) * float("nan"), SCHEDULE)
+
+
+def test_other_settings_do_not_take_up_a_run(tmp_path):
+    train(network(), regression, SCHEDULE, folder=tmp_path)
+    other = Schedule(steps=13, learning_rate=0.05)
+    with pytest.raises(InputError, match="other settings"):
+        train(network(), regression, other, folder=tmp_path)
+
+
+def test_a_broken_checkpoint_is_named(tmp_path):
+    train(network(), regression, SCHEDULE, folder=tmp_path)
+    path = tmp_path / CHECKPOINT
+    assert read_header(path)["report"]["steps"] == 12
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CorruptFileError, match=CHECKPOINT):
+        train(network(), regression, SCHEDULE, folder=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 1, "precision": "float16"}])
+def test_impossible_schedules_are_refused(wrong):
+    with pytest.raises(InputError):
+        Schedule(**wrong)
+
+
+def test_the_rate_warms_up_and_falls():
+    schedule = Schedule(steps=110, learning_rate=2.0, warmup=10, final=0.1)
+    assert schedule.rate(0) == pytest.approx(0.2)
+    assert schedule.rate(9) == pytest.approx(2.0)
+    assert schedule.rate(60) == pytest.approx(1.1)
+    assert schedule.rate(110) == pytest.approx(0.2)
