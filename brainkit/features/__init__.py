@@ -1,16 +1,37 @@
 """Features: from stimuli to numbers."""
 
+from brainkit.features.backbones.base import Backbone
+from brainkit.features.backbones.module import TorchModel
+from brainkit.features.backbones.registry import open_backbone
 from brainkit.features.energy import OrientedEnergy, oriented_energy
+from brainkit.features.extraction import extract
+from brainkit.features.layer import ModelLayer
 from brainkit.features.memory import Remembered
 from brainkit.features.pixels import PixelPCA
+from brainkit.features.principal import FeaturePCA
+from brainkit.features.projection import SparseProjection
+from brainkit.features.spec import Spec, parse_spec
 from brainkit.features.stack import FeatureStack, PrincipalSpace, SingleSpace
+from brainkit.features.store import FeatureStore
+from brainkit.features.weights import convert_weights
 
 __all__ = [
+    "Backbone",
+    "FeaturePCA",
     "FeatureStack",
+    "FeatureStore",
+    "ModelLayer",
     "OrientedEnergy",
     "PixelPCA",
     "PrincipalSpace",
     "Remembered",
     "SingleSpace",
+    "SparseProjection",
+    "Spec",
+    "TorchModel",
+    "convert_weights",
+    "extract",
+    "open_backbone",
     "oriented_energy",
+    "parse_spec",
 ]

@@ -28,6 +28,22 @@ def principal_axes(centred: NDArray[Any], n_components: int) -> tuple[Float, Flo
         axes, values = _randomised(centred, n_components)
     else:
         axes, values = _exact(centred.astype(np.float64), n_components)
+    return settle_axes(axes, values, n_samples)
+
+
+def settle_axes(axes: NDArray[Any], values: NDArray[Any], n_samples: int) -> tuple[Float, Float]:
+    """Return axes at unit length, with settled signs, and their variances.
+
+    Parameters
+    ----------
+    axes : array (n_components, n_features)
+        Leading eigenvectors of the scatter matrix, of any length and sign.
+    values : array (n_eigenvalues,)
+        Its eigenvalues, largest first; the axes' own come first.
+    n_samples : int
+        Number of samples that the scatter is summed over.
+    """
+    n_components = len(axes)
     n_directions = int((values > values[0] * RANK_TOLERANCE).sum())
     axes, values = axes[:n_directions], values[:n_directions]
     axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)

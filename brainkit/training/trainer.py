@@ -203,11 +203,12 @@ class _Run:
             raise InputError("No parameter of the module requires a gradient: nothing to train.")
         frozen = {n: p for n, p in module.named_parameters() if not p.requires_grad}
         self.report = Report(_count(self.trained), _count(frozen))
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.trained.values() if p.ndim > 1]},
+            {"params": [p for p in self.trained.values() if p.ndim < 2], "weight_decay": 0.0},
+        ]
         self.optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.trained.values() if p.ndim > 1]},
-                {"params": [p for p in self.trained.values() if p.ndim < 2], "weight_decay": 0.0},
-            ],
+            groups,
             lr=schedule.learning_rate,
             betas=schedule.betas,
             weight_decay=schedule.weight_decay,
@@ -240,7 +241,7 @@ class _Run:
         ):
             torch.manual_seed(seed)  # for dropout, which takes no generator
             value = loss(self.module, drawn)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         if number == 0:
             self._check_gradients()
         if not torch.isfinite(value):

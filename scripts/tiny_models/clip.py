@@ -4,8 +4,6 @@ Exported to transformers' format as well. Weights are stored in half precision; 
 compute from the same numbers, in single precision.
 """
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch import nn
 from brainkit.arrays.atomic import write_json
 from brainkit.data.world import SceneWorld
 from brainkit.training import Report, Schedule, Step, matched_contrast, train
+from tiny_models.files import declare_single, open_to_all
 from tiny_models.scenes import (
     SIZE,
     TRAINING,
@@ -158,21 +157,6 @@ def save(model: nn.Module, folder: Path) -> None:
     declare_single(twin / "config.json")
     for written in (folder, twin):
         open_to_all(written)
-
-
-def declare_single(path: Path) -> None:
-    """Let transformers compute in single precision from the half precision that is stored."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, config | {"dtype": "float32"})
-
-
-def open_to_all(folder: Path) -> None:
-    """Give files the mode that the umask asks for: safetensors keeps them to their owner."""
-    mask = os.umask(0)
-    os.umask(mask)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(0o666 & ~mask)
 
 
 def image_processor() -> Any:

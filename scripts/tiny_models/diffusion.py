@@ -15,6 +15,7 @@ from brainkit.arrays.atomic import write_json, write_npy
 from brainkit.data.world import SceneWorld
 from brainkit.training import Report, Schedule, Step, train
 from tiny_models import autoencoder, clip
+from tiny_models.files import declare_single, open_to_all
 from tiny_models.scenes import SIZE, TRAINING, describe, paint_pool
 
 NAME = "diffusion"
@@ -22,7 +23,7 @@ BATCH, SCENES = 64, 40_000
 TIMES, NOISE_LEVELS = 1000, 400
 DEFAULTS = {"num_inference_steps": 12, "guidance_scale": 2.0}
 SCHEDULE = Schedule(
-    steps=9000,
+    steps=6000,
     learning_rate=1.5e-3,
     weight_decay=0.01,
     betas=(0.9, 0.99),
@@ -203,9 +204,9 @@ def save(pipeline: Any, folder: Path) -> None:
     """Write the pipeline in half precision; its parts compute in single precision."""
     pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
     for part in ("image_encoder", "text_encoder"):
-        clip.declare_single(folder / part / "config.json")
+        declare_single(folder / part / "config.json")
     write_json(folder / "generation_config.json", DEFAULTS)
-    clip.open_to_all(folder)
+    open_to_all(folder)
 
 
 def make(name: str, out: Path, work: Path, pool: int) -> Report:

@@ -1,75 +1,13 @@
-"""The command line: thin commands over the recipes. Results are files; messages go to stderr."""
+"""The jobs: encode, decode, synthesize, and the demo of all three."""
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-import brainkit
-from brainkit.errors import BrainkitError, InputError
-
-MISTAKE = 2
-INTERRUPTED = 130
-
-
-class Guarded(TyperGroup):
-    """Commands whose users' mistakes end in one sentence on stderr and exit code 2."""
-
-    def main(self, *args: Any, **settings: Any) -> Any:
-        """Run; the process ends here unless `standalone_mode` is off."""
-        if not settings.pop("standalone_mode", True):
-            return super().main(*args, **{**settings, "standalone_mode": False})
-        settings["standalone_mode"] = False
-        try:
-            code = super().main(*args, **settings)
-        except Exception as error:
-            message = _mistake(error)
-            if message is None:
-                raise
-            typer.echo(message, err=True, nl=bool(message))
-            code = MISTAKE
-        if code == INTERRUPTED:
-            typer.echo("brainkit: interrupted; no half-written results stay.", err=True)
-        sys.exit(code if isinstance(code, int) else 0)
-
-
-def _mistake(error: Exception) -> str | None:
-    """Return what to tell the user, or None where the error is brainkit's own fault."""
-    if hasattr(error, "format_message"):  # a mistake in the command line itself
-        said = error.format_message().rstrip(".")
-        where = getattr(getattr(error, "ctx", None), "command_path", "brainkit")
-        return _sentence(f"{said}. See '{where} --help'.") if said else ""  # the help was shown
-    if isinstance(error, BrainkitError):
-        return _sentence(str(error))
-    if isinstance(error, OSError) and error.strerror:
-        place = f": {error.filename}" if error.filename else ""
-        return _sentence(f"{error.strerror}{place}. Nothing half-written is left in its place.")
-    if isinstance(error, MemoryError):
-        return _sentence(
-            "There is not enough memory for this. Read fewer voxels or sessions (see --option)."
-        )
-    return None
-
-
-def _sentence(message: str) -> str:
-    return "brainkit: " + " ".join(message.split())
-
-
-app = typer.Typer(
-    name="brainkit",
-    cls=Guarded,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    help="Encoding models of the brain, decoding from it, and stimuli that a region prefers.\n\n"
-    "New here? Run [bold]brainkit demo[/bold]: it simulates four people looking at pictures and "
-    "does all three jobs on them, without a download.",
-)
+from brainkit.cli.app import AsJson, CardName, app
+from brainkit.errors import InputError
 
 Root = Annotated[
     Path | None,
@@ -108,10 +46,6 @@ Options = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in --out.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the metrics as JSON on stdout.")]
-CardName = Annotated[
-    str, typer.Argument(metavar="CARD", help="A dataset card; see 'brainkit datasets'.")
-]
 
 
 def _run(
@@ -178,24 +112,6 @@ def _line(name: str, entry: dict[str, Any]) -> str:
     return f"{text}  (nulls: {nulls})" if nulls else text
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"brainkit {brainkit.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def common(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_version, is_eager=True, help="Print the version and stop."
-        ),
-    ] = False,
-) -> None:
-    """Options of brainkit itself."""
-
-
 @app.command()
 def encode(
     card: CardName,
@@ -254,6 +170,50 @@ def synthesize(
 
 
 @app.command()
+def rsa(
+    card: CardName,
+    root: Root = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Another model than the recipe's, with its layers in order, as in "
+            "open_clip:tiny@blocks.0,blocks.2.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="A *.safetensors file with the model's weights.", show_default=False),
+    ] = None,
+    recipe: RecipeName = None,
+    out: Out = None,
+    changes: Changes = None,
+    options: Options = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a model's layers with people's dissimilarities, region by region.
+
+    Example: brainkit rsa rsa92 --root data/rsa92 --weights squeezenet1_0.safetensors
+    """
+    from brainkit.recipes.rsa import run_rsa
+
+    target = out or Path("runs") / f"rsa-{Path(card).stem}"
+    metrics = run_rsa(
+        card,
+        out=target,
+        root=root,
+        model=model,
+        weights=weights,
+        recipe_name=recipe,
+        changes=changes or (),
+        options=_parse(options or []),
+        overwrite=overwrite,
+    )
+    _show(metrics, target, as_json)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/demo"),
     subjects: Annotated[int, typer.Option(min=2, max=8, help="Simulated people.")] = 4,
@@ -274,72 +234,3 @@ def demo(
 
     metrics = run_demo(out, n_subjects=subjects, images=images, seed=seed, overwrite=overwrite)
     _show(metrics, out, as_json)
-
-
-@app.command()
-def download(
-    card: CardName,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder to download into. Default: $BRAINKIT_DATA/<card>, or data/<card>.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Fetch a dataset's public files: licence shown, checksum verified, resumable.
-
-    Example: brainkit download digits69 --root data/digits69
-    """
-    from brainkit.data.cards import read_card
-    from brainkit.data.download import download as fetch_all
-
-    chosen = read_card(card)
-    if chosen.files:
-        about = f"{chosen.title}\nLicence: {_licence(chosen)}\nCite: {chosen.citation}"
-        typer.echo(about, err=True)
-    folder = root or Path(os.environ.get("BRAINKIT_DATA") or "data") / chosen.name
-    paths = [str(path) for path in fetch_all(chosen, folder)]
-    typer.echo(json.dumps(paths, indent=2) if as_json else "\n".join(paths))
-    for job in sorted(chosen.recipes)[:1]:
-        typer.echo(f"Next: brainkit {job} {card} --root {folder}", err=True)
-
-
-def _licence(card: Any) -> str:
-    parts = [card.licence.name, card.licence.url, card.licence.note]
-    return ". ".join(str(part).rstrip(".") for part in parts if part)
-
-
-@app.command()
-def datasets(
-    card: Annotated[
-        str | None, typer.Argument(metavar="[CARD]", help="Show one card whole.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the datasets that brainkit reads, or show one's card.
-
-    Example: brainkit datasets nsd
-    """
-    from brainkit.data.cards import card_names, read_card
-
-    cards = [read_card(name) for name in ([card] if card else card_names())]
-    if as_json:
-        typer.echo(json.dumps([item.model_dump(mode="json") for item in cards], indent=2))
-    elif card is None:
-        for item in cards:
-            fetch = "brainkit download" if item.files else "by agreement"
-            typer.echo(f"{item.name:12} {item.title}. {item.modality}. Access: {fetch}.")
-    else:
-        item = cards[0]
-        typer.echo(
-            f"{item.title}\n\nModality: {item.modality}\nLicence:  {_licence(item)}\n"
-            f"Access:   {item.access}\nCite:     {item.citation}\n"
-            f"Recipes:  {', '.join(f'{job}: {name}' for job, name in item.recipes.items())}"
-        )
-
-
-def main() -> None:
-    """Run the command line."""
-    app()

@@ -1,0 +1,73 @@
+"""Models: their layers, fetching them, and converting pickled weights."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from brainkit.cli.app import AsJson, app
+
+weights = typer.Typer(no_args_is_help=True, help="Convert files of weights.")
+app.add_typer(weights, name="weights")
+
+
+@app.command()
+def features(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="SOURCE:NAME[/WEIGHTS], such as open_clip:tiny or timm:resnet18/random.",
+        ),
+    ],
+    list_layers: Annotated[
+        bool, typer.Option("--list", help="List the model's layers, in order.")
+    ] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the model's files if they are not here.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a model: what it takes, its default layer and, with --list, all of its layers.
+
+    Example: brainkit features open_clip:tiny --list
+    """
+    from brainkit.features.backbones.registry import open_backbone
+
+    backbone = open_backbone(model, download=True if download else None)
+    layers = backbone.layers()
+    about = {
+        "model": backbone.spec,
+        "takes": backbone.modality,
+        "default_layer": backbone.default_layer(),
+        "n_layers": len(layers),
+    }
+    if as_json:
+        listed = {"layers": layers} if list_layers else {}
+        typer.echo(json.dumps({**about, **listed}, indent=2))
+    elif list_layers:
+        typer.echo("\n".join(layers))
+        typer.echo(f"Default: {backbone.default_layer()}", err=True)
+    else:
+        typer.echo(
+            f"{backbone.spec} takes {backbone.modality}s and has {len(layers)} layers, by default "
+            f"{backbone.default_layer()}. See them with --list."
+        )
+
+
+@weights.command()
+def convert(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What torch.save wrote.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new *.safetensors file.")],
+) -> None:
+    """Convert pickled weights to safetensors, without running code from the pickle.
+
+    Example: brainkit weights convert squeezenet1_0.pth squeezenet1_0.safetensors
+    """
+    from brainkit.features.weights import convert_weights
+
+    written = convert_weights(file, out)
+    typer.echo(f"{out}: {written['tensors']} tensors, {written['values']:,} values.")
+    if written["left_out"]:
+        typer.echo(f"Left out, being no tensors: {', '.join(written['left_out'])}.", err=True)

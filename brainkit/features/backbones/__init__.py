@@ -1,0 +1,1 @@
+"""Models as sources of features, one module for each library."""

@@ -1,0 +1,145 @@
+"""A layer of a frozen model as a feature space, for encoders and recipes."""
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from brainkit.errors import InputError, listed
+from brainkit.features.backbones.base import Backbone
+from brainkit.features.backbones.registry import open_backbone
+from brainkit.features.extraction import DEFAULT_BATCH, extract
+from brainkit.features.spec import parse_spec
+from brainkit.features.tokens import Pool, Tokens
+
+Float = NDArray[np.float32]
+
+
+class ModelLayer(TransformerMixin, BaseEstimator):
+    """One layer of a model, as a transformer from stimuli to features; nothing is fitted.
+
+    Only the model's name is a parameter, so that what is saved is small and says where the
+    features come from. The model is loaded when it is first needed; clones share it.
+
+    Parameters
+    ----------
+    model : str, default="open_clip:tiny"
+        Model and layer, ``SOURCE:NAME[/WEIGHTS][@LAYER]`` (see `brainkit.features.spec`); the
+        model's default layer where none is named.
+    pool : {"mean", "max", "class", "last", "flatten", None}, default="mean"
+        How tokens, or positions of a map, are pooled; None for layers that give one vector.
+    tokens : {"all", "patch", "class"}, default="all"
+        Which tokens are taken.
+    store : str, optional
+        Folder where features are kept and found again, or "default".
+    batch_size : int, optional
+        Stimuli in one forward pass.
+    device : str, default="auto"
+        Of torch.
+    dtype : {"float32", "float16"}, default="float32"
+        In which features are kept in the store; they are always given as float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainkit.features.layer import ModelLayer
+    >>> layer = ModelLayer("torchvision:squeezenet1_0/random@features.3")
+    >>> layer.fit_transform(np.zeros((2, 64, 64, 3), dtype=np.uint8)).shape
+    (2, 128)
+    """
+
+    def __init__(
+        self,
+        model: str = "open_clip:tiny",
+        pool: Pool | None = "mean",
+        tokens: Tokens = "all",
+        store: str | None = None,
+        batch_size: int | None = None,
+        device: str = "auto",
+        dtype: Literal["float32", "float16"] = "float32",
+    ) -> None:
+        self.model = model
+        self.pool = pool
+        self.tokens = tokens
+        self.store = store
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+
+    def __sklearn_clone__(self) -> "ModelLayer":
+        twin = type(self)(**self.get_params())
+        if "_opened" in vars(self):
+            twin._opened = self._opened
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The loaded model stays behind; whoever receives the copy loads it by its name.
+        state = dict(super().__getstate__())
+        state.pop("_opened", None)
+        return state
+
+    def fit(self, stimuli: Any, y: None = None) -> Self:
+        """Do nothing; the features have no fitted part."""
+        return self
+
+    def transform(self, stimuli: Any) -> Float:
+        """Return the features of images (or of strings, for a model of text), (n, features).
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such model or layer; the message names the nearest.
+        InputError
+            If several layers are named, or the layer gives tokens and `pool` is None.
+        """
+        spec = parse_spec(self.model)
+        if len(spec.layers) > 1:
+            raise InputError(
+                f"ModelLayer takes one layer; {self.model} names {listed(spec.layers)}. Put "
+                "several side by side: in a recipe as feature spaces, else with FeatureStack."
+            )
+        values = extract(
+            self._backbone(),
+            stimuli,
+            pool=self.pool,
+            tokens=self.tokens,
+            layers=spec.layers[0] if spec.layers else None,
+            store=self.store,
+            batch_size=self.batch_size,
+            device=self.device,
+            dtype=self.dtype,
+        )
+        if values.ndim != 2:
+            raise InputError(
+                f"The layer of {self.model} gives tokens, {values.shape[1:]} for each stimulus, "
+                "where one row of features is needed. Take pool='mean', or pool='flatten' for all."
+            )
+        return np.asarray(values, dtype=np.float32)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the features, for manifests; loads the model.
+
+        Returns
+        -------
+        dict
+            JSON values: those of `Backbone.identity`, the layer, tokens, pooling and batch size.
+        """
+        backbone, spec = self._backbone(), parse_spec(self.model)
+        return {
+            **backbone.identity(),
+            "layer": backbone.check_layers(spec.layers)[0],
+            "tokens": self.tokens,
+            "pool": self.pool,
+            "batch_size": self.batch_size or DEFAULT_BATCH,
+        }
+
+    def _backbone(self) -> Backbone:
+        """Return the model, loaded once for a name."""
+        name = parse_spec(self.model).model
+        if getattr(self, "_opened", ("",))[0] != name:
+            self._opened: tuple[str, Backbone] = (name, open_backbone(self.model))
+        return self._opened[1]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True

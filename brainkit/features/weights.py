@@ -1,0 +1,352 @@
+"""Weights: where they lie, how they are loaded, and what tells them apart.
+
+Only safetensors files are read: a pickle runs whatever its author put into it. Loading is strict
+and counted, because weights that silently do not fit leave a random network behind.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brainkit.arrays.atomic import atomic_path
+from brainkit.arrays.share import share_folder
+from brainkit.errors import (
+    CorruptFileError,
+    DownloadError,
+    InputError,
+    MissingFileError,
+    listed,
+    unknown_name,
+)
+from brainkit.features.spec import HUB, PICKLED_SUFFIXES
+
+if TYPE_CHECKING:
+    import torch
+
+DOWNLOAD = "BRAINKIT_DOWNLOAD"
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+PATTERNS = (*SMALL_FILES, "*.safetensors")
+
+
+def may_download(download: bool | None = None) -> bool:
+    """Tell whether files may be fetched: what is asked for, or else $BRAINKIT_DOWNLOAD=1."""
+    return os.environ.get(DOWNLOAD, "") in ("1", "true", "yes") if download is None else download
+
+
+def find_model(
+    name: str, *, download: bool | None = None, patterns: Sequence[str] = PATTERNS
+) -> Path:
+    """Return the folder of a model.
+
+    Parameters
+    ----------
+    name : str
+        ``tiny/NAME`` for a model that comes with brainkit, a local folder, or a repository on the
+        Hugging Face hub (``hf:ORG/NAME`` or ``ORG/NAME``).
+    download : bool, optional
+        Whether a repository may be fetched; otherwise it is looked for in the local cache only.
+        By default as the variable $BRAINKIT_DOWNLOAD says (1: yes).
+    patterns : sequence of str
+        Which files of a repository are wanted.
+
+    Raises
+    ------
+    UnknownNameError
+        If no model of that name comes with brainkit.
+    MissingFileError
+        If there is no such folder.
+    DownloadError
+        If the repository is not in the cache, or cannot be fetched.
+    """
+    if name.startswith("tiny/"):
+        root = share_folder("models") / "tiny"
+        known = sorted(path.name for path in root.glob("*") if path.is_dir())
+        short = name.removeprefix("tiny/")
+        if short not in known:
+            raise unknown_name("tiny model", short, known)
+        return root / short
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    repository = name.removeprefix(HUB)
+    if name.startswith((".", "/", "~")) or ("/" not in name and not name.startswith(HUB)):
+        raise MissingFileError(
+            f"There is no folder {path}. Give a model's folder, or a repository on the hub as "
+            f"{HUB}ORG/NAME."
+        )
+    return _from_hub(repository, may_download(download), list(patterns))
+
+
+def _from_hub(repository: str, download: bool, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(repository, allow_patterns=patterns, local_files_only=not download)
+        )
+    except (OSError, ValueError) as error:  # all errors of the hub are one or the other
+        raise _unreachable(repository, "its snapshot", download, error) from error
+
+
+def find_hub_file(repository: str, filename: str, *, download: bool | None = None) -> Path:
+    """Return one file of a repository on the hub, from the local cache or fetched.
+
+    Raises
+    ------
+    DownloadError
+        If the file is not in the cache, or cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    allowed = may_download(download)
+    try:
+        return Path(hf_hub_download(repository, filename, local_files_only=not allowed))
+    except (OSError, ValueError) as error:
+        raise _unreachable(repository, filename, allowed, error) from error
+
+
+def _unreachable(repository: str, what: str, download: bool, error: Exception) -> DownloadError:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+    tried = (
+        f"could not be fetched ({type(error).__name__}: {reason})"
+        if download
+        else "may not be fetched unasked"
+    )
+    return DownloadError(
+        f"{HUB}{repository} is needed: {what} was looked for in the local cache {HF_HUB_CACHE}, "
+        f"and {tried}. Where there is a network, run 'brainkit features MODEL --download' with "
+        f"this model, or 'hf download {repository}', and copy that cache here; or give a folder "
+        "that holds the model as its name."
+    )
+
+
+def find_safetensors(folder: Path, preferred: Sequence[str] = ()) -> Path:
+    """Return the file of weights in a model's folder.
+
+    Parameters
+    ----------
+    folder : path
+    preferred : sequence of str
+        Names that are taken first, if they are there.
+
+    Raises
+    ------
+    InputError
+        If there are pickled weights only, or several files and none of the preferred ones.
+    MissingFileError
+        If there are no weights.
+    """
+    found = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
+    for name in preferred:
+        if name in found:
+            return found[name]
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise InputError(
+            f"{folder} holds several files of weights, {listed(found)}, and none is called "
+            f"{' or '.join(preferred)}. Keep the one that is meant."
+        )
+    pickled = [path for path in sorted(folder.iterdir()) if path.suffix in PICKLED_SUFFIXES]
+    if pickled:
+        refuse_pickle(pickled[0])
+    raise MissingFileError(f"{folder} holds no weights (*.safetensors).")
+
+
+def refuse_pickle(path: str | Path) -> None:
+    """Raise `InputError` for a file whose name is that of pickled weights."""
+    path = Path(path)
+    if path.suffix in PICKLED_SUFFIXES:
+        raise InputError(
+            f"{path} holds pickled weights, which can run any code when they are read. Convert "
+            f"them once, without running any: 'brainkit weights convert {path} "
+            f"{path.with_suffix('.safetensors').name}'."
+        )
+
+
+def read_state(path: str | Path) -> "dict[str, torch.Tensor]":
+    """Read the tensors of a safetensors file.
+
+    Raises
+    ------
+    InputError
+        If the file is a pickle.
+    MissingFileError
+        If it is not there.
+    CorruptFileError
+        If it is damaged or truncated.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    refuse_pickle(path)
+    if not path.is_file():
+        raise MissingFileError(f"There is no file of weights {path}.")
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise CorruptFileError(
+            f"{path} cannot be read as safetensors ({error}). It is damaged or incomplete: fetch "
+            "or convert it again."
+        ) from error
+
+
+def load_state(
+    module: "torch.nn.Module",
+    source: "str | Path | Mapping[str, torch.Tensor]",
+    *,
+    strict: bool = True,
+) -> dict[str, int]:
+    """Load weights into a module, strictly and counted.
+
+    Parameters
+    ----------
+    module : torch module
+        Changed in place. Values are cast to its types.
+    source : path of a safetensors file, or dict of tensors
+    strict : bool, default=True
+        Raise if any tensor is missing, left over or of another shape; otherwise only if none fits.
+
+    Returns
+    -------
+    dict
+        Counts ``loaded``, ``missing`` and ``unexpected``.
+
+    Raises
+    ------
+    InputError
+        If the weights do not fit; the message counts and names them.
+    """
+    from_file = isinstance(source, str | Path)
+    where = str(source) if from_file else "The given weights"
+    state = read_state(source) if isinstance(source, str | Path) else dict(source)
+    own = module.state_dict()
+    reshaped = {
+        f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}": name
+        for name, value in state.items()
+        if name in own and value.shape != own[name].shape
+    }
+    fitting = {name: value for name, value in state.items() if name not in reshaped.values()}
+    result = module.load_state_dict(fitting, strict=False)
+    missing = [name for name in result.missing_keys if name not in reshaped.values()]
+    unexpected = list(result.unexpected_keys)
+    loaded = len(fitting) - len(unexpected)
+    if loaded == 0 or (strict and (missing or unexpected or reshaped)):
+        raise InputError(
+            f"{where} fit only in part: of the {len(own)} tensors of {type(module).__name__}, "
+            f"{loaded} were found, {_counted(missing, 'missing')}, "
+            f"{_counted(list(reshaped), 'of another shape')}; "
+            f"{_counted(unexpected, 'that it does not have')}. The weights belong to another "
+            "architecture, or their names carry another prefix."
+        )
+    return {
+        "loaded": loaded,
+        "missing": len(missing) + len(reshaped),
+        "unexpected": len(unexpected),
+    }
+
+
+def _counted(names: list[str], what: str) -> str:
+    return f"{len(names)} {what}" + (f" ({listed(names, 3)})" if names else "")
+
+
+def weights_hash(module: "torch.nn.Module") -> str:
+    """Return the SHA-256 of a module's weights.
+
+    Over all parameters and persistent buffers in the order of their names: name, type, shape and
+    bytes. The same values in another type have another hash.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def convert_weights(source: str | Path, target: str | Path) -> dict[str, Any]:
+    """Convert pickled weights to safetensors, without running code from the pickle.
+
+    Parameters
+    ----------
+    source : path
+        A file that ``torch.save`` wrote: a dict of tensors, or a dict that holds one as
+        ``state_dict``, ``model``, ``model_state_dict`` or ``params``.
+    target : path
+        A new ``*.safetensors`` file.
+
+    Returns
+    -------
+    dict
+        ``tensors`` and ``values``, how many were written; ``left_out``, names of entries that
+        are no tensors.
+
+    Raises
+    ------
+    InputError
+        If the file holds more than tensors and plain values, or no tensors, or `target` has
+        another suffix.
+    CorruptFileError
+        If the file is damaged.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    source, target = Path(source), Path(target)
+    if target.suffix != ".safetensors":
+        raise InputError(f"The converted weights must be called *.safetensors; got {target}.")
+    if not source.is_file():
+        raise MissingFileError(f"There is no file of weights {source}.")
+    state = _unwrapped(_read_pickle(source))
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise InputError(f"{source} holds no tensors by name, so there is nothing to convert.")
+    if all(name.startswith("module.") for name in tensors):  # written by a parallel wrapper
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    # Copies, because tensors that share memory cannot be written side by side.
+    tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+    with atomic_path(target) as partial:
+        save_file(tensors, partial)
+    return {
+        "tensors": len(tensors),
+        "values": sum(value.numel() for value in tensors.values()),
+        "left_out": sorted(name for name in state if not isinstance(state[name], torch.Tensor)),
+    }
+
+
+def _read_pickle(path: Path) -> Any:
+    from pickle import UnpicklingError
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise InputError(
+            f"{path} holds more than tensors and plain values, so reading it would run code that "
+            "it brings along, and brainkit does not. Have its author save the tensors alone "
+            f"(torch.save(model.state_dict(), ...)). ({' '.join(str(error).split())[:200]})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CorruptFileError(
+            f"{path} cannot be read as weights ({' '.join(str(error).split())[:200]}). It is "
+            "damaged, a TorchScript archive, or no file of torch's."
+        ) from error
+
+
+def _unwrapped(content: Any) -> dict[str, Any]:
+    for key in ("state_dict", "model_state_dict", "model", "params"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            return {str(name): value for name, value in content[key].items()}
+    return (
+        {str(name): value for name, value in content.items()}
+        if isinstance(content, Mapping)
+        else {}
+    )

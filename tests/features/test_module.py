@@ -1,0 +1,179 @@
+"""Plain torch modules and the built-in features as backbones."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from brainkit.errors import InputError, UnknownNameError
+from brainkit.features import OrientedEnergy
+from brainkit.features.backbones.builtin import builtin_backbone
+from brainkit.features.backbones.module import TorchModel, random_weights
+from brainkit.features.spec import parse_spec
+
+
+class Small(nn.Module):
+    """A network with every hazard: batch norm, dropout, in-place changes, unused parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.act = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+        self.parts = nn.ModuleList([nn.LayerNorm(4), nn.Linear(4, 2)])
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        x += 1  # changes what norm returned
+        x = self.drop(self.act(x)).permute(0, 2, 3, 1)
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+@pytest.fixture
+def module():
+    with random_weights(0):
+        network = Small()
+        network.norm.running_mean += torch.rand(4)
+    return network
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)) for _ in range(3)]
+
+
+def test_outputs_are_the_submodules_own_in_evaluation_mode(module, images):
+    model = TorchModel(module.train())
+    batch = model.prepare(images)
+    assert batch.shape == (3, 3, 6, 8)
+    pixels = np.stack([np.asarray(image) for image in images])
+    np.testing.assert_array_equal(batch, (pixels.astype(np.float32) / 255).transpose(0, 3, 1, 2))
+    got = model.run(batch, ["norm", "parts.1", "conv"])
+    assert list(got) == ["norm", "parts.1", "conv"]
+    with torch.inference_mode():
+        conv = module.conv(batch)
+        scale = (module.norm.running_var + module.norm.eps).rsqrt()[:, None, None]
+        norm = (conv - module.norm.running_mean[:, None, None]) * scale
+        last = torch.relu(norm + 1).permute(0, 2, 3, 1)
+        for part in module.parts:
+            last = part(last)
+    torch.testing.assert_close(got["conv"], conv, rtol=0, atol=0)
+    torch.testing.assert_close(got["norm"], norm)  # not what the next line made of it
+    torch.testing.assert_close(got["parts.1"], last.permute(0, 3, 1, 2))  # channels first
+
+
+def test_leaves_the_module_as_it_was(module, images):
+    module.train()
+    module.drop.eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    modes = [part.training for part in module.modules()]
+    model = TorchModel(module)
+    first = model.run(model.prepare(images), ["parts.1"])["parts.1"]
+    second = model.run(model.prepare(images), ["parts.1"])["parts.1"]
+    torch.testing.assert_close(first, second, rtol=0, atol=0)  # neither dropout nor drift
+    assert [part.training for part in module.modules()] == modes
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_layers_of_choice(module):
+    assert "parts" not in TorchModel(module).layers()  # a list is not called
+    model = TorchModel(module, layers=["conv", "act"])
+    assert model.layers() == ["conv", "act"]
+    assert model.default_layer() == "act"
+    with pytest.raises(UnknownNameError, match="Did you mean 'conv'"):
+        TorchModel(module, layers=["conw"])
+    with pytest.raises(UnknownNameError, match="Did you mean 'conv'"):
+        model.run(torch.zeros(1, 3, 4, 4), ["con"])
+
+
+def test_prefix_tokens_are_as_stated(module):
+    assert TorchModel(module, prefix_tokens=2).prefix_tokens("act") == 2
+
+
+def test_identity_follows_weights_structure_and_preprocessing(module):
+    first = TorchModel(module, name="mine").identity()
+    assert json.loads(json.dumps(first)) == first
+    assert TorchModel(module, name="mine").identity() == first
+    model = TorchModel(module, name="mine")
+    with torch.no_grad():
+        module.conv.bias += 1
+    assert model.identity()["weights"] != first["weights"]
+    module.conv.padding = (0, 0)
+    assert model.identity()["structure"] != first["structure"]
+    described = TorchModel(module, lambda image: image, preprocessing="none").identity()
+    assert described["preprocessing"] == "none"
+    named = TorchModel(module, np.asarray, name="mine").identity()
+    assert named["preprocessing"] == "numpy.asarray"
+    with pytest.raises(InputError, match=r"preprocessing='\.\.\.'"):
+        TorchModel(module, lambda image: image).identity()
+
+
+def test_text(module):
+    table = nn.Sequential(nn.Embedding(256, 3), nn.Linear(3, 2))
+    model = TorchModel(
+        table, lambda text: torch.tensor(list(text.encode()[:4].ljust(4))), modality="text"
+    )
+    assert model.modality == "text"
+    assert model.run(model.prepare(["a", "bcde"]), ["1"])["1"].shape == (2, 4, 2)
+    with pytest.raises(InputError, match="needs preprocess"):
+        TorchModel(table, modality="text")
+
+
+def test_what_cannot_be_features(module, images):
+    model = TorchModel(module)
+    with pytest.raises(InputError, match="does not call unused"):
+        model.run(model.prepare(images), ["unused"])
+    with pytest.raises(InputError, match="several shapes"):
+        model.prepare([images[0], images[1].resize((5, 5))])
+    folding = nn.Sequential(nn.Flatten(0, 1), nn.Identity())
+    with pytest.raises(InputError, match=r"gives \(9, 6, 8\) for a batch of 3"):
+        TorchModel(folding).run(model.prepare(images), ["1"])
+    with pytest.raises(InputError, match="no submodules"):
+        TorchModel(nn.ReLU())
+
+
+def test_random_weights_leave_the_callers_random_state():
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    with random_weights(1):
+        one = torch.rand(2)
+    torch.testing.assert_close(torch.rand(2), expected, rtol=0, atol=0)
+    with random_weights(1):
+        torch.testing.assert_close(torch.rand(2), one, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layer", ["energy", "colour-energy"])
+def test_oriented_energy_equals_the_transformer(layer):
+    rng = np.random.default_rng(1)
+    arrays = [
+        rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((64, 64), (96, 128), (50, 70))
+    ]
+    model = builtin_backbone(parse_spec("builtin:oriented-energy"))
+    got = model.run(model.prepare([Image.fromarray(array) for array in arrays]), [layer])[layer]
+    energy = OrientedEnergy(colour=layer == "colour-energy")
+    expected = np.concatenate([energy.transform(array[None]) for array in arrays])
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_builtin_names():
+    model = builtin_backbone(parse_spec("builtin:oriented-energy"))
+    assert model.layers() == ["energy", "colour-energy"]
+    assert model.default_layer() == "energy"
+    identity = model.identity()
+    assert json.loads(json.dumps(identity)) == identity
+    assert identity["settings"]["side"] == 64
+    with pytest.raises(InputError, match="PixelPCA"):
+        builtin_backbone(parse_spec("builtin:pixel-pca"))
+    with pytest.raises(UnknownNameError, match="oriented-energy"):
+        builtin_backbone(parse_spec("builtin:energy"))
