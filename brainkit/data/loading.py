@@ -1,7 +1,9 @@
 """Load a dataset by its card."""
 
+import importlib
 import importlib.util
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -10,8 +12,12 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from brainkit.data.cards import DatasetCard, read_card
+from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.recording import Recording
 from brainkit.errors import InputError, MissingFileError, listed
+
+# What readers have to offer, by the name of the function.
+_LOADERS = {"load": "recordings", "load_dissimilarities": "dissimilarities"}
 
 
 def dataset_root(card: DatasetCard, root: str | Path | None = None) -> Path:
@@ -34,12 +40,18 @@ def dataset_root(card: DatasetCard, root: str | Path | None = None) -> Path:
     return folder
 
 
-def _reader(card: DatasetCard) -> Any:
+def _reader(card: DatasetCard, loader: str = "load") -> Any:
     name = f"brainkit.data.{card.reader}"
     reader = importlib.import_module(name) if importlib.util.find_spec(name) else None
-    if not all(hasattr(reader, part) for part in ("OPTIONS", "subjects", "load")):
+    found = [part for part in _LOADERS if hasattr(reader, part)]
+    if not found or not hasattr(reader, "OPTIONS"):
         raise InputError(
             f"The card {card.name} names the reader {card.reader!r}, which brainkit does not have."
+        )
+    if loader not in found:
+        raise InputError(
+            f"{card.name} holds {_LOADERS[found[0]]}, no {_LOADERS[loader]}; read it with "
+            f"brainkit.data.loading.{found[0]}."
         )
     return reader
 
@@ -89,24 +101,53 @@ def load(
                 "subject= (--subject), or use load_all."
             )
         subject = found[0]
+    recording: Recording = reader.load(folder, subject, **_settings(card, reader.load, options))
+    about = {"card": card.name, "regions": list(card.regions)}
+    return replace(recording, info={**recording.info, **about})
+
+
+def load_dissimilarities(
+    card: str | Path | DatasetCard, root: str | Path | None = None, **options: Any
+) -> Dissimilarities:
+    """Load a dataset of representational dissimilarity matrices, all subjects at once.
+
+    Parameters
+    ----------
+    card : str, path or DatasetCard
+        Name of a card, such as ``"rsa92"``, or a YAML file of your own.
+    root : path, optional
+        The dataset's folder; ``$BRAINKIT_DATA/<card>`` where not given.
+    **options
+        Options of the reader, such as ``ground`` of ``rsa92``.
+
+    Returns
+    -------
+    Dissimilarities
+    """
+    card = card if isinstance(card, DatasetCard) else read_card(card)
+    folder = dataset_root(card, root)
+    loader = _reader(card, "load_dissimilarities").load_dissimilarities
+    found: Dissimilarities = loader(folder, **_settings(card, loader, options))
+    return replace(found, info={**found.info, "card": card.name})
+
+
+def _settings(card: DatasetCard, loader: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the card and of the caller, each as the type that the reader takes."""
+    known = importlib.import_module(loader.__module__).OPTIONS
     settings = {**card.options, **options}
-    known = reader.OPTIONS
     for name in settings:
         if name not in known:
             raise InputError(
                 f"The reader of {card.name} has no option {name!r}; it has {listed(known)}."
             )
-    checked = {name: _checked(reader, name, value) for name, value in settings.items()}
-    recording: Recording = reader.load(folder, subject, **checked)
-    about = {"card": card.name, "regions": list(card.regions)}
-    return replace(recording, info={**recording.info, **about})
+    return {name: _checked(loader, name, value) for name, value in settings.items()}
 
 
-def _checked(reader: Any, name: str, value: Any) -> Any:
+def _checked(loader: Any, name: str, value: Any) -> Any:
     """Return an option as the type that the reader takes."""
     given = list(value) if isinstance(value, range | set | np.ndarray) else value
     try:
-        return TypeAdapter(get_type_hints(reader.load)[name]).validate_python(given)
+        return TypeAdapter(get_type_hints(loader)[name]).validate_python(given)
     except ValidationError as error:
         faults = listed(dict.fromkeys(fault["msg"] for fault in error.errors()))
         raise InputError(f"The option {name} cannot be {value!r}: {faults}.") from error

@@ -1,0 +1,106 @@
+"""Ninety-two objects on a plain ground, and fifteen people's dissimilarities in EVC and IT.
+
+The images are those of Kriegeskorte et al. (2008): human and animal bodies and faces, natural and
+artificial objects. The RDMs are of the fMRI of Cichy et al. (2016), early visual cortex (EVC) and
+inferior temporal cortex (IT). The order of the images is the same in both.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainkit.arrays.volumes import require_file
+from brainkit.data.dissimilarities import Dissimilarities
+from brainkit.data.stimuli import Stimuli
+from brainkit.errors import CorruptFileError, unknown_name
+
+OPTIONS = ("ground",)
+IMAGES = Path("92imageData/Kriegeskorte_Neuron2008_supplementalData.mat")
+BRAIN = Path("cichy92_and_78/nb/brain_data/92images")
+WHITE = Path("cichy92_and_78/nb/stimuli_data/92images")
+REGIONS = ("EVC", "IT")
+N_IMAGES = 92
+N_SUBJECTS = 15
+
+Ground = Literal["grey", "white"]
+
+
+def load_dissimilarities(root: str | Path, ground: Ground = "grey") -> Dissimilarities:
+    """Load the images and the RDMs of fifteen people.
+
+    Parameters
+    ----------
+    root : path
+        The folder that holds ``92imageData`` and ``cichy92_and_78``.
+    ground : {"grey", "white"}, default="grey"
+        The images on mid-grey, as in the study of 2008 and here the default, or on white.
+
+    Returns
+    -------
+    Dissimilarities
+        Regions EVC and IT; stimuli 175 × 175 pixels, with ``category``, ``human``, ``face``,
+        ``animal`` and ``natural`` in their table.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError, UnknownNameError
+        If a file is missing or damaged, or there is no such ground.
+    """
+    root = Path(root)
+    if ground not in ("grey", "white"):
+        raise unknown_name("ground", ground, ("grey", "white"))
+    images, table = _images(root / IMAGES)
+    if ground == "white":
+        paths = [root / WHITE / f"image_{i:02d}.jpg" for i in range(1, N_IMAGES + 1)]
+        for path in paths:
+            require_file(path, "An image on white")
+        stimuli = Stimuli.from_files(paths, table=table)
+    else:
+        stimuli = Stimuli(images, ids=[f"image_{i:02d}" for i in range(1, 93)], table=table)
+    return Dissimilarities(
+        rdms={name: _rdms(root / BRAIN / f"fmri_{name}_RDMs.npz") for name in REGIONS},
+        subjects=tuple(f"sub-{i:02d}" for i in range(1, N_SUBJECTS + 1)),
+        stimuli=stimuli,
+        info={"measure": "1 − Pearson r of fMRI response patterns", "ground": ground},
+    )
+
+
+def _rdms(path: Path) -> NDArray[np.float64]:
+    require_file(path, "The people's RDMs")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            (name,) = content.files
+            values: NDArray[np.float64] = content[name].astype(np.float64)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged(path, str(error)) from error
+    if values.shape != (N_SUBJECTS, N_IMAGES, N_IMAGES):
+        raise _damaged(path, f"its RDMs have shape {values.shape}")
+    return values
+
+
+def _images(path: Path) -> tuple[NDArray[np.uint8], pd.DataFrame]:
+    from scipy.io import loadmat
+
+    require_file(path, "The 92 images")
+    try:
+        entries: Any = loadmat(path)["stimuli_92objs"][0]
+        images = np.stack([entry["image"] for entry in entries]).astype(np.uint8)
+        table = pd.DataFrame({"category": [str(entry["category"].item()) for entry in entries]})
+        for name in ("human", "face", "animal", "natural"):
+            table[name] = [bool(entry[name].item()) for entry in entries]
+    except Exception as error:  # the MATLAB reader raises many kinds on a damaged file
+        raise _damaged(path, str(error)) from error
+    if images.shape[0] != N_IMAGES or images.shape[3:] != (3,):
+        raise _damaged(path, f"its images have shape {images.shape}")
+    return images, table
+
+
+def _damaged(path: Path, reason: str) -> CorruptFileError:
+    return CorruptFileError(
+        f"{path} cannot be read as it should ({reason}): it is truncated or damaged; fetch it "
+        "again with 'brainkit download rsa92'."
+    )

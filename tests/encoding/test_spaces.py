@@ -1,0 +1,132 @@
+"""Comparing feature spaces: each region prefers the space that drives it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.preprocessing import FunctionTransformer
+
+from brainkit import Recording, Stimuli
+from brainkit.encoding import (
+    EncodingProtocol,
+    FeatureTable,
+    VoxelwiseRidge,
+    compare_spaces,
+    stimuli_in_use,
+)
+from brainkit.errors import InputError, SplitError
+
+N, SIDE = 240, 6
+
+
+class Quadrant(TransformerMixin, BaseEstimator):
+    """The pixels of one half of the image."""
+
+    def __init__(self, left=True):
+        self.left = left
+
+    def fit(self, stimuli, y=None):
+        return self
+
+    def transform(self, stimuli):
+        half = stimuli[:, :, :3] if self.left else stimuli[:, :, 3:]
+        return half.reshape(len(half), -1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def recording():
+    generator = np.random.default_rng(0)
+    images = generator.random((N, SIDE, SIDE)).astype(np.float32)
+    left = images[:, :, :3].reshape(N, -1) @ generator.normal(size=(18, 10))
+    right = images[:, :, 3:].reshape(N, -1) @ generator.normal(size=(18, 15))
+    responses = np.concatenate([left, right], axis=1)
+    responses += 0.5 * generator.normal(size=responses.shape)
+    units = pd.DataFrame({"side": ["L"] * 10 + ["R"] * 15})
+    units["roi.L"], units["roi.R"] = units["side"] == "L", units["side"] == "R"
+    trials = pd.DataFrame({"stimulus": np.arange(N), "shared": np.arange(N) < 60})
+    return Recording.from_arrays(
+        responses.astype(np.float32),
+        trials=trials,
+        units=units.drop(columns="side"),
+        stimuli=Stimuli(images),
+    )
+
+
+PROTOCOL = EncodingProtocol(
+    split="nsd-shared1000", zscore=None, average_repeats=False, ceiling=None, permutations=0
+)
+SPACES = {"left": Quadrant(True), "right": Quadrant(False)}
+MODEL = VoxelwiseRidge(alphas=(0.1, 1.0, 10.0), cv=3)
+
+
+def test_each_region_prefers_what_drives_it(recording):
+    found = compare_spaces(recording, SPACES, MODEL, PROTOCOL, regions=["L", "R"])
+    assert found.preferred() == {"L": "left", "R": "right"}
+    table = found.regions.set_index(["region", "space"])
+    for region, space in (("L", "left"), ("R", "right")):
+        assert table.loc[(region, space), "r"] > 0.6
+        assert table.loc[(region, space), "share"] == 1.0
+        assert abs(table.loc[(region, space), "shuffled r"]) < 0.15
+    for region, space in (("L", "right"), ("R", "left")):
+        assert abs(table.loc[(region, space), "r"]) < 0.25
+    assert found.depth() == {"L": 0.0, "R": 1.0}
+    assert found.n_train == 144
+
+
+def test_shares_add_up_and_the_interval_holds_the_mean(recording):
+    found = compare_spaces(recording, SPACES, MODEL, PROTOCOL, regions=["L", "R"], n_train=80)
+    assert found.n_train == 80
+    np.testing.assert_allclose(found.regions.groupby("region")["share"].sum(), 1.0)
+    assert (found.regions["low"] <= found.regions["r"]).all()
+    assert (found.regions["r"] <= found.regions["high"]).all()
+
+
+def test_the_test_part_chooses_nothing(recording):
+    changed = recording.responses.read().copy()
+    changed[:60] = np.random.default_rng(1).normal(size=changed[:60].shape)
+    other = Recording.from_arrays(
+        changed, trials=recording.trials, units=recording.units, stimuli=recording.stimuli
+    )
+    first, second = (
+        compare_spaces(r, SPACES, MODEL, PROTOCOL, regions=["L", "R"]) for r in (recording, other)
+    )
+    assert (first.units["preferred"] == second.units["preferred"]).all()
+    assert not np.allclose(first.regions["r"], second.regions["r"])
+
+
+def test_features_computed_before_give_the_same(recording):
+    rows = np.arange(N)
+    images = recording.stimuli.read(rows)
+    tables = {name: FeatureTable(rows, space.transform(images)) for name, space in SPACES.items()}
+    plain = {name: FunctionTransformer() for name in SPACES}
+    first = compare_spaces(recording, SPACES, MODEL, PROTOCOL, regions=["L", "R"], n_train=90)
+    second = compare_spaces(
+        recording, plain, MODEL, PROTOCOL, inputs=tables, regions=["L", "R"], n_train=90
+    )
+    pd.testing.assert_frame_equal(first.regions, second.regions)
+    lacking = {"left": FeatureTable(rows[:100], tables["left"].values[:100])}
+    with pytest.raises(InputError, match="lacks stimuli"):
+        compare_spaces(recording, plain, MODEL, PROTOCOL, inputs=lacking)
+
+
+def test_stimuli_that_choose_are_apart_from_those_fitted_on():
+    train = np.repeat(np.arange(50), 2)
+    fit, aside = stimuli_in_use(train, 20, seed=3)
+    assert (len(fit), len(aside)) == (20, 5)
+    assert not set(fit) & set(aside)
+    whole = stimuli_in_use(train)
+    assert sorted(np.concatenate(whole)) == list(range(50))
+    assert stimuli_in_use(train, 20, seed=4)[0].tolist() != fit.tolist()
+    with pytest.raises(SplitError, match="too few"):
+        stimuli_in_use(train[:8])
+
+
+def test_several_folds_are_refused(recording):
+    folds = EncodingProtocol(split="kfold:3", zscore=None, ceiling=None)
+    with pytest.raises(SplitError, match="kfold:3"):
+        compare_spaces(recording, SPACES, MODEL, folds)
+
+
+def test_no_spaces_are_refused(recording):
+    with pytest.raises(InputError, match="at least one space"):
+        compare_spaces(recording, {}, MODEL, PROTOCOL)
