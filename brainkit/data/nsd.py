@@ -7,14 +7,17 @@ cortex, −1 not cortex), and a voxel is indexed (x, y, z) (HDF5 files run z, y,
 Layout under the root: ``nsddata_betas/ppdata/subjXX/func1pt8mm/<betas>/betas_sessionYY.hdf5`` (or
 ``.nii.gz``), ``nsddata/experiments/nsd/nsd_expdesign.mat``,
 ``nsddata/ppdata/subjXX/func1pt8mm/roi/*.nii.gz``,
-``nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5``.
+``nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5``. COCO's annotation files, where a user
+has them, stand in ``annotations``; ``nsddata/experiments/nsd/nsd_stim_info_merged.csv`` says which
+photograph is which stimulus.
 """
 
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +26,13 @@ from numpy.typing import NDArray
 from brainkit.arrays.sources import Index, Source, Stacked, View
 from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume, require_file
 from brainkit.data.from_nifti import read_mask, unit_table
+from brainkit.data.nsd_annotations import (
+    STIMULUS_INFO,
+    annotation_files,
+    annotation_folder,
+    read_stimulus_info,
+    read_table,
+)
 from brainkit.data.nsd_rois import STANDARD_ROIS, find_roi, label_names, roi_files
 from brainkit.data.recording import Recording
 from brainkit.data.rois import roi_table
@@ -37,7 +47,7 @@ from brainkit.errors import (
     unknown_name,
 )
 
-OPTIONS = ("betas", "sessions", "mask", "rois")
+OPTIONS = ("betas", "sessions", "mask", "rois", "annotations")
 BETAS_PER_PERCENT = 300
 SPACE = "func1pt8mm"
 STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
@@ -202,6 +212,7 @@ def load(
     sessions: Sequence[int] | None = None,
     mask: str | Path | None = "nsdgeneral",
     rois: Sequence[str] = STANDARD_ROIS,
+    annotations: str | Path | Literal[False] | None = None,
 ) -> Recording:
     """Load one subject of NSD, lazily, in percent signal change.
 
@@ -223,6 +234,11 @@ def load(
     rois : sequence of str
         ROI files whose labels become ROIs of the units; of the standard ones, those that are not
         there are left out.
+    annotations : path or False, optional
+        The folder with COCO's ``captions_*.json`` and ``instances_*.json``, from which the
+        stimuli's table takes `caption`, `captions` and `category` (of the largest object within
+        NSD's crop; see `brainkit.data.nsd_annotations`). They are read when the table is first
+        asked for. Where not given, ``<root>/annotations`` if it is there; False for none.
 
     Returns
     -------
@@ -261,7 +277,7 @@ def load(
         subject=name,
         trials=trials,
         units=units,
-        stimuli=_stimuli(root),
+        stimuli=_stimuli(root, annotations),
         space=VolumeSpace(grid, affine, voxels, background),
         info={"measure": "percent signal change", "betas": betas, "sessions": list(files)}
         | _simulation(root),
@@ -324,9 +340,18 @@ def _mask_voxels(
     return voxels, grid, affine
 
 
-def _stimuli(root: Path) -> Stimuli | None:
+def _stimuli(root: Path, annotations: str | Path | Literal[False] | None) -> Stimuli | None:
+    """Open the pictures; what they show is read when it is asked for, but looked for now."""
+    folder = annotation_folder(root, annotations)
     path = root / STIMULI
-    return Stimuli(HDF5Stimuli.open(path, "imgBrick")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    source = HDF5Stimuli.open(path, "imgBrick")
+    if folder is None:
+        return Stimuli(source)
+    info = root / STIMULUS_INFO
+    files = annotation_files(folder, set(read_stimulus_info(info, len(source))["cocoSplit"]))
+    return Stimuli(source, table=partial(read_table, info, files, len(source)))
 
 
 def _simulation(root: Path) -> dict[str, Any]:

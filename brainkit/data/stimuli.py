@@ -1,6 +1,6 @@
 """Stimuli: an indexed set of images (or clips, sounds, captions), read when needed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -138,8 +138,9 @@ class Stimuli:
         (stimuli, height, width) or (stimuli, height, width, 3), uint8 or float in [0, 1].
     ids : array (stimuli,), optional
         A stable name or number for each; the row number where not given.
-    table : DataFrame (stimuli rows), optional
-        What is known of each, such as ``caption`` or ``category``.
+    table : DataFrame (stimuli rows) or callable, optional
+        What is known of each, such as ``caption`` or ``category``; or what returns it, called once
+        when the table is first asked for.
     kind : str, default="image"
         "image", "caption", "clip" or "sound".
     """
@@ -149,7 +150,7 @@ class Stimuli:
         source: ArrayLike | StimulusFile,
         *,
         ids: ArrayLike | None = None,
-        table: pd.DataFrame | None = None,
+        table: pd.DataFrame | Callable[[], pd.DataFrame] | None = None,
         kind: str = "image",
     ) -> None:
         self.source: StimulusFile = (
@@ -162,9 +163,20 @@ class Stimuli:
                 f"ids must name each of the {n_stimuli} stimuli once; got {len(self.ids)} ids, "
                 f"{len(np.unique(self.ids))} of them different."
             )
-        if table is not None and len(table) != n_stimuli:
-            raise InputError(f"table must have {n_stimuli} rows, one a stimulus; got {len(table)}.")
-        self.table, self.kind = table, kind
+        self._table = table if callable(table) else self._fitting(table)
+        self.kind = kind
+
+    @property
+    def table(self) -> pd.DataFrame | None:
+        """What is known of each stimulus, a row each; None where nothing is."""
+        if callable(self._table):
+            self._table = self._fitting(self._table())
+        return self._table
+
+    def _fitting(self, table: pd.DataFrame | None) -> pd.DataFrame | None:
+        if table is not None and len(table) != len(self):
+            raise InputError(f"table must have {len(self)} rows, one a stimulus; got {len(table)}.")
+        return table
 
     @classmethod
     def from_files(cls, paths: Sequence[str | Path], *, table: pd.DataFrame | None = None) -> Self:

@@ -78,6 +78,24 @@ def test_names(kinds):
         Stimuli(IMAGES, table=pd.DataFrame({"a": [1]}))
 
 
+def test_a_table_is_read_once_when_it_is_asked_for():
+    asked = []
+
+    def table():
+        asked.append(1)
+        return pd.DataFrame({"category": list("abcdefghi")})
+
+    stimuli = Stimuli(IMAGES, table=table)
+    stimuli.read([0])
+    assert not asked
+    assert stimuli.table["category"][2] == "c"
+    assert stimuli.table is stimuli.table
+    assert len(asked) == 1
+    short = Stimuli(IMAGES, table=lambda: pd.DataFrame({"a": [1]}))
+    with pytest.raises(InputError, match="table must have 9 rows"):
+        _ = short.table
+
+
 def test_bad_files(tmp_path):
     with pytest.raises(MissingFileError, match=r"none\.hdf5"):
         HDF5Stimuli.open(tmp_path / "none.hdf5", "imgBrick")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from brainkit.data.world.nsd_coco import SPLIT
 from brainkit.errors import InputError
 
 N_SUBJECTS: Final = 8
@@ -141,7 +142,7 @@ def stimulus_info(design: Design) -> pd.DataFrame:
     shared = np.isin(rows + 1, design.sharedix[0])
     columns: dict[str, Any] = {
         "cocoId": rows,
-        "cocoSplit": "simulated",
+        "cocoSplit": SPLIT,
         "cropBox": "(0.0, 0.0, 0.0, 0.0)",
         "loss": 0.0,
         "nsdId": rows,

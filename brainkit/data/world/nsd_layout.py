@@ -21,6 +21,7 @@ from brainkit.data.world.anatomy import ROI_FILES, Anatomy
 from brainkit.data.world.brain import MANIFEST, SimulatedBrain
 from brainkit.data.world.early import EYE_SIZE
 from brainkit.data.world.nsd_betas import Recorder, write_nifti
+from brainkit.data.world.nsd_coco import coco_annotations
 from brainkit.data.world.nsd_design import Design, draw_design, stimulus_info
 from brainkit.data.world.population import Population, ReadImages
 from brainkit.data.world.scenes import SceneWorld
@@ -55,7 +56,8 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     Parameters
     ----------
     root : path
-        Where ``nsddata``, ``nsddata_betas`` and ``nsddata_stimuli`` shall stand.
+        Where ``nsddata``, ``nsddata_betas``, ``nsddata_stimuli`` and ``annotations`` (captions and
+        objects as in COCO's files) shall stand.
     world : SceneWorld, optional
         ``SceneWorld()`` by default. Stimulus row r (0-based) is the world's scene r.
     subjects : sequence of int
@@ -121,6 +123,8 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     # Written first, so that a broken-off run can be told from real data and started again.
     write_json(root / MANIFEST, {**manifest, "complete": False})
     _write_experiment(root, design)
+    for name, content in coco_annotations(world, design.n_stimuli).items():
+        write_text(root / "annotations" / name, json.dumps(content))
     _write_stimuli(root, world, design.n_stimuli, workers)
     with _stimuli_for_eyes(root, world) as images:
         for brain in brains:
