@@ -42,10 +42,13 @@ _ROOMS = frozenset(
         "errors",
         "evaluation",
         "features",
+        "generators",
         "linear",
         "recipes",
+        "reconstruction",
         "reporting",
         "synthesis",
+        "training",
     }
 )
 

@@ -1,0 +1,89 @@
+"""What a generator is asked for, checked and brought to its device and precision."""
+
+from collections.abc import Sequence, Sized
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from brainkit.errors import InputError
+from brainkit.generators.embedding import wrong_width
+
+
+def embedding_tensor(values: ArrayLike | Tensor, width: int | None, axes: int, name: str) -> Tensor:
+    """Return image embeddings as a tensor; a tensor keeps its gradients.
+
+    Parameters
+    ----------
+    values : array or tensor (n, width), or (n, tokens, width)
+    width : int or None
+        How wide they have to be; None where the generator takes none.
+    axes : {2, 3}
+        How many axes they have to have.
+    name : str
+        What the generator is called in messages.
+
+    Raises
+    ------
+    InputError
+        If the generator takes none, or they are of another shape or not finite.
+    """
+    if width is None:
+        raise InputError(
+            f"{name} takes no image embeddings: no IP-Adapter is loaded. Give one as "
+            "Generator.from_pretrained(..., adapter='ip-adapter.safetensors')."
+        )
+    given = as_tensor(values)
+    if given.ndim != axes:
+        shape = "(n, width)" if axes == 2 else "(n, tokens, width)"
+        raise InputError(f"image_embeds are {shape} here; got shape {tuple(given.shape)}.")
+    if given.shape[-1] != width:
+        raise wrong_width(given.shape[-1], width, name)
+    if not bool(torch.isfinite(given).all()):
+        raise InputError("image_embeds hold values that are not finite (NaN or infinite).")
+    return given
+
+
+def text_list(text: str | Sequence[str] | None, n: int) -> list[str]:
+    """Return one text per image: the one for all, or the empty one where there is none."""
+    if text is None or isinstance(text, str):
+        return [text or ""] * n
+    if not all(isinstance(one, str) for one in text):
+        raise InputError("text is a string or a sequence of strings.")
+    return list(text)
+
+
+def latent_tensor(
+    values: ArrayLike | Tensor, shape: tuple[int, int, int], image_size: tuple[int, int]
+) -> Tensor:
+    """Return latents to start from as a tensor; raises `InputError` unless they fit."""
+    given = as_tensor(values)
+    if tuple(given.shape[1:]) != shape or not bool(torch.isfinite(given).all()):
+        raise InputError(
+            f"init_latents are (n, {', '.join(map(str, shape))}) and finite; got shape "
+            f"{tuple(given.shape)}. Encode images of {image_size[0]}×{image_size[1]} pixels."
+        )
+    return given.detach()
+
+
+def as_tensor(values: ArrayLike | Tensor) -> Tensor:
+    """Return a tensor as it is, and a copy of anything else."""
+    if isinstance(values, Tensor):
+        return values
+    return torch.tensor(np.asarray(values, dtype=np.float32))
+
+
+def guidance_weight(guidance: float) -> float:
+    """Return the weight of guidance; raises `InputError` if it is negative or not finite."""
+    if not np.isfinite(guidance) or guidance < 0:
+        raise InputError(f"guidance is a weight from 0; got {guidance!r}.")
+    return float(guidance)
+
+
+def check_counts(**parts: Sized | None) -> None:
+    """Raise `InputError` unless everything that is given is of one length."""
+    counts = {name: len(part) for name, part in parts.items() if part is not None}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise InputError(f"Everything is one per image; got {told}.")

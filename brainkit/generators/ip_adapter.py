@@ -1,0 +1,176 @@
+"""Stable Diffusion XL with an IP-Adapter: images from a CLIP image embedding and text.
+
+The adapter turns an embedding into a few tokens that get attention layers of their own beside those
+of the text (Podell et al. 2023; Ye et al. 2023). The plain adapter takes one embedding per image,
+the "plus" kind all tokens of the image encoder's last layer but one.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from brainkit.errors import InputError
+from brainkit.generators import loading
+from brainkit.generators.base import Generator
+from brainkit.generators.sampling import Condition
+
+ENCODERS = ("image_encoder", "../models/image_encoder")  # beside an adapter's file
+
+
+class SDXLGenerator(Generator):
+    """A ``StableDiffusionXLPipeline``, with or without an IP-Adapter."""
+
+    steps = 50
+    guidance = 5.0
+
+    def __init__(self, pipe: Any, name: str = "the generator") -> None:
+        if pipe.unet.config.time_cond_proj_dim is not None:
+            raise InputError(
+                f"{name} is distilled: its denoiser takes the guidance as an input, which is not "
+                "supported. Give the pipeline that it was distilled from."
+            )
+        super().__init__(pipe, name)
+
+    @classmethod
+    def attach(cls, pipe: Any, path: Path, scale: float, dtype: torch.dtype) -> None:
+        """Load an IP-Adapter into a pipeline, and the image encoder that lies beside it.
+
+        Parameters
+        ----------
+        pipe : StableDiffusionXLPipeline
+            Changed in place.
+        path : path
+            The adapter's safetensors file.
+        scale : float
+            Its weight beside the text.
+        dtype : torch.dtype
+
+        Raises
+        ------
+        InputError
+            If the file is no IP-Adapter, or one for faces or for another pipeline.
+        """
+        groups = loading.read_adapter(path)
+        projection = groups["image_proj"]
+        if not ("proj.weight" in projection or "latents" in projection):
+            raise InputError(
+                f"{path} is neither a plain IP-Adapter nor a 'plus' one: those for faces take the "
+                "embeddings of a face recogniser."
+            )
+        try:
+            with loading.quiet():
+                pipe.load_ip_adapter(
+                    groups, subfolder="", weight_name="", image_encoder_folder=None
+                )
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"The IP-Adapter {path} does not fit this pipeline: {error}. Take one that was "
+                "made for Stable Diffusion XL."
+            ) from error
+        pipe.set_ip_adapter_scale(scale)
+        pipe.unet.to(dtype=dtype).eval().requires_grad_(False)
+        _attach_encoder(pipe, path, dtype)
+
+    @property
+    def embedding_width(self) -> int | None:
+        """Width of the image embeddings; None without an adapter."""
+        projection = _projection(self.pipe)
+        return None if projection is None else _width(projection)
+
+    @property
+    def embedding_axes(self) -> int:
+        """Number of axes of `image_embeds`: 3 for the "plus" adapters, which take tokens."""
+        return 3 if hasattr(_projection(self.pipe), "proj_in") else 2
+
+    def _encode_image(self, pixels: Tensor) -> Tensor:
+        if self.embedding_axes == 2:
+            return super()._encode_image(pixels)
+        hidden: Tensor = self.pipe.image_encoder(pixels, output_hidden_states=True).hidden_states[
+            -2
+        ]
+        return hidden
+
+    def _condition(
+        self,
+        embeds: Tensor | None,
+        texts: list[str],
+        guidance: float,
+        noise_level: int,
+        generators: Sequence[torch.Generator] | None,
+    ) -> Condition:
+        if noise_level:
+            raise InputError(
+                f"{self.name} has no noise level of embeddings; only unCLIP pipelines have. Leave "
+                f"out noise_level={noise_level}."
+            )
+        guided = guidance > 1
+        with torch.no_grad():
+            hidden, without, pooled, pooled_without = self.pipe.encode_prompt(
+                texts, device=self.device, do_classifier_free_guidance=guided
+            )
+        height, width = self.image_size
+        sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=hidden.dtype)
+        added: dict[str, Any] = {"time_ids": sizes.to(self.device).repeat(len(hidden), 1)}
+        added["text_embeds"] = pooled
+        if guided:
+            hidden = torch.cat([without, hidden])
+            added["text_embeds"] = torch.cat([pooled_without, pooled])
+            added["time_ids"] = torch.cat([added["time_ids"]] * 2)
+        if self.embedding_width is not None:
+            added["image_embeds"] = [self._adapter_rows(embeds, len(texts), guided)]
+        return Condition({"encoder_hidden_states": hidden, "added_cond_kwargs": added}, guidance)
+
+    def _adapter_rows(self, embeds: Tensor | None, n: int, guided: bool) -> Tensor:
+        """Return what the adapter is given: (rows, 1, width) or (rows, 1, tokens, width)."""
+        without = self._without_image(embeds)
+        if embeds is None:
+            embeds = without.expand(n, *without.shape[1:])
+        rows = torch.cat([without.expand_as(embeds), embeds]) if guided else embeds
+        return rows[:, None]
+
+    def _without_image(self, embeds: Tensor | None) -> Tensor:
+        """Return the one row that stands for no image: zeros, or the tokens of a black image."""
+        width = _width(_projection(self.pipe))
+        encoder = getattr(self.pipe, "image_encoder", None)
+        if self.embedding_axes == 2:
+            return torch.zeros(1, width, device=self.device, dtype=self.dtype)
+        if encoder is None:
+            tokens = 1 if embeds is None else embeds.shape[1]
+            return torch.zeros(1, tokens, width, device=self.device, dtype=self.dtype)
+        side = int(encoder.config.image_size)
+        with torch.no_grad():
+            blank = torch.zeros(1, 3, side, side, device=self.device, dtype=encoder.dtype)
+            return self._encode_image(blank).to(self.dtype)
+
+
+def _projection(pipe: Any) -> Any:
+    """Return the adapter's first layers, or None."""
+    layers = getattr(pipe.unet.encoder_hid_proj, "image_projection_layers", None)
+    return None if layers is None else layers[0]
+
+
+def _width(projection: Any) -> int:
+    layer = projection.proj_in if hasattr(projection, "proj_in") else projection.image_embeds
+    return int(layer.in_features)
+
+
+def _attach_encoder(pipe: Any, path: Path, dtype: torch.dtype) -> None:
+    """Load the image encoder beside an adapter whose embeddings are as wide as it takes them."""
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    projection = _projection(pipe)
+    wanted = "hidden_size" if hasattr(projection, "proj_in") else "projection_dim"
+    for place in ENCODERS:
+        folder = path.parent / place
+        config = folder / "config.json"
+        if config.is_file() and loading.read_json(config).get(wanted) == _width(projection):
+            with loading.quiet():
+                encoder = loading.load_part(CLIPVisionModelWithProjection, folder, dtype)
+            side = int(encoder.config.image_size)
+            size = {"height": side, "width": side}
+            extractor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size=size)
+            pipe.register_modules(image_encoder=encoder, feature_extractor=extractor)
+            return

@@ -1,0 +1,262 @@
+"""Pipelines of diffusers from a folder: safetensors only, strict, in one precision, offline.
+
+diffusers and transformers leave tensors that a file lacks at random values with a line in the log,
+and load a pipeline's parts in two precisions where the files say so. Hence the parts are loaded one
+by one, each with its report, and given to the pipeline.
+"""
+
+import contextlib
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed, unknown_name
+from brainkit.features.spec import PICKLED_SUFFIXES
+from brainkit.features.weights import find_hub_file, find_model, read_state, refuse_pickle
+
+INDEX = "model_index.json"
+DEFAULTS = "generation_config.json"
+# Files in a pipeline's own folder are left out: they hold all parts once more.
+PIPELINE_FILES = (INDEX, DEFAULTS, "*/*.json", "*/*.txt", "*/*.safetensors")
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+HALF = "fp16"  # the name of the variant that hubs hold beside float32
+
+
+def pick_dtype(name: str) -> torch.dtype:
+    """Return torch's type of a name; raises `UnknownNameError`."""
+    if name not in DTYPES:
+        raise unknown_name("precision", name, list(DTYPES))
+    return DTYPES[name]
+
+
+def pick_device(name: str) -> torch.device:
+    """Return a device; ``"auto"`` is a GPU if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{name!r} is no device; give 'auto', 'cpu' or 'cuda'.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"There is no GPU for device={name!r}; give 'auto' or 'cpu'.")
+    return device
+
+
+def find_pipeline(name: str | Path, download: bool | None) -> Path:
+    """Return the folder of a pipeline: ``"tiny"``, a local folder or an id on the hub."""
+    wanted = "tiny/diffusion" if str(name) == "tiny" else str(name)
+    return find_model(wanted, download=download, patterns=PIPELINE_FILES)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Return a pipeline's parts, from its ``model_index.json``.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no pipeline.
+    CorruptFileError
+        If the file is damaged.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        raise InputError(
+            f"{folder} holds no pipeline of diffusers: there is no {INDEX} in it. Give the folder "
+            "that save_pretrained wrote."
+        )
+    index = read_json(path)
+    if not isinstance(index.get("_class_name"), str):
+        raise CorruptFileError(f"{path} does not name the pipeline's class (_class_name).")
+    return index
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds a mapping; raises `CorruptFileError`."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorruptFileError(f"{path} is no JSON file: {error}.") from error
+    if not isinstance(values, dict):
+        raise CorruptFileError(f"{path} does not hold a mapping.")
+    return values
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
+    """Load a pipeline of diffusers, all its parts in one precision.
+
+    Parameters
+    ----------
+    folder : path
+        With ``model_index.json``.
+    dtype : torch.dtype
+
+    Returns
+    -------
+    diffusers.DiffusionPipeline
+        On the CPU, its networks frozen and in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        If weights are pickled, or a part is of a class that diffusers and transformers lack.
+    MissingFileError
+        If a part's weights are not there.
+    CorruptFileError
+        If a part cannot be read, or its weights fit it only in part.
+    """
+    import diffusers
+
+    index = read_index(folder)
+    with quiet():
+        parts: dict[str, Any] = {}
+        for name, entry in index.items():
+            if not isinstance(entry, list) or len(entry) != 2 or entry[1] is None:
+                continue
+            kind = _resolve(name, str(entry[0]), str(entry[1]))
+            if isinstance(kind, type) and issubclass(kind, torch.nn.Module):
+                parts[name] = load_part(kind, folder / name, dtype)
+        pipeline_class = getattr(diffusers, index["_class_name"])
+        try:
+            pipeline = pipeline_class.from_pretrained(folder, local_files_only=True, **parts)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise CorruptFileError(f"The pipeline in {folder} cannot be loaded: {error}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Load one network of a pipeline, strictly; frozen and in evaluation mode.
+
+    Parameters
+    ----------
+    kind : class
+        Of diffusers or transformers.
+    folder : path
+        With ``config.json`` and weights in safetensors format.
+    dtype : torch.dtype
+    """
+    options: dict[str, Any] = {_dtype_option(kind): dtype, "variant": _variant(folder)}
+    options |= {"output_loading_info": True, "use_safetensors": True, "local_files_only": True}
+    try:
+        part, report = kind.from_pretrained(folder, **options)
+    except Exception as error:  # the libraries raise their own, safetensors' among them
+        raise CorruptFileError(f"The weights in {folder} cannot be loaded: {error}") from error
+    # Positions were once saved though they are no weights.
+    left = [key for key in report["unexpected_keys"] if not key.endswith("position_ids")]
+    lacking, reshaped = list(report["missing_keys"]), list(report["mismatched_keys"])
+    if lacking or left or reshaped:
+        raise CorruptFileError(
+            f"The weights in {folder} fit {kind.__name__} only in part: {len(lacking)} tensors are "
+            f"missing ({listed(lacking, 3)}), {len(left)} are not known ({listed(left, 3)}), "
+            f"{len(reshaped)} have another shape. Fetch or convert them again."
+        )
+    return part.eval().requires_grad_(False)
+
+
+def adapter_file(name: str | Path, download: bool | None) -> Path:
+    """Return the file of an IP-Adapter.
+
+    Parameters
+    ----------
+    name : str or path
+        A ``*.safetensors`` file, or a file in a repository on the hub as ``ORG/NAME:PATH``, such as
+        ``"h94/IP-Adapter:sdxl_models/ip-adapter_sdxl.safetensors"``.
+    download : bool, optional
+        Whether it may be fetched.
+    """
+    path = Path(name).expanduser()
+    refuse_pickle(path)
+    if path.is_file():
+        return path
+    repository, colon, inside = str(name).partition(":")
+    if not colon or "/" not in repository:
+        raise MissingFileError(
+            f"There is no file {path}. Give an IP-Adapter's *.safetensors file, or one on the hub "
+            "as 'ORG/NAME:PATH'."
+        )
+    return find_hub_file(repository, inside, download=download)
+
+
+def read_adapter(path: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the two groups of an IP-Adapter's tensors, as diffusers takes them.
+
+    Raises
+    ------
+    InputError
+        If the file is not that of an IP-Adapter.
+    """
+    groups: dict[str, dict[str, torch.Tensor]] = {"image_proj": {}, "ip_adapter": {}}
+    state = read_state(path)
+    for key, value in state.items():
+        group, _, name = key.partition(".")
+        if group in groups:
+            groups[group][name] = value
+    if not all(groups.values()):
+        raise InputError(
+            f"{path} is no IP-Adapter: its tensors are named image_proj.* and ip_adapter.*; got "
+            f"{listed(state, 4)}."
+        )
+    return groups
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' logs and bars from the screen; what they would say is checked here."""
+    from diffusers.utils import logging as diffusers_log
+    from transformers.utils import logging as transformers_log
+
+    logs = (diffusers_log, transformers_log)
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    try:
+        for log in logs:
+            log.set_verbosity_error()
+            log.disable_progress_bar()
+        yield
+    finally:
+        for log, (verbosity, bars) in zip(logs, before, strict=True):
+            log.set_verbosity(verbosity)
+            if bars:
+                log.enable_progress_bar()
+
+
+def _resolve(part: str, library: str, name: str) -> Any:
+    """Return the class of a part; only diffusers' and transformers' own run."""
+    import diffusers.pipelines
+
+    home: Any
+    if library in ("diffusers", "transformers"):
+        home = importlib.import_module(library)
+    else:
+        home = getattr(diffusers.pipelines, library, None)
+    if not hasattr(home, name):
+        raise InputError(
+            f"The pipeline's {part} is a {library}.{name}, which neither diffusers nor "
+            "transformers has. Classes from elsewhere are not run; update the two libraries if "
+            "it is theirs."
+        )
+    return getattr(home, name)
+
+
+def _dtype_option(kind: Any) -> str:
+    """Return what `from_pretrained` calls the precision: diffusers renamed it in 0.42."""
+    import diffusers
+
+    if not kind.__module__.startswith("diffusers."):
+        return "dtype"
+    release = tuple(int(part) for part in diffusers.__version__.split(".")[:2])
+    return "dtype" if release >= (0, 42) else "torch_dtype"
+
+
+def _variant(folder: Path) -> str | None:
+    """Return the variant that a part's weights are of, None for the plain one; raises if none."""
+    files = list(folder.glob("*.safetensors"))
+    if not files:
+        pickled = [path for path in folder.glob("*") if path.suffix in PICKLED_SUFFIXES]
+        if pickled:
+            refuse_pickle(pickled[0])
+        raise MissingFileError(f"There are no weights (*.safetensors) in {folder}.")
+    return HALF if all(f".{HALF}." in path.name for path in files) else None
