@@ -4,7 +4,7 @@ The order is fixed: z-score by session with training statistics, then average re
 way round would mix the sessions' statistics, trap T24), then leave out units that cannot be used.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +45,26 @@ class Prepared:
     test_trials: pd.DataFrame
     usable: NDArray[np.bool_]
     zscore: dict[str, Any]
+
+    def fewer(self, n_stimuli: int | None, generator: np.random.Generator) -> "Prepared":
+        """Return the fold with the training items of some stimuli, drawn at random.
+
+        Parameters
+        ----------
+        n_stimuli : int or None
+            All where None, or where there are no more.
+        generator : numpy.random.Generator
+        """
+        known = np.unique(self.train_stimuli)
+        if n_stimuli is None or n_stimuli >= len(known):
+            return self
+        kept = np.isin(self.train_stimuli, generator.choice(known, n_stimuli, replace=False))
+        return replace(
+            self,
+            train=self.train[kept],
+            train_stimuli=self.train_stimuli[kept],
+            train_trials=self.train_trials[kept],
+        )
 
 
 def prepare(

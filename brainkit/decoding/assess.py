@@ -4,8 +4,8 @@ Nulls, all made without the test images:
 
 - ``shuffled_brain``: the whole pipeline fitted and tested on responses exchanged between trials;
 - ``mean_image``: the mean training image;
-- ``class_mean``: the mean training image of the true class (where classes are known): what a
-  decoder of the class alone could show;
+- ``class_mean``: the mean training image of the true class (where classes are known; of all
+  training images for an item whose class is not): what a decoder of the class alone could show;
 - ``nearest_training_image``: the training image nearest to the decoded features: what copying
   from the training set could show;
 - ``no_brain``: a training image drawn at random, the prior without a brain.
@@ -260,7 +260,8 @@ def _brainless(
     if stimuli.table is not None and "category" in stimuli.table:
         classes = stimuli.table["category"].to_numpy()
         train, test = classes[fold.train_stimuli], classes[fold.test_stimuli]
-        means = {name: _mean_image(shown[train == name]) for name in set(train)}
+        known = pd.Series(train).dropna().unique()
+        means = {name: _mean_image(shown[train == name]) for name in known}
         nulls["class_mean"] = np.stack([means.get(name, mean) for name in test])
     return nulls
 

@@ -11,6 +11,7 @@ from brainkit.encoding import ReducedRankRidge, VoxelwiseRidge
 from brainkit.errors import InputError, listed, unknown_name
 from brainkit.features import (
     FeatureStack,
+    ModelLayer,
     OrientedEnergy,
     PixelPCA,
     PrincipalSpace,
@@ -18,13 +19,19 @@ from brainkit.features import (
     SingleSpace,
 )
 from brainkit.recipes.schema import FeatureSpec, ModelSpec
+from brainkit.reconstruction import EmbeddingDecoder
 
-FEATURES: Mapping[str, type] = {"oriented-energy": OrientedEnergy, "pixel-pca": PixelPCA}
-STATELESS = ("oriented-energy",)
+FEATURES: Mapping[str, type] = {
+    "oriented-energy": OrientedEnergy,
+    "pixel-pca": PixelPCA,
+    "model-layer": ModelLayer,
+}
+STATELESS = ("oriented-energy", "model-layer")
 MODELS: Mapping[str, type] = {
     "voxelwise-ridge": VoxelwiseRidge,
     "reduced-rank-ridge": ReducedRankRidge,
     "ridge-decoder": RidgeDecoder,
+    "embedding-decoder": EmbeddingDecoder,
 }
 Known = dict[str, Remembered]
 

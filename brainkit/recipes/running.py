@@ -16,15 +16,26 @@ from brainkit.decoding import DecodingProtocol, DecodingResult, assess_decoder
 from brainkit.encoding import EncodingProtocol, EncodingResult, assess_encoder
 from brainkit.errors import InputError
 from brainkit.recipes.building import Known, build_features, build_model
+from brainkit.recipes.fitted import Result
 from brainkit.recipes.manifest import describe_run
-from brainkit.recipes.saving import Result, save_result
+from brainkit.recipes.reconstruct import build_parts, describe_parts
+from brainkit.recipes.saving import save_result
 from brainkit.recipes.schema import (
     DecodeRecipe,
     EncodeRecipe,
     Recipe,
+    ReconstructRecipe,
+    RSARecipe,
     read_content,
     read_recipe,
 )
+from brainkit.reconstruction import (
+    ReconstructionParts,
+    ReconstructionProtocol,
+    ReconstructionResult,
+    assess_reconstruction,
+)
+from brainkit.reconstruction.scores import TRUE
 from brainkit.reporting import SubjectResults, write_report
 from brainkit.synthesis import RankingProtocol, RankingResult, assess_ranking
 
@@ -35,6 +46,7 @@ def run_recipe(
     *,
     regions: Sequence[str] | None = None,
     known: Known | None = None,
+    parts: ReconstructionParts | None = None,
 ) -> Result:
     """Run a recipe on one recording.
 
@@ -43,18 +55,28 @@ def run_recipe(
     recording : Recording
         One subject's.
     recipe : Recipe
-        What to do.
+        What to do; one for recordings, not for dissimilarities.
     regions : sequence of str, optional
         Regions to sum up; those of the dataset's card that the recording has where not given.
     known : dict, optional
         Features to share between runs, see `build_features`.
+    parts : ReconstructionParts, optional
+        Models to share between runs of a recipe that reconstructs, see `build_parts`.
     """
+    if isinstance(recipe, RSARecipe):
+        raise InputError(
+            f"The recipe {recipe.name} compares dissimilarities, and this is a recording: use "
+            "brainkit rsa."
+        )
     if regions is None:
         listed = recording.info.get("regions", [])
         regions = [name for name in listed if name in _available(recording)] or None
+    settings = recipe.protocol.model_dump()
+    if isinstance(recipe, ReconstructRecipe):
+        protocol = ReconstructionProtocol(**settings)
+        return assess_reconstruction(recording, protocol, parts or build_parts(recipe))
     features = build_features(recipe.features, recipe.components, known)
     model = build_model(recipe.model)
-    settings = recipe.protocol.model_dump()
     if isinstance(recipe, EncodeRecipe):
         return assess_encoder(
             recording, features, model, EncodingProtocol(**settings), regions=regions
@@ -114,11 +136,12 @@ def run_job(
     """
     started = time.monotonic()
     card = read_card(card_name)
-    recipe = _recipe_for(card, job, recipe_name, changes)
-    earlier = _earlier_run(card, recipe_name)
-    options = _checked_options({**earlier.get("options", {}), **(options or {})})
+    recipe = recipe_for(card, job, recipe_name, changes)
+    earlier = earlier_run(card, recipe_name)
+    options = checked_options({**earlier.get("options", {}), **(options or {})})
     folder = dataset_root(card, root if root is not None else earlier.get("root"))
     check_output(out, overwrite=overwrite)
+    parts = build_parts(recipe) if isinstance(recipe, ReconstructRecipe) else None
     names = [subject] if subject is not None else list(earlier.get("subjects", ()))
     # All are opened before the first is run: a missing file of the last should not cost hours.
     recordings = [load(card, folder, name, **options) for name in names or subjects(card, folder)]
@@ -127,8 +150,8 @@ def run_job(
         for recording in recordings:
             name = recording.subject
             with waiting(f"{name}: {job}"):
-                results[name] = run_recipe(recording, recipe)
-                save_result(results[name], run if len(recordings) == 1 else run / name)
+                results[name] = run_recipe(recording, recipe, parts=parts)
+                save_result(results[name], run if len(recordings) == 1 else run / name, recipe)
         metrics = collect_metrics({name: result.metrics for name, result in results.items()})
         manifest = describe_run(
             job=job,
@@ -138,6 +161,8 @@ def run_job(
             options=options,
             subjects={name: facts_of(result) for name, result in results.items()},
         )
+        if parts is not None:
+            manifest["models"] = describe_parts(parts)
         manifest["presets"] = sorted({entry["preset"] for entry in metrics.values()})
         manifest["seconds"] = round(time.monotonic() - started, 1)
         with waiting("report"):
@@ -159,10 +184,12 @@ def _reported(result: Result) -> SubjectResults:
         return SubjectResults(encoding=result)
     if isinstance(result, DecodingResult):
         return SubjectResults(decoding=result)
+    if isinstance(result, ReconstructionResult):
+        return SubjectResults(reconstruction=result)
     return SubjectResults(ranking=result)
 
 
-def _earlier_run(card: DatasetCard, recipe_name: str | None) -> dict[str, Any]:
+def earlier_run(card: DatasetCard, recipe_name: str | None) -> dict[str, Any]:
     """Return the manifest that a run on this dataset shall repeat; nothing if there is none."""
     if recipe_name is None or Path(recipe_name).suffix != ".json":
         return {}
@@ -173,7 +200,8 @@ def _earlier_run(card: DatasetCard, recipe_name: str | None) -> dict[str, Any]:
     return {name: content[name] for name, kind in kinds.items() if type(content.get(name)) is kind}
 
 
-def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a reader so that a rerun from any folder reads the same."""
     for name in ("card", "root", "subject"):
         if name in options:
             raise InputError(
@@ -188,7 +216,8 @@ def _absolute(value: Any) -> Any:
     return str(Path(value).resolve()) if is_file else value
 
 
-def _recipe_for(card: DatasetCard, job: str, name: str | None, changes: Sequence[str]) -> Recipe:
+def recipe_for(card: DatasetCard, job: str, name: str | None, changes: Sequence[str]) -> Recipe:
+    """Return the named recipe, or the card's default for the job, with settings changed."""
     if name is None and job not in card.recipes:
         raise InputError(f"The card {card.name} has no default recipe to {job}; give --recipe.")
     recipe = read_recipe(name or card.recipes[job], changes)
@@ -204,7 +233,7 @@ def facts_of(result: Result) -> dict[str, Any]:
         for key, value in result.recording.info.items()
         if key not in ("zscore", "regions")
     }
-    model = result.encoder.model if isinstance(result, RankingResult) else result.fitted[1]
+    model = _main_model(result)
     return {
         **info,
         "zscore": result.zscore,
@@ -212,6 +241,15 @@ def facts_of(result: Result) -> dict[str, Any]:
         "n_targets_batch": getattr(model, "batch_size_", None),
         "solver_side": "primal" if getattr(model, "primal_", True) else "dual",
     }
+
+
+def _main_model(result: Result) -> Any:
+    """Return the fitted model whose batch size and solver the manifest tells."""
+    if isinstance(result, RankingResult):
+        return result.encoder.model
+    if isinstance(result, ReconstructionResult):
+        return result.fitted[0].ridge_
+    return result.fitted[1]
 
 
 def collect_metrics(by_subject: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -236,6 +274,9 @@ def collect_metrics(by_subject: Mapping[str, Mapping[str, Any]]) -> dict[str, An
             "preset": next(iter(each.values()))["preset"],
             "by_subject": each,
         }
+        true = [entry[TRUE]["value"] for entry in each.values() if TRUE in entry]
+        if true:
+            collected[metric][TRUE] = {"value": _mean(true), "n": len(true)}
     return plain(collected)
 
 

@@ -7,21 +7,31 @@ import nibabel
 import numpy as np
 import pandas as pd
 
-from brainkit.arrays.atomic import write_npy
+from brainkit.arrays.atomic import atomic_path, write_json, write_npy
 from brainkit.data.recording import Recording
 from brainkit.data.spaces import SensorSpace, VolumeSpace
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult
 from brainkit.linear.persistence import save_estimator
-from brainkit.recipes.fitted import fitted_part
+from brainkit.recipes.fitted import Result, fitted_part
+from brainkit.recipes.schema import Recipe
+from brainkit.reconstruction import ReconstructionResult
+from brainkit.reconstruction.scores import MADE
 from brainkit.synthesis import RankingResult
 
-Result = EncodingResult | DecodingResult | RankingResult
 MAPS = ("r", "ceiling", "p")
 
 
-def save_result(result: Result, folder: Path) -> None:
-    """Write a result's tables, predictions, maps and estimator into a folder."""
+def save_result(result: Result, folder: Path, recipe: Recipe | None = None) -> None:
+    """Write a result's tables, predictions, maps and estimator into a folder.
+
+    Parameters
+    ----------
+    result : Result
+    folder : path
+    recipe : Recipe, optional
+        What was run; a reconstruction's estimator takes the names of its frozen models from it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(result, EncodingResult):
         _save_encoding(result, folder)
@@ -29,10 +39,36 @@ def save_result(result: Result, folder: Path) -> None:
         result.items.to_parquet(folder / "items.parquet")
         result.by_seed.to_parquet(folder / "seeds.parquet")
         write_npy(folder / "predictions.npy", result.images["reconstruction"])
+    elif isinstance(result, ReconstructionResult):
+        _save_reconstruction(result, folder)
     else:
         ranking_table(result).to_parquet(folder / "ranking.parquet")
         result.regions.to_parquet(folder / "regions.parquet")
-    save_estimator(fitted_part(result), folder / "estimator")
+    save_estimator(fitted_part(result, recipe), folder / "estimator")
+
+
+def _save_reconstruction(result: ReconstructionResult, folder: Path) -> None:
+    """Write tables, 8-bit images by kind, sentences by kind, and embeddings.
+
+    Rows of the images, the sentences and the embeddings are those of ``items.parquet``.
+    """
+    result.items.to_parquet(folder / "items.parquet")
+    result.retrieval_items.to_parquet(folder / "retrieval_items.parquet")
+    for kind, values in result.embeddings.items():
+        name = "embeddings" if kind == MADE else f"embeddings-{kind.replace('_', '-')}"
+        write_npy(folder / f"{name}.npy", values)
+    if result.captions:
+        stimuli = result.recording.stimuli
+        rows = result.items["stimulus"].to_numpy()
+        ids = rows if stimuli is None else stimuli.ids[rows]
+        write_json(folder / "captions.json", {"id": ids, **result.captions})
+    if result.images:
+        eight_bit = {
+            kind: np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+            for kind, values in result.images.items()
+        }
+        with atomic_path(folder / "images.npz") as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **eight_bit)
 
 
 def _save_encoding(result: EncodingResult, folder: Path) -> None:

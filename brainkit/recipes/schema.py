@@ -1,20 +1,21 @@
 """The schema of recipes: one YAML file each, under ``models/``."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 
 from brainkit.arrays.share import share_folder
 from brainkit.data.cards import Strict
-from brainkit.errors import InputError, MissingFileError, unknown_name
+from brainkit.errors import InputError, MissingFileError, listed, unknown_name
 
 FILES = (".yaml", ".yml", ".json")
-JOBS = ("encode", "decode", "synthesize")
-
+JOBS = ("encode", "decode", "synthesize", "rsa")
+RECONSTRUCT = "reconstruct"  # the recipes of decode that name an embedding
+SCHEMAS = (*JOBS, RECONSTRUCT)
 
 Seed = Annotated[int, Field(ge=0)]
 
@@ -80,6 +81,47 @@ class RankSettings(Shared):
     seed: Seed = 0
 
 
+class ReconstructSettings(Strict):
+    """See `brainkit.reconstruction.ReconstructionProtocol`."""
+
+    split: str
+    n_images: int = Field(default=50, ge=2)
+    n_train: int | None = Field(default=None, ge=2)
+    seed: Seed = 0
+    zscore: str | None = "session"
+    unseen: Literal["session-unlabelled"] | None = None
+    average_repeats: Literal[True, "test"] = True
+    roi: str | None = None
+    strength: float = Field(default=0.8, ge=0, le=1)
+    steps: int | None = Field(default=None, ge=1)
+    guidance: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    noise_level: int = Field(default=0, ge=0)
+    identify_among: int = Field(default=50, ge=2)
+    retrieve_among: int = Field(default=300, ge=2)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    num_beams: int = Field(default=1, ge=1)
+
+
+class RSASettings(Strict):
+    """See `brainkit.encoding.RSAProtocol`."""
+
+    dissimilarity: Literal["correlation", "cosine", "euclidean", "squared-euclidean"] = (
+        "correlation"
+    )
+    comparison: Literal[
+        "spearman",
+        "rho-a",
+        "kendall-tau-a",
+        "pearson",
+        "cosine",
+        "whitened-pearson",
+        "whitened-cosine",
+    ] = "spearman"
+    bootstraps: int = Field(default=1000, ge=2)
+    permutations: int = Field(default=1000, ge=1)
+    seed: Seed = 0
+
+
 class BaseRecipe(Strict):
     """What all recipes have."""
 
@@ -104,6 +146,51 @@ class DecodeRecipe(BaseRecipe):
     protocol: DecodeSettings
 
 
+class GeneratorSpec(Strict):
+    """A frozen generator; see `brainkit.generators.Generator.from_pretrained`."""
+
+    name: str = Field(description="tiny, a local folder or an id on the hub.")
+    adapter: str | None = None
+    adapter_scale: float = Field(default=1.0, allow_inf_nan=False)
+    device: str = "auto"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    latents: ModelSpec | None = Field(
+        default=None,
+        description="Decoder of the autoencoder's latents, from which drawing then starts.",
+    )
+
+
+class CaptionerSpec(Strict):
+    """A frozen captioner; see `brainkit.generators.Captioner.from_pretrained`."""
+
+    name: str = Field(description="tiny, a local folder or an id on the hub.")
+    device: str = "auto"
+
+
+class ReconstructRecipe(Strict):
+    """Responses → embeddings → images and sentences."""
+
+    name: str
+    about: str
+    job: Literal["decode"]
+    embedding: str = Field(description="As for brainkit.features.extract.")
+    model: ModelSpec
+    generator: GeneratorSpec | None = None
+    captioner: CaptionerSpec | None = None
+    judges: dict[str, str] = Field(
+        default_factory=dict,
+        description="Held-out networks that judge the images; names as for extract.",
+    )
+    store: str | None = Field(default=None, description="Folder where embeddings are kept.")
+    protocol: ReconstructSettings
+
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        if self.generator is not None and not self.judges:
+            raise ValueError("images that a generator makes need at least one held-out judge")
+        return self
+
+
 class SynthesizeRecipe(BaseRecipe):
     """Stimuli that should drive a region, and the judge of them."""
 
@@ -113,8 +200,49 @@ class SynthesizeRecipe(BaseRecipe):
     protocol: RankSettings
 
 
-Recipe = EncodeRecipe | DecodeRecipe | SynthesizeRecipe
-_ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="job")])
+class RSARecipe(Strict):
+    """Layers of a model against dissimilarities of people."""
+
+    name: str
+    about: str
+    job: Literal["rsa"]
+    model: str = Field(description="As for brainkit.features.extract, without layers.")
+    layers: dict[str, str] = Field(
+        default_factory=dict,
+        description="The model's layers in order, by the names that the report gives them.",
+    )
+    tokens: Literal["all", "patch", "class"] = "all"
+    pool: Literal["mean", "max", "class", "last", "flatten"] | None = "flatten"
+    batch_size: int = Field(default=16, ge=1)
+    protocol: RSASettings
+
+
+Recipe = EncodeRecipe | DecodeRecipe | ReconstructRecipe | SynthesizeRecipe | RSARecipe
+
+
+def _schema(content: Any) -> str | None:
+    """Return which schema a recipe follows: its job's, of which decode has two."""
+    if not isinstance(content, Mapping) or not isinstance(content.get("job"), str):
+        return None
+    if content["job"] == "decode" and "embedding" in content:
+        return RECONSTRUCT
+    return str(content["job"])
+
+
+_ADAPTER: TypeAdapter[Recipe] = TypeAdapter(
+    Annotated[
+        Annotated[EncodeRecipe, Tag("encode")]
+        | Annotated[DecodeRecipe, Tag("decode")]
+        | Annotated[ReconstructRecipe, Tag(RECONSTRUCT)]
+        | Annotated[SynthesizeRecipe, Tag("synthesize")]
+        | Annotated[RSARecipe, Tag("rsa")],
+        Discriminator(
+            _schema,
+            custom_error_type="unknown_job",
+            custom_error_message=f"job must be one of {listed(JOBS)}",
+        ),
+    ]
+)
 
 
 def recipe_names() -> list[str]:
@@ -182,8 +310,7 @@ def _content(name: str | Path) -> dict[str, Any]:
             content = content["recipe"]
             if not isinstance(content, dict) or "job" not in content:
                 raise InputError(
-                    f"{path} does not hold one recipe: only the manifests of encode, decode and "
-                    "synthesize do."
+                    f"{path} does not hold one recipe: only the manifests of {listed(JOBS)} do."
                 )
         return content
     if str(name) not in recipe_names():
@@ -196,7 +323,7 @@ def _faults(error: ValidationError) -> str:
     faults = []
     for fault in error.errors():
         # The first step of a place is which job's schema was held against it.
-        place = ".".join(str(step) for step in fault["loc"] if step not in JOBS)
+        place = ".".join(str(step) for step in fault["loc"] if step not in SCHEMAS)
         if fault["type"] == "extra_forbidden":
             faults.append(f"there is no setting {place}")
         else:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from brainkit.data.stimuli import Stimuli
@@ -91,7 +92,8 @@ def stimulus_name(stimuli: Stimuli | None, row: int) -> str:
         return str(row)
     name = str(stimuli.ids[row])
     if stimuli.table is not None and "category" in stimuli.table:
-        name += f" ({stimuli.table['category'].iloc[row]})"
+        category = stimuli.table["category"].iloc[row]
+        name += "" if pd.isna(category) else f" ({category})"
     return name
 
 
@@ -108,7 +110,7 @@ def _metric_table(metric: str, entry: Mapping[str, Any], result: DecodingResult)
     for null, value in (entry.get("nulls") or {}).items():
         gap = above.get(null, {})
         difference = f"{number(gap.get('value'))} {interval(gap.get('ci'))}" if gap else ""
-        rows.append([kind_name(null), number(value), difference, _told_apart(gap.get("ci"))])
+        rows.append([kind_name(null), number(value), difference, told_apart(gap.get("ci"))])
     n_seeds = len(result.protocol.seeds)
     seeds = ""
     if metric in result.by_seed and n_seeds > 1:
@@ -126,7 +128,7 @@ def _metric_table(metric: str, entry: Mapping[str, Any], result: DecodingResult)
     return table(header, rows, caption=caption)
 
 
-def _told_apart(ends: Any) -> object:
+def told_apart(ends: Any) -> object:
     """Say on which side of 0 an interval lies."""
     if not ends or any(end is None or not np.isfinite(end) for end in ends):
         return ""

@@ -3,6 +3,7 @@
 No figure is made through pyplot, so none stays open and no setting of the caller's plays a part.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -179,6 +180,60 @@ def score_histograms(
     figure.legend(handles.values(), handles.keys(), fontsize=8, frameon=False, ncols=4,
                   loc="outside upper center")  # fmt: skip
     figure.supxlabel("held-out r", fontsize=9)
+    return figure
+
+
+def score_dots(
+    panels: Mapping[str, Mapping[str, tuple[float, Sequence[float]]]],
+    chance: Mapping[str, float],
+    *,
+    own: str,
+    reach: str,
+    columns: int = 3,
+) -> Any:
+    """Draw each metric in a panel of its own: dots with intervals, a row each.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to (value, (low, high))
+        By metric, by row. All panels have the same rows in the same order.
+    chance : mapping of str to float
+        By metric, where it is known: a dashed line.
+    own, reach : str
+        The rows that are no nulls: filled, and a diamond.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    given = [row for values in panels.values() for row in values]
+    names = list(dict.fromkeys([*(row for row in (own, reach) if row in given), *given]))
+    rows = -(-len(panels) // columns)
+    height = 0.75 + 0.19 * len(names)
+    figure = Figure(figsize=(WIDTH + 1.6, 0.2 + height * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    styles = {
+        own: {"fmt": "o", "color": COLOURS[10], "ms": 6},
+        reach: {"fmt": "D", "color": COLOURS[3], "ms": 5},
+    }
+    null = {"fmt": "o", "color": NULL, "mfc": "white", "ms": 5}
+    for axes, (title, values) in zip(grid, panels.items(), strict=False):
+        _plain(axes)
+        axes.set_title(literal(textwrap.fill(title, 34)), fontsize=9, loc="left")
+        for name, (value, ends) in values.items():
+            bars = np.abs(np.asarray(ends, dtype=float) - value)[:, None]
+            axes.errorbar(value, names.index(name), xerr=bars, lw=1.2, **styles.get(name, null))
+        if title in chance:
+            axes.axvline(chance[title], color="#444444", linewidth=0.9, linestyle="--")
+        axes.axvline(0, color="#444444", linewidth=0.8)
+        axes.grid(axis="x", color="#eeeeee")
+        axes.set_axisbelow(True)
+        axes.set_yticks(range(len(names)), [literal(name) for name in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
     return figure
 
 

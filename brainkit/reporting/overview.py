@@ -9,6 +9,7 @@ import pandas as pd
 
 from brainkit.arrays.atomic import plain
 from brainkit.data.recording import Recording
+from brainkit.reconstruction.scores import TRUE
 from brainkit.reporting.markup import (
     Html,
     definitions,
@@ -67,6 +68,9 @@ def what_was_run(recordings: Mapping[str, Recording], manifest: Mapping[str, Any
     recipes = _recipe_names(manifest.get("recipe"))
     if recipes:
         entries["Recipe"] = recipes
+    models = _model_names(manifest.get("recipe"))
+    if models:
+        entries["Models"] = models
     entries["Subjects"] = join(
         tag("div", f"{name}: {_size(recording)}") for name, recording in recordings.items()
     )
@@ -82,6 +86,23 @@ def _recipe_names(recipe: Any) -> str:
         parts = (part for part in recipe.values() if isinstance(part, Mapping))
         return ", ".join(str(part["name"]) for part in parts if "name" in part)
     return str(recipe) if recipe else ""
+
+
+def _model_names(recipe: Any) -> str:
+    """Return which frozen models a recipe that reconstructs names; nothing for others."""
+    if not isinstance(recipe, Mapping):
+        return ""
+    parts = [recipe, *(part for part in recipe.values() if isinstance(part, Mapping))]
+    named = []
+    for part in (part for part in parts if isinstance(part.get("embedding"), str)):
+        named.append(f"embedding {part['embedding']}")
+        for role in ("generator", "captioner"):
+            if isinstance(part.get(role), Mapping):
+                named.append(f"{role} {part[role].get('name')}")
+        judges = part.get("judges")
+        if isinstance(judges, Mapping):
+            named += [f"{name} {spec}" for name, spec in judges.items()]
+    return "; ".join(named)
 
 
 def _size(recording: Recording) -> str:
@@ -124,6 +145,7 @@ def _preset_table(preset: str, metrics: Mapping[str, Entry]) -> Html:
     several = any(whose for _, whose, _ in lines)
     named = not several
     intervals = any(entry.get("ci") for *_, entry in lines)
+    reached = any(entry.get(TRUE) for *_, entry in lines)
     rows = []
     for metric, whose, entry in lines:
         first = [metric_name(metric)] if named else []
@@ -135,6 +157,7 @@ def _preset_table(preset: str, metrics: Mapping[str, Entry]) -> Html:
                 *who,
                 tag("span", number(entry.get("value")), class_="total"),
                 *([interval(entry.get("ci"))] if intervals else []),
+                *([number((entry.get(TRUE) or {}).get("value"))] if reached else []),
                 *(number(given.get(null)) for null in nulls),
                 number(entry.get("n")),
             ]
@@ -144,6 +167,7 @@ def _preset_table(preset: str, metrics: Mapping[str, Entry]) -> Html:
         *(["subject"] if several else []),
         "value",
         *(["95 % CI"] if intervals else []),
+        *([kind_name(TRUE)] if reached else []),
         *(f"null: {kind_name(null)}" for null in nulls),
         "n",
     ]

@@ -10,8 +10,9 @@ import pandas as pd
 from brainkit.arrays.atomic import write_text
 from brainkit.data.recording import Recording
 from brainkit.decoding import DecodingResult
-from brainkit.encoding import EncodingResult
+from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.errors import InputError
+from brainkit.reconstruction import ReconstructionResult
 from brainkit.reporting import words
 from brainkit.reporting.decoding import decoding_section
 from brainkit.reporting.encoding import encoding_section, maps_section, region_picture
@@ -24,6 +25,8 @@ from brainkit.reporting.overview import (
     what_was_run,
 )
 from brainkit.reporting.ranking import ranking_section
+from brainkit.reporting.reconstruction import reconstruction_section
+from brainkit.reporting.spaces import spaces_section
 from brainkit.reporting.style import CSS
 from brainkit.synthesis import RankingResult
 
@@ -38,21 +41,28 @@ class SubjectResults:
     Attributes
     ----------
     encoding : EncodingResult or None
+    spaces : SpaceComparison or None
+        Has no recording of its own: stands beside another result.
     decoding : DecodingResult or None
+    reconstruction : ReconstructionResult or None
     ranking : RankingResult or None
     """
 
     encoding: EncodingResult | None = None
+    spaces: SpaceComparison | None = None
     decoding: DecodingResult | None = None
+    reconstruction: ReconstructionResult | None = None
     ranking: RankingResult | None = None
 
     @property
     def recording(self) -> Recording:
         """The recording of the first result there is."""
-        for result in (self.encoding, self.decoding, self.ranking):
+        for result in (self.encoding, self.decoding, self.reconstruction, self.ranking):
             if result is not None:
                 return result.recording
-        raise InputError("SubjectResults holds no result: give encoding, decoding or ranking.")
+        raise InputError(
+            "SubjectResults holds no result: give encoding, decoding, reconstruction or ranking."
+        )
 
 
 READING = "How to read the numbers"
@@ -60,7 +70,14 @@ READING = "How to read the numbers"
 PARTS: tuple[tuple[str, str, str, Callable[[Any, object], Html]], ...] = (
     ("encoding", "encoding", "Encoding: scores against ceilings", encoding_section),
     ("encoding", "maps", "Maps in the person's own space", maps_section),
+    ("spaces", "layers", "Feature spaces by region", spaces_section),
     ("decoding", "decoding", "Decoding: shown and reconstructed", decoding_section),
+    (
+        "reconstruction",
+        "reconstruction",
+        "Reconstruction: drawn and said from decoded embeddings",
+        reconstruction_section,
+    ),
     ("ranking", "ranking", "Ranked stimuli by region", ranking_section),
 )
 
@@ -123,13 +140,13 @@ def render_report(
     sections.append(("manifest", "Manifest", manifest_section(manifest)))
     body = [
         *opening,
-        _contents(sections, inner),
+        contents(sections, inner),
         *(
             tag("section", tag("h2", heading), content, id=anchor)
             for anchor, heading, content in sections
         ),
     ]
-    return _document(title, tag("main", *body))
+    return document(title, tag("main", *body))
 
 
 def write_report(
@@ -167,6 +184,7 @@ def _explanations(results: Mapping[str, SubjectResults]) -> dict[str, object]:
     for job, entries in (
         ("encoding", words.ENCODING),
         ("decoding", words.DECODING),
+        ("reconstruction", words.RECONSTRUCTION),
         ("ranking", words.RANKING),
     ):
         if any(getattr(part, job) is not None for part in results.values()):
@@ -182,19 +200,20 @@ def _explanations(results: Mapping[str, SubjectResults]) -> dict[str, object]:
 
 def _subject(anchor: str, part: SubjectResults) -> tuple[Html, list[tuple[str, str]]]:
     """Return a subject's parts, and (anchor, heading) of each."""
-    contents, headings = [], []
+    parts, headings = [], []
     for attribute, name, heading, render in PARTS:
         result = getattr(part, attribute)
         if result is not None:
             place = f"{anchor}-{name}"
-            contents.append(render(result, tag("h3", heading, id=place)))
+            parts.append(render(result, tag("h3", heading, id=place)))
             headings.append((place, heading))
-    return join(contents), headings
+    return join(parts), headings
 
 
-def _contents(
+def contents(
     sections: list[tuple[str, str, Html]], inner: Mapping[str, list[tuple[str, str]]]
 ) -> Html:
+    """Return the list of sections, (anchor, heading, content), with what stands below each."""
     items = []
     for anchor, heading, _ in sections:
         below = [
@@ -205,7 +224,8 @@ def _contents(
     return tag("nav", tag("ul", *items), aria_label="Contents")
 
 
-def _document(title: str, body: Html) -> str:
+def document(title: str, body: Html) -> str:
+    """Return a whole page that loads nothing and runs nothing."""
     head = join(
         [
             void("meta", charset="utf-8"),

@@ -54,6 +54,12 @@ img.stimulus { width: 96px; height: auto; display: block; image-rendering: pixel
 .pairs td { font-size: .8rem; color: var(--faint); }
 .pairs thead th { font-size: .82rem; width: 106px; }
 .pairs thead th:nth-child(3), .strip h4 { color: var(--ink); }
+.pairs.wide img.stimulus { width: 84px; }
+.pairs.wide td, .pairs.wide th { padding-right: .55rem; font-size: .76rem; }
+.pairs.wide thead th { width: 93px; }
+.sentences td, .sentences th { width: 8.5rem; min-width: 6.5rem; font-size: .78rem; }
+.sentences thead th:nth-child(3) { color: var(--accent); }
+.sentences img.stimulus { width: 66px; }
 .strip ul { list-style: none; display: flex; flex-wrap: wrap; gap: .5rem; margin: .3rem 0 .9rem;
   padding: 0; }
 .strip li { font-size: .74rem; color: var(--faint); width: 92px; line-height: 1.3; }

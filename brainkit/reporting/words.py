@@ -8,6 +8,11 @@ KINDS = {
     "mean_image": "mean image",
     "shuffled_brain": "shuffled brain",
     "no_brain": "no brain",
+    "true_embedding": "from the true embedding",
+    "low_level": "low-level look",
+    "mean_embedding": "mean embedding",
+    "caption_prior": "caption prior",
+    "typical_caption": "typical caption",
 }
 
 ENCODING = {
@@ -44,8 +49,9 @@ DECODING = {
     "how ties count.",
     "nearest training image": "Null: the training image nearest to the decoded features; what "
     "copying from the training set could show.",
-    "class mean": "Null: the mean training image of the true class; what a decoder of the class "
-    "alone could show.",
+    "class mean": "Null: the mean training image of the true class (for photographs of several "
+    "things, the category of the largest object; of all training images where the class is not "
+    "known); what a decoder of the class alone could show.",
     "mean image": "Null: the mean of all training images, the same for every item of a fold.",
     "shuffled brain": "Null: the whole decoder fitted and tested on responses exchanged between "
     "trials.",
@@ -53,6 +59,42 @@ DECODING = {
     "difference": "Mean over held-out images of (score of the reconstruction − score of the null), "
     "with the 95 % bootstrap interval over images. It is told apart from the null where "
     "the interval excludes 0; “below” means that the null scores higher.",
+}
+
+RECONSTRUCTION = {
+    "drawn and said": "From the embedding that ridge predicts from the brain a frozen generator "
+    "draws an image and a frozen captioner says a sentence. Both make convincing ones of anything: "
+    "what counts is the distance from the nulls.",
+    "from the true embedding": "The same generator and captioner, given the embedding of the image "
+    "shown: what a perfect decoder of embeddings would reach.",
+    "low-level look": "The autoencoder's latents that ridge predicts from the brain, decoded: "
+    "where drawing starts.",
+    "retrieval, image from brain": "Share of comparisons in which the embedding of the image shown "
+    "is the most similar, of all in the gallery, to the one predicted from the brain. The preset "
+    "names the gallery's size; chance is 1 over it.",
+    "retrieval, brain from image": "The other way: how often the embedding predicted from the "
+    "right brain response is the most similar to that of the image. The two differ.",
+    "identification [judge]": "A held-out network, which had no part in the decoding, looks at the "
+    "images: given the reconstruction, it finds the image shown among n (or the reverse), by "
+    "correlation of its features. The share of all draws of n − 1 others in which the right one "
+    "comes first; chance is 1 / n. Without a judge in brackets pixels are compared, with one "
+    "other at a time, and chance is .5.",
+    "caption names category": "Share of sentences whose first-named category is that of the "
+    "image's largest object.",
+    "shuffled brain (drawn and said)": "Null: the whole decoding fitted and tested on responses "
+    "exchanged between images.",
+    "mean embedding": "Null: drawn, or said, from the mean training embedding.",
+    "class mean (drawn)": "Null: drawn from the mean training embedding of the true category; what "
+    "a decoder of the category alone could show.",
+    "nearest training image (by embedding)": "Null: the training image whose embedding is nearest "
+    "to the decoded one; what copying from the training set could show.",
+    "caption prior": "Null: drawn from words alone, the caption of that nearest training image; "
+    "among the sentences, that caption itself.",
+    "typical caption": "Null: the one training caption whose image is nearest to the mean.",
+    "no brain (drawn and said)": "Null: drawn from nothing at all; among the sentences, a training "
+    "caption at random.",
+    "told apart": "Mean over images of (score − score of the null), with the 95 % bootstrap "
+    "interval over images: told apart where it excludes 0.",
 }
 
 RANKING = {
@@ -67,6 +109,38 @@ RANKING = {
     "a judge with a low r is a weak witness.",
     "true percentile": "Simulated data only: share of the bank that truly drives the region less "
     "than the chosen stimuli do in the mean.",
+}
+
+RSA = {
+    "RDM": "Representational dissimilarity matrix: how different the responses to, or the features "
+    "of, every pair of stimuli are. It has no voxels and no channels any more, so that people and "
+    "networks can be compared.",
+    "similarity": "How alike two RDMs are over all pairs of stimuli (the comparison is named in "
+    "each table's preset); the mean over people of the layer's similarity with each person's own "
+    "RDM. No weights are fitted.",
+    "interval": "95 % interval for new people and new stimuli: both were drawn anew, together and "
+    "each alone, and the three variances combined (Schütt et al., 2023). Pairs of a stimulus "
+    "with its own copy do not count.",
+    "noise ceiling": "Where the true model is expected, given how much people differ (Nili et al., "
+    "2014). Lower end: mean similarity of each person's RDM with the pooled RDM of all others. "
+    "Upper end: with the pooled RDM of all, the person included. RDMs are ranked, or standardised, "
+    "as the comparison asks before they are pooled.",
+    "ceiling of the mean RDM": "The same with people's dissimilarities averaged as they are; "
+    "often reported, but its upper end is no bound.",
+    "relabelled stimuli": "Null: the layers' stimuli exchanged at random, whole rows and columns "
+    "of the RDM at a time, alike for all layers and people.",
+    "best of relabelled stimuli": "Null of the best layer: the mean over relabellings of what the "
+    "best of all layers reaches by luck.",
+    "p, family-wise": "Share of relabellings in which the best of all layers and regions is at "
+    "least as similar as this one, counting the observed labelling as one.",
+    "layer chosen by others": "For each person the layer that is best for all other people, scored "
+    "on this person: what the best layer is worth without the luck of choosing it. Its interval is "
+    "over people alone.",
+    "layers from best to best": "Position of the late region's best layer less that of the early "
+    "region's, in layers; percentile interval over people and stimuli.",
+    "rise over layers": "How much similarity rises from the first layer to the last by its linear "
+    "trend, for the late region less for the early one. It uses all layers and chooses none; above "
+    "0 the order of regions follows the order of layers.",
 }
 
 

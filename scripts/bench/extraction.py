@@ -15,7 +15,9 @@ Each way runs in fresh processes, at one thread of the numeric libraries and at 
 All take the same images in the same batches of 128, after one batch that does not count. Targets:
 extract at least 0.9 times the images a second of forward; three at most 1.15 times the seconds of
 one. Then the peak memory of extracting 10,000 images to a store against 1,000, the tiny model's,
-last block, mean of the tokens: within 10 %, both in all and above what the process held before.
+last block, mean of the tokens: within 10 %. What the process held before, mostly libraries, is part
+of that; the peak above it is shown too, and levels off after some thousands of images, when every
+reader has filled its buffers once.
 
 Printed: a table on standard error, all numbers as JSON on standard output.
 """

@@ -433,7 +433,7 @@ def test_roots(refused, nsd, recipes, tmp_path, monkeypatch):
     said = refused("encode", "digits69", "--root", tmp_path / "empty", "--out", tmp_path / "out")
     assert "69digits.mat" in said
     said = refused("encode", "nope", "--root", nsd)
-    assert "Unknown dataset card 'nope': there are digits69, nsd." in said
+    assert "Unknown dataset card 'nope': there are digits69, nsd, rsa92." in said
 
 
 def test_a_faulty_card(refused, tmp_path):

@@ -273,6 +273,22 @@ def test_without_categories_there_is_no_class_mean(recording):
     assert result.metrics["pixel_correlation"]["nulls"].keys() == NULLS - {"class_mean"}
 
 
+def test_items_of_no_known_category_get_the_mean_image(recording):
+    """As NSD's images in which COCO marks no object."""
+    table = recording.stimuli.table.copy()
+    known = np.random.default_rng(0).random(300) < 0.8
+    table["category"] = table["category"].where(known)
+    images = recording.stimuli.read()
+    partly = Recording.from_arrays(
+        recording.responses.read(), trials=recording.trials, stimuli=Stimuli(images, table=table)
+    )
+    made = assess_decoder(partly, PixelPCA(20), RidgeDecoder(), PROTOCOL).images
+    classes, shown = table["category"].to_numpy(), images[:240] / 255
+    for number, row in enumerate(range(240, 300)):
+        alike = classes[:240] == classes[row] if known[row] else np.ones(240, dtype=bool)
+        np.testing.assert_allclose(made["class_mean"][number], shown[alike].mean(axis=0), atol=1e-5)
+
+
 def test_results_are_repeatable(recording, result):
     again = assess_decoder(recording, PixelPCA(40), RidgeDecoder(), PROTOCOL)
     pd.testing.assert_frame_equal(result.items, again.items)

@@ -105,3 +105,15 @@ def test_wrong_settings(images):
     setting = FeatureSpec(kind="model-layer", settings={"model": MODEL, "pool": "average"})
     with pytest.raises(InputError, match="pool cannot be 'average'"):
         build_features([setting])
+
+
+def test_identity_tells_model_layer_and_policy():
+    layer = ModelLayer(f"{MODEL}@layer2", pool="max", tokens="all")
+    identity = layer.identity()
+    assert identity["weights"] == layer._backbone().identity()["weights"]
+    assert (identity["layer"], identity["pool"], identity["tokens"]) == ("layer2", "max", "all")
+    assert identity["batch_size"] == 128
+    assert ModelLayer(MODEL, batch_size=3).identity()["layer"] == "layer4"
+    assert ModelLayer(MODEL, batch_size=3).identity()["batch_size"] == 3
+    with pytest.raises(UnknownNameError, match="layer2"):
+        ModelLayer(f"{MODEL}@layr2").identity()

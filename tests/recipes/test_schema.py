@@ -7,21 +7,42 @@ import yaml
 
 from brainkit.data.cards import card_names, read_card
 from brainkit.errors import InputError, MissingFileError, UnknownNameError
+from brainkit.features.spec import parse_spec
 from brainkit.recipes import read_recipe, recipe_names
 from brainkit.recipes.building import build_features, build_model
-from brainkit.recipes.schema import DecodeRecipe, EncodeRecipe, SynthesizeRecipe
+from brainkit.recipes.schema import (
+    DecodeRecipe,
+    EncodeRecipe,
+    ReconstructRecipe,
+    RSARecipe,
+    SynthesizeRecipe,
+)
 
 
 def test_every_recipe_is_valid_and_can_be_built():
-    kinds = {"encode": EncodeRecipe, "decode": DecodeRecipe, "synthesize": SynthesizeRecipe}
+    kinds = {
+        "encode": EncodeRecipe,
+        "decode": DecodeRecipe | ReconstructRecipe,
+        "synthesize": SynthesizeRecipe,
+        "rsa": RSARecipe,
+    }
     assert recipe_names()
     for name in recipe_names():
         recipe = read_recipe(name)
         assert recipe.name == name
         assert isinstance(recipe, kinds[recipe.job])
         assert recipe.about.endswith(".")
-        build_features(recipe.features, recipe.components)
+        if isinstance(recipe, RSARecipe):
+            assert parse_spec(recipe.model).layers == ()
+            continue
         build_model(recipe.model)
+        if isinstance(recipe, ReconstructRecipe):
+            for spec in (recipe.embedding, *recipe.judges.values()):
+                assert len(parse_spec(spec).layers) <= 1
+            if recipe.generator is not None and recipe.generator.latents is not None:
+                build_model(recipe.generator.latents)
+            continue
+        build_features(recipe.features, recipe.components)
         if isinstance(recipe, SynthesizeRecipe):
             build_features(recipe.judge_features)
             build_model(recipe.judge_model)
@@ -29,7 +50,8 @@ def test_every_recipe_is_valid_and_can_be_built():
 
 def test_every_default_recipe_is_for_its_job():
     for card in map(read_card, card_names()):
-        assert set(card.recipes) == {"encode", "decode", "synthesize"}
+        jobs = {"rsa"} if card.name == "rsa92" else {"encode", "decode", "synthesize"}
+        assert set(card.recipes) == jobs
         for job, name in card.recipes.items():
             assert read_recipe(name).job == job
 
@@ -109,7 +131,8 @@ def test_changes(path):
         ("model.alphas.low=.nan", r"model\.alphas\.low"),
         ("model.alphas.count=101", r"model\.alphas\.count"),
         ("protocol.ceiling=other", r"protocol\.ceiling: Input should be 'nsd'"),
-        ("job=dance", "job"),
+        ("job=dance", r"not valid: job must be one of encode, decode, synthesize, rsa\."),
+        ("job=null", "job must be one of"),
     ],
 )
 def test_wrong_changes(path, change, message):

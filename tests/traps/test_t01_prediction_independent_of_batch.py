@@ -14,6 +14,7 @@ from brainkit.decoding import RidgeDecoder
 from brainkit.decoding.assess import fit_spaces, reconstruct
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.features import FeatureStack, OrientedEnergy, PixelPCA, Remembered, SingleSpace
+from brainkit.reconstruction import EmbeddingDecoder
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, size=(60, 16, 16), dtype=np.uint8)
@@ -41,7 +42,7 @@ def test_features(space):
     same_alone_and_among_others(space.transform, IMAGES[40:])
 
 
-@pytest.mark.parametrize("kind", [VoxelwiseRidge, RidgeDecoder])
+@pytest.mark.parametrize("kind", [VoxelwiseRidge, RidgeDecoder, EmbeddingDecoder])
 @pytest.mark.parametrize("n_features", [10, 80])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_predictions(kind, n_features, dtype):

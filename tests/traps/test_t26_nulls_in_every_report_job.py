@@ -4,6 +4,8 @@ Every job puts what needs no brain beside its result; a decoder of nothing but t
 shown up by it.
 """
 
+import importlib.util
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,12 @@ from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import DecodingProtocol, RidgeDecoder, assess_decoder
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
 from brainkit.features import OrientedEnergy, PixelPCA
+from brainkit.reconstruction import (
+    ReconstructionParts,
+    ReconstructionProtocol,
+    assess_reconstruction,
+)
+from brainkit.reporting import SubjectResults, render_report
 from brainkit.synthesis import RankingProtocol, assess_ranking
 
 SIDE = 12
@@ -30,7 +38,9 @@ def recorded(kind, n=300, seed=0):
     signal = source @ rng.normal(size=(source.shape[1], 60))
     values = signal / signal.std(axis=0) + 0.3 * rng.normal(size=(n, 60))
     trials = pd.DataFrame({"stimulus": np.arange(n), "shared": np.arange(n) >= 240, "session": 1})
-    table = pd.DataFrame({"category": np.array(["face", "place", "word"])[classes]})
+    names = np.array(["face", "place", "word"])[classes]
+    captions = [f"a {name} number {row}" for row, name in enumerate(names)]
+    table = pd.DataFrame({"category": names, "caption": captions})
     return Recording.from_arrays(
         values,
         trials=trials,
@@ -93,3 +103,65 @@ def test_every_ranking_carries_random_stimuli():
         assert metric["nulls"].keys() == {"random_stimuli"}
         assert metric["nulls"]["random_stimuli"] == pytest.approx(50, abs=1)
     assert "random percentile" in result.regions
+
+
+@pytest.fixture(scope="module")
+def parts(repository, tmp_path_factory):
+    """A generator, a captioner and a judge: real classes at tiny sizes, with random weights."""
+    from brainkit.generators import Generator
+
+    built = {}
+    for name in ("conftest", "test_captioner"):
+        path = repository / "tests" / "generators" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"trap_builders_{name}", path)
+        built[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(built[name])
+    folder = tmp_path_factory.mktemp("pipeline") / "unclip"
+    built["conftest"].unclip_pipeline(24).save_pretrained(folder)
+    return ReconstructionParts(
+        Generator.from_pretrained(folder, device="cpu"),
+        {"energy": OrientedEnergy(side=12, frequencies=(2.0, 4.0), n_cells=3)},
+        captioner=built["test_captioner"].build(embedding_width=24),
+    )
+
+
+def test_every_reconstruction_and_its_report_carry_what_needs_no_brain(parts):
+    protocol = ReconstructionProtocol("nsd-shared1000", n_images=6, steps=1, max_new_tokens=4)
+    result = assess_reconstruction(recorded("pixels"), protocol, parts)
+    drawn = {
+        "shuffled_brain", "mean_embedding", "class_mean", "nearest_training_image",
+        "caption_prior", "no_brain",
+    }  # fmt: skip
+    said = {"shuffled_brain", "mean_embedding", "caption_prior", "typical_caption", "no_brain"}
+    assert drawn < result.images.keys()
+    assert said < result.captions.keys()
+    for name, metric in result.metrics.items():
+        expected = drawn
+        if name.startswith("retrieval"):
+            expected = {"shuffled_brain"}
+        elif name.startswith("caption"):
+            expected = said
+        assert metric["nulls"].keys() == metric["above_nulls"].keys() == expected, name
+        for null in expected:
+            assert np.isfinite(metric["above_nulls"][null]["ci"]).all()
+    page = render_report(
+        {"s1": SubjectResults(reconstruction=result)}, title="T", manifest={}, metrics={}
+    )
+    for kind in drawn | said:
+        assert f">{kind.replace('_', ' ')}" in page
+    assert "Nulls are missing." not in page
+
+
+def test_a_report_without_the_caption_prior_says_so(parts):
+    recording = recorded("pixels")
+    bare = Recording.from_arrays(
+        recording.responses.read(), trials=recording.trials, stimuli=recording.stimuli.read()
+    )
+    protocol = ReconstructionProtocol("nsd-shared1000", n_images=6, steps=1, max_new_tokens=4)
+    result = assess_reconstruction(bare, protocol, parts)
+    page = render_report(
+        {"s1": SubjectResults(reconstruction=result)}, title="T", manifest={}, metrics={}
+    )
+    assert "Nulls are missing." in page
+    for what in ("the caption prior", "the class mean", "any score of the sentences"):
+        assert what in page
