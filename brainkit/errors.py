@@ -8,6 +8,8 @@ derives from the built-in that a caller would expect to catch.
 import difflib
 from collections.abc import Iterable, Sequence
 
+MOST_NAMES = 40  # that a message lists; of more it gives the nearest
+
 
 class BrainkitError(Exception):
     """Base of all errors that a user can mend."""
@@ -63,10 +65,10 @@ class OutputError(BrainkitError, OSError):
     """An output folder cannot be written, or holds something that must not be overwritten."""
 
 
-def listed(values: Iterable[object], limit: int = 12) -> str:
+def listed(values: Iterable[object], limit: int = 12, separator: str = ", ") -> str:
     """Join values for a message, the first `limit` of them."""
     names = [str(value) for value in values]
-    shown = ", ".join(names[:limit])
+    shown = separator.join(names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
@@ -83,8 +85,17 @@ def unknown_name(kind: str, given: object, known: Sequence[str]) -> UnknownNameE
         The names that exist.
     """
     message = f"Unknown {kind} {given!r}: "
-    message += f"there are {listed(known, 40)}." if len(known) else "there are none here."
-    close = difflib.get_close_matches(str(given), list(known), n=1)
+    close = _nearest(str(given), known)
+    if len(known) > MOST_NAMES and close:
+        message += f"of {len(known)} names the nearest are {listed(close)}."
+    else:
+        message += f"there are {listed(known, MOST_NAMES)}." if len(known) else "there are none here."
     if close:
         message += f" Did you mean {close[0]!r}?"
     return UnknownNameError(message)
+
+
+def _nearest(given: str, known: Sequence[str]) -> list[str]:
+    """Return the names that are most like the one given, capitals aside; the nearest first."""
+    names = {name.casefold(): name for name in reversed(list(known))}
+    return [names[name] for name in difflib.get_close_matches(given.casefold(), list(names), n=6)]

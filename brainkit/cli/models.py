@@ -34,8 +34,11 @@ def features(
     Example: brainkit features open_clip:tiny --list
     """
     from brainkit.features.backbones.registry import open_backbone
+    from brainkit.features.spec import parse_spec
 
-    backbone = open_backbone(model, download=True if download else None)
+    spec = parse_spec(model)
+    backbone = open_backbone(spec, download=True if download else None)
+    backbone.check_layers(spec.layers)
     layers = backbone.layers()
     about = {
         "model": backbone.spec,

@@ -69,12 +69,22 @@ class SpaceComparison:
         In the order given.
     n_train : int
         Items fitted on.
+    metrics : dict
+        By metric id, as in ``metrics.json``: ``"encoding_r[SPACE]"``, mean over units.
+    recording : Recording
+    counts : dict
+        Units in use and left out.
+    zscore : dict
     """
 
     regions: pd.DataFrame
     units: pd.DataFrame
     spaces: list[str]
     n_train: int
+    metrics: dict[str, Any]
+    recording: Recording
+    counts: dict[str, int]
+    zscore: dict[str, Any]
 
     def preferred(self) -> dict[str, str]:
         """Return the space that most of each region's units prefer."""
@@ -179,7 +189,17 @@ def compare_spaces(
             for n, name in enumerate(names)
             if inside.any()
         ]
-    return SpaceComparison(pd.DataFrame(table), units, names, len(shown))
+    regions_table = pd.DataFrame(table)
+    return SpaceComparison(
+        regions=regions_table,
+        units=units,
+        spaces=names,
+        n_train=len(shown),
+        metrics=_metrics(test, shuffled, regions_table),
+        recording=recording,
+        counts={"units": len(fold.usable), "constant_or_nan": int((~fold.usable).sum())},
+        zscore=fold.zscore,
+    )
 
 
 def stimuli_in_use(
@@ -232,3 +252,21 @@ def _row(region: str, name: str, r: Array, shuffled: Array, prefers: Array) -> d
         "n_units": len(r),
         "share": float(prefers.mean()),
     }
+
+
+def _metrics(
+    test: Mapping[str, Array], shuffled: Mapping[str, Array], regions: pd.DataFrame
+) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for name, r in test.items():
+        interval = bootstrap_ci(np.nan_to_num(r), seed=0)
+        own = regions[regions["space"] == name]
+        metrics[f"encoding_r[{name}]"] = {
+            "value": float(np.nanmean(r)),
+            "ci": [interval.low, interval.high],
+            "n": int(np.isfinite(r).sum()),
+            "nulls": {"shuffled_stimuli": float(np.nanmean(shuffled[name]))},
+            "preset": "pearson/test/one-space",
+            "by_roi": dict(zip(own["region"], own["r"], strict=True)),
+        }
+    return metrics

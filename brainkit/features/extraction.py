@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -141,8 +142,8 @@ def _checked(batch_size: int | None, dtype: str) -> int:
         raise InputError(f"dtype must be one of {listed(DTYPES)}; got {dtype!r}.")
     if batch_size is None:
         return DEFAULT_BATCH
-    if batch_size < 1 or int(batch_size) != batch_size:
-        raise InputError(f"batch_size must be a whole number from 1; got {batch_size}.")
+    if not isinstance(batch_size, Real) or batch_size < 1 or int(batch_size) != batch_size:
+        raise InputError(f"batch_size must be a whole number from 1; got {batch_size!r}.")
     return int(batch_size)
 
 

@@ -28,14 +28,9 @@ def as_float(images: NDArray[Any]) -> NDArray[np.float32]:
         If the shape or the type is another, or floating point values are not in [0, 1].
     """
     images = np.asarray(images)
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
-        raise InputError(
-            f"Images are (n, height, width) or (n, height, width, 3); got shape {images.shape}."
-        )
+    check_format(images)
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
-    if not np.issubdtype(images.dtype, np.floating):
-        raise InputError(f"Images are uint8 or floating point in [0, 1]; got {images.dtype}.")
     low, high = (images.min(), images.max()) if images.size else (0.0, 1.0)
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # NaN fails too
         raise InputError(
@@ -43,6 +38,16 @@ def as_float(images: NDArray[Any]) -> NDArray[np.float32]:
             "their range first (by 255 where they were uint8)."
         )
     return images.astype(np.float32)
+
+
+def check_format(images: NDArray[Any]) -> None:
+    """Raise `InputError` unless an array has the shape and the type of images; see `as_float`."""
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
+        raise InputError(
+            f"Images are (n, height, width) or (n, height, width, 3); got shape {images.shape}."
+        )
+    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
+        raise InputError(f"Images are uint8 or floating point in [0, 1]; got {images.dtype}.")
 
 
 def channels(images: NDArray[np.float32], colour: bool) -> NDArray[np.float32]:

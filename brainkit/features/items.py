@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainkit.data.stimuli import ImageFiles, Stimuli
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
 from brainkit.features.backbones.base import Modality
-from brainkit.features.images import as_float
+from brainkit.features.images import as_float, check_format
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -116,7 +116,7 @@ class Items:
                 reasons.append(str(error))
         count = f"{len(reasons)} of {len(self)} images cannot be read"
         return CorruptFileError(
-            f"{count}: {listed(reasons)} Mend or leave out these stimuli; none is ever skipped."
+            f"{count}: {listed(reasons, separator="; ")}. Mend or leave out these stimuli; none is ever skipped."
             if reasons
             else str(first)
         )
@@ -129,7 +129,7 @@ class Items:
             if stimuli.dtype.kind in "US":
                 self.stimuli = [str(path) for path in stimuli]
             else:
-                as_float(stimuli[:0])  # checks shape and type
+                check_format(stimuli)
         elif isinstance(stimuli, list):
             kinds = str | Path | Image.Image | np.ndarray
             wrong = [row for row, item in enumerate(stimuli) if not isinstance(item, kinds)]
@@ -145,7 +145,9 @@ class Items:
             ]
             if absent:
                 raise MissingFileError(
-                    f"{len(absent)} of {len(stimuli)} image files are not there: {listed(absent)}."
+                    f"{len(absent)} of {len(stimuli)} image files are not there: {listed(absent)}. "
+                    "The model takes images, and strings name their files; for texts name a model "
+                    "of text, such as open_clip-text:tiny."
                 )
 
     def _check_text(self) -> None:
@@ -169,7 +171,7 @@ def as_images(values: NDArray[Any]) -> "list[Image.Image]":
     if values.dtype != np.uint8:
         values = np.rint(np.clip(as_float(values), 0, 1) * 255).astype(np.uint8)
     else:
-        as_float(values[:0])  # checks the shape
+        check_format(values)
     if values.ndim == 3:
         values = np.repeat(values[..., None], 3, axis=3)
     return [Image.fromarray(image) for image in np.ascontiguousarray(values)]
@@ -200,7 +202,7 @@ def open_image(path: str | Path) -> "Image.Image":
 
 
 def _unreadable(name: str, error: Exception) -> CorruptFileError:
-    return CorruptFileError(f"{name} ({' '.join(str(error).split())}).")
+    return CorruptFileError(f"{name} ({' '.join(str(error).split())})")
 
 
 def as_rgb(image: "Image.Image") -> "Image.Image":

@@ -145,8 +145,6 @@ def mark_store(folder: Path) -> None:
     if not (folder / MARK).is_file():
         try:
             write_durably(folder / MARK, {"format": FORMAT, "content": "brainkit features"})
-        except OutputError:
-            raise
         except OSError as error:
             raise OutputError(
                 f"The feature store {folder} cannot be written ({error}). Choose another folder."

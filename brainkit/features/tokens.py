@@ -98,7 +98,8 @@ def pool_tokens(
     Raises
     ------
     InputError
-        If the class token is wanted of a layer without one, or the values have another shape.
+        If the class token is wanted of a layer without one, or the values or `valid` have another
+        shape.
     """
     if values.ndim == 2:
         return values
@@ -125,7 +126,12 @@ def _pooled(
 ) -> "torch.Tensor":
     import torch
 
-    if valid is None or valid.shape != values.shape[:2]:
+    if valid is not None and valid.shape != values.shape[:2]:
+        raise InputError(
+            f"valid must tell of each of {values.shape[1]} tokens of {len(values)} stimuli whether "
+            f"it is no padding; got shape {tuple(valid.shape)}."
+        )
+    if valid is None:
         valid = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
     valid = valid.to(values.device)
     if pool == "mean":

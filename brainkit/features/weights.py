@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainkit.arrays.atomic import atomic_path
+from brainkit.arrays.atomic import atomic_path, under_umask
 from brainkit.arrays.share import share_folder
 from brainkit.errors import (
     CorruptFileError,
@@ -314,6 +314,7 @@ def convert_weights(source: str | Path, target: str | Path) -> dict[str, Any]:
     tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
     with atomic_path(target) as partial:
         save_file(tensors, partial)
+        under_umask(partial)
     return {
         "tensors": len(tensors),
         "values": sum(value.numel() for value in tensors.values()),

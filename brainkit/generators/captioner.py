@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.atomic import under_umask
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
 
 BATCH_SIZE = 64
@@ -281,8 +282,6 @@ def check_loaded(report: dict[str, Any], folder: Path) -> None:
 
 
 def same_permissions(folder: Path) -> None:
-    """Write weights anew under the user's umask; safetensors lets nobody but the owner read."""
+    """Put the weights in a folder under the user's umask; see `under_umask`."""
     for path in folder.glob("*.safetensors"):
-        content = path.read_bytes()
-        path.unlink()
-        path.write_bytes(content)
+        under_umask(path)

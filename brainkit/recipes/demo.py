@@ -15,12 +15,11 @@ from brainkit.data.loading import load
 from brainkit.data.recording import Recording
 from brainkit.data.world import Population, SceneWorld, write_nsd
 from brainkit.decoding import DecodingResult
-from brainkit.encoding import EncodingProtocol, EncodingResult
+from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.errors import InputError
 from brainkit.recipes.building import Known
 from brainkit.recipes.demo_checks import check_subject, with_truth
 from brainkit.recipes.fitted import Result
-from brainkit.recipes.layers import compare_layers
 from brainkit.recipes.manifest import describe_run
 from brainkit.recipes.reconstruct import build_parts, describe_parts
 from brainkit.recipes.running import collect_metrics, facts_of, run_recipe
@@ -39,9 +38,7 @@ JOBS = ("encode", "decode", "synthesize")
 DRAWING = "brain_diffuser_simple"
 # A part of the training images is enough for the demonstration; all of them take minutes longer.
 DRAWING_SETTINGS = ("protocol.n_train=2500",)
-LAYERS = ("stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "embedding")
-LAYER_PROTOCOL = EncodingProtocol("nsd-shared1000", permutations=0, shuffles=1)
-IMAGES_FOR_LAYERS = 1200
+LAYERS, LAYERS_SETTINGS = "clip_layers", ("protocol.n_train=1200",)
 SHARED_PART = 0.1
 FEWEST_IMAGES = 500  # half the training part must hold the judge's 200 pixel components
 FEWEST_SUBJECTS = 2  # what one person never saw is what another saw
@@ -146,9 +143,9 @@ class _Study:
     def of_the_card(cls) -> Self:
         card = read_card("nsd")
         recipes = {job: read_recipe(card.recipes[job]) for job in JOBS}
-        drawing = read_recipe(DRAWING, DRAWING_SETTINGS)
-        parts = build_parts(cast(ReconstructRecipe, drawing))
-        return cls(card, recipes | {"reconstruct": drawing}, parts)
+        recipes["layers"] = read_recipe(LAYERS, LAYERS_SETTINGS)
+        recipes["reconstruct"] = drawing = read_recipe(DRAWING, DRAWING_SETTINGS)
+        return cls(card, recipes, build_parts(cast(ReconstructRecipe, drawing)))
 
     def results(self, recording: Recording) -> SubjectResults:
         """Do everything with one person."""
@@ -161,14 +158,7 @@ class _Study:
             space.forget()
         return SubjectResults(
             encoding=cast(EncodingResult, found["encode"]),
-            spaces=compare_layers(
-                recording,
-                self.parts.embed.model,
-                LAYERS,
-                LAYER_PROTOCOL,
-                regions=REGIONS,
-                n_train=IMAGES_FOR_LAYERS,
-            ),
+            spaces=cast(SpaceComparison, found["layers"]),
             decoding=cast(DecodingResult, found["decode"]),
             reconstruction=cast(ReconstructionResult, found["reconstruct"]),
             ranking=cast(RankingResult, found["synthesize"]),
@@ -178,8 +168,6 @@ class _Study:
         """Write what was found of one person."""
         for job, part in _by_job(results).items():
             save_result(part, folder / job, self.recipes[job])
-        if results.spaces is not None:
-            results.spaces.regions.to_parquet(folder / "encode" / "layers.parquet")
 
     def metrics(self, results: SubjectResults) -> dict[str, Any]:
         """Return one person's metrics; those of drawn images say so where decoding has them too."""
@@ -210,6 +198,7 @@ class _Study:
 def _by_job(results: SubjectResults) -> dict[str, Result]:
     by_job = {
         "encode": results.encoding,
+        "layers": results.spaces,
         "decode": results.decoding,
         "synthesize": results.ranking,
         "reconstruct": results.reconstruction,

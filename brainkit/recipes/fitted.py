@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from brainkit.data.preparing import prepare
 from brainkit.decoding import DecodingProtocol, DecodingResult
 from brainkit.decoding.images import invert
-from brainkit.encoding import EncodingResult
+from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.errors import InputError
 from brainkit.recipes.reconstruct import captioner_options, generator_options
 from brainkit.recipes.schema import Recipe, ReconstructRecipe
@@ -21,7 +21,8 @@ from brainkit.reconstruction import ReconstructionResult
 from brainkit.synthesis import RankingResult
 
 Array = NDArray[Any]
-Result = EncodingResult | DecodingResult | ReconstructionResult | RankingResult
+Result = EncodingResult | SpaceComparison | DecodingResult | ReconstructionResult | RankingResult
+FittedResult = EncodingResult | DecodingResult | ReconstructionResult | RankingResult
 
 
 class ImageEncoder(BaseEstimator):
@@ -179,13 +180,13 @@ def _usable_responses(responses: ArrayLike, usable: Any) -> Array:
 
 
 def fitted_part(
-    result: Result, recipe: Recipe | None = None
+    result: FittedResult, recipe: Recipe | None = None
 ) -> ImageEncoder | ImageDecoder | ImageReconstructor:
     """Return what a run fitted: on the first fold's training part, or the ranking encoder.
 
     Parameters
     ----------
-    result : Result
+    result : FittedResult
         Of a run.
     recipe : Recipe, optional
         Names the frozen models of a reconstruction.
@@ -221,7 +222,7 @@ def _reconstructor(
     )
 
 
-def usable_units(result: Result) -> NDArray[np.bool_]:
+def usable_units(result: FittedResult) -> NDArray[np.bool_]:
     """Mask the units that the first fold's model was fitted on."""
     if isinstance(result, EncodingResult):
         return np.isfinite(result.predictions[0])  # the first item is of the first fold

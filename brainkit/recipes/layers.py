@@ -12,7 +12,6 @@ from brainkit.encoding import (
     EncodingProtocol,
     FeatureTable,
     SpaceComparison,
-    VoxelwiseRidge,
     compare_spaces,
     stimuli_in_use,
 )
@@ -24,22 +23,14 @@ from brainkit.features import (
     extract,
 )
 from brainkit.features.projection import SparseProjection
+from brainkit.recipes.building import build_model
+from brainkit.recipes.schema import LayersRecipe
 
-ALPHAS = tuple(float(alpha) for alpha in np.geomspace(0.01, 100, 9))
 ENERGY = "oriented energy"
 
 
 def compare_layers(
-    recording: Recording,
-    model: str,
-    layers: Sequence[str],
-    protocol: EncodingProtocol,
-    *,
-    regions: Sequence[str] | None = None,
-    n_components: int = 1000,
-    n_train: int | None = None,
-    energy: bool = True,
-    seed: int = 0,
+    recording: Recording, recipe: LayersRecipe, *, regions: Sequence[str] | None = None
 ) -> SpaceComparison:
     """Fit one encoder a layer of a model, and one to oriented energy, and compare them.
 
@@ -50,48 +41,48 @@ def compare_layers(
     ----------
     recording : Recording
         (trial, unit), with image stimuli.
-    model : str
-        As for `brainkit.features.extract`, without layers.
-    layers : sequence of str
-        From the earliest to the latest.
-    protocol : EncodingProtocol
-        Of one fold.
+    recipe : LayersRecipe
+        Which layers of which network, and how they are compared.
     regions : sequence of str, optional
         Regions to sum up.
-    n_components : int, default=1000
-        Features of each space.
-    n_train : int, optional
-        Training stimuli to fit on; all where not given.
-    energy : bool, default=True
-        Compare oriented energy too.
-    seed : int, default=0
-        Of the choice of items and of the projections.
+
+    Raises
+    ------
+    InputError, UnknownNameError, SplitError
+        If there are no stimuli, no such layer, or the split has several folds.
     """
     stimuli = recording.stimuli
     if stimuli is None:
         raise InputError("Comparing layers needs image stimuli; this recording has none.")
-    rows = _rows_needed(recording, protocol, n_train, seed)
+    settings = recipe.protocol
+    protocol = EncodingProtocol(
+        settings.split,
+        zscore=settings.zscore,
+        unseen=settings.unseen,
+        average_repeats=settings.average_repeats,
+    )
+    rows = _rows_needed(recording, protocol, settings.n_train, settings.seed)
     values = extract(
-        model,
+        recipe.network,
         stimuli.read(rows),
         pool="flatten",
-        layers=list(layers),
-        reduce=SparseProjection(n_components=n_components, seed=seed),
+        layers=recipe.layers,
+        reduce=SparseProjection(n_components=recipe.components, seed=settings.seed),
     )
     inputs = {name: FeatureTable(rows, features) for name, features in values.items()}
     spaces: dict[str, Any] = {}
-    if energy:
-        spaces[ENERGY] = PrincipalSpace(SingleSpace(OrientedEnergy()), n_components)
-    spaces |= {name: SingleSpace(FunctionTransformer(), scale="space") for name in layers}
+    if recipe.energy:
+        spaces[ENERGY] = PrincipalSpace(SingleSpace(OrientedEnergy()), recipe.components)
+    spaces |= {name: SingleSpace(FunctionTransformer(), scale="space") for name in recipe.layers}
     return compare_spaces(
         recording,
         spaces,
-        VoxelwiseRidge(alphas=ALPHAS, cv=3),
+        build_model(recipe.model),
         protocol,
         inputs=inputs,
         regions=regions,
-        n_train=n_train,
-        seed=seed,
+        n_train=settings.n_train,
+        seed=settings.seed,
     )
 
 

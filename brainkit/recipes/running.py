@@ -13,16 +13,23 @@ from brainkit.data.cards import DatasetCard, read_card
 from brainkit.data.loading import dataset_root, load, subjects
 from brainkit.data.recording import Recording
 from brainkit.decoding import DecodingProtocol, DecodingResult, assess_decoder
-from brainkit.encoding import EncodingProtocol, EncodingResult, assess_encoder
+from brainkit.encoding import (
+    EncodingProtocol,
+    EncodingResult,
+    SpaceComparison,
+    assess_encoder,
+)
 from brainkit.errors import InputError
 from brainkit.recipes.building import Known, build_features, build_model
 from brainkit.recipes.fitted import Result
+from brainkit.recipes.layers import compare_layers
 from brainkit.recipes.manifest import describe_run
 from brainkit.recipes.reconstruct import build_parts, describe_parts
 from brainkit.recipes.saving import save_result
 from brainkit.recipes.schema import (
     DecodeRecipe,
     EncodeRecipe,
+    LayersRecipe,
     Recipe,
     ReconstructRecipe,
     RSARecipe,
@@ -72,6 +79,8 @@ def run_recipe(
         listed = recording.info.get("regions", [])
         regions = [name for name in listed if name in _available(recording)] or None
     settings = recipe.protocol.model_dump()
+    if isinstance(recipe, LayersRecipe):
+        return compare_layers(recording, recipe, regions=regions)
     if isinstance(recipe, ReconstructRecipe):
         protocol = ReconstructionProtocol(**settings)
         return assess_reconstruction(recording, protocol, parts or build_parts(recipe))
@@ -186,6 +195,8 @@ def _reported(result: Result) -> SubjectResults:
         return SubjectResults(decoding=result)
     if isinstance(result, ReconstructionResult):
         return SubjectResults(reconstruction=result)
+    if isinstance(result, SpaceComparison):
+        return SubjectResults(spaces=result)
     return SubjectResults(ranking=result)
 
 
@@ -249,6 +260,8 @@ def _main_model(result: Result) -> Any:
         return result.encoder.model
     if isinstance(result, ReconstructionResult):
         return result.fitted[0].ridge_
+    if isinstance(result, SpaceComparison):
+        return None  # a model a space, none of which is kept
     return result.fitted[1]
 
 

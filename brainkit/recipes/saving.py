@@ -11,7 +11,7 @@ from brainkit.arrays.atomic import atomic_path, write_json, write_npy
 from brainkit.data.recording import Recording
 from brainkit.data.spaces import SensorSpace, VolumeSpace
 from brainkit.decoding import DecodingResult
-from brainkit.encoding import EncodingResult
+from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.linear.persistence import save_estimator
 from brainkit.recipes.fitted import Result, fitted_part
 from brainkit.recipes.schema import Recipe
@@ -33,6 +33,10 @@ def save_result(result: Result, folder: Path, recipe: Recipe | None = None) -> N
         What was run; a reconstruction's estimator takes the names of its frozen models from it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(result, SpaceComparison):
+        result.regions.to_parquet(folder / "layers.parquet")
+        result.units.to_parquet(folder / "units.parquet")
+        return
     if isinstance(result, EncodingResult):
         _save_encoding(result, folder)
     elif isinstance(result, DecodingResult):

@@ -15,7 +15,8 @@ from brainkit.errors import InputError, MissingFileError, listed, unknown_name
 FILES = (".yaml", ".yml", ".json")
 JOBS = ("encode", "decode", "synthesize", "rsa")
 RECONSTRUCT = "reconstruct"  # the recipes of decode that name an embedding
-SCHEMAS = (*JOBS, RECONSTRUCT)
+LAYERS = "layers"  # the recipes of encode that name layers of a network
+SCHEMAS = (*JOBS, RECONSTRUCT, LAYERS)
 
 Seed = Annotated[int, Field(ge=0)]
 
@@ -139,6 +140,27 @@ class EncodeRecipe(BaseRecipe):
     protocol: EncodeSettings
 
 
+class LayersSettings(Shared):
+    """See `brainkit.encoding.compare_spaces`."""
+
+    n_train: int | None = Field(default=None, ge=2)
+    seed: Seed = 0
+
+
+class LayersRecipe(Strict):
+    """Layers of a network, each → responses, compared by region."""
+
+    name: str
+    about: str
+    job: Literal["encode"]
+    network: str = Field(description="As for brainkit.features.extract, without layers.")
+    layers: list[str] = Field(min_length=1, description="From the earliest to the latest.")
+    energy: bool = Field(default=True, description="Compare oriented energy too.")
+    components: int = Field(default=1000, ge=1, description="Features of each layer.")
+    model: ModelSpec
+    protocol: LayersSettings
+
+
 class DecodeRecipe(BaseRecipe):
     """Responses → features → images."""
 
@@ -217,21 +239,26 @@ class RSARecipe(Strict):
     protocol: RSASettings
 
 
-Recipe = EncodeRecipe | DecodeRecipe | ReconstructRecipe | SynthesizeRecipe | RSARecipe
+Recipe = (
+    EncodeRecipe | LayersRecipe | DecodeRecipe | ReconstructRecipe | SynthesizeRecipe | RSARecipe
+)
 
 
 def _schema(content: Any) -> str | None:
-    """Return which schema a recipe follows: its job's, of which decode has two."""
+    """Return which schema a recipe follows: its job's, of which encode and decode have two."""
     if not isinstance(content, Mapping) or not isinstance(content.get("job"), str):
         return None
     if content["job"] == "decode" and "embedding" in content:
         return RECONSTRUCT
+    if content["job"] == "encode" and "network" in content:
+        return LAYERS
     return str(content["job"])
 
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(
     Annotated[
         Annotated[EncodeRecipe, Tag("encode")]
+        | Annotated[LayersRecipe, Tag(LAYERS)]
         | Annotated[DecodeRecipe, Tag("decode")]
         | Annotated[ReconstructRecipe, Tag(RECONSTRUCT)]
         | Annotated[SynthesizeRecipe, Tag("synthesize")]

@@ -42,7 +42,6 @@ class SubjectResults:
     ----------
     encoding : EncodingResult or None
     spaces : SpaceComparison or None
-        Has no recording of its own: stands beside another result.
     decoding : DecodingResult or None
     reconstruction : ReconstructionResult or None
     ranking : RankingResult or None
@@ -57,11 +56,18 @@ class SubjectResults:
     @property
     def recording(self) -> Recording:
         """The recording of the first result there is."""
-        for result in (self.encoding, self.decoding, self.reconstruction, self.ranking):
+        for result in (
+            self.encoding,
+            self.spaces,
+            self.decoding,
+            self.reconstruction,
+            self.ranking,
+        ):
             if result is not None:
                 return result.recording
         raise InputError(
-            "SubjectResults holds no result: give encoding, decoding, reconstruction or ranking."
+            "SubjectResults holds no result: give encoding, spaces, decoding, reconstruction or "
+            "ranking."
         )
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from brainkit.arrays.atomic import atomic_path
+from brainkit.arrays.atomic import atomic_path, under_umask
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
 from brainkit.errors import CorruptFileError, InputError
@@ -311,6 +311,7 @@ class _Run:
         whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
         with atomic_path(self.folder / CHECKPOINT) as path:
             save_file(whole, path, metadata={"brainkit": json.dumps(header)})
+            under_umask(path)
 
     def resume(self) -> None:
         path = self.folder / CHECKPOINT if self.folder else None

@@ -43,7 +43,7 @@ def build() -> nn.Module:
     ).to(memory_format=torch.channels_last)
 
 
-def fit(work: Path, pool: int, schedule: Schedule = SCHEDULE) -> tuple[nn.Module, Report]:
+def fit(work: Path, pool: int) -> tuple[nn.Module, Report]:
     """Train on painted scenes, with a little noise on the latents."""
     images, held_out = paint_pool(work, count=pool), paint_pool(work, VALIDATION, 1000)
 
@@ -58,7 +58,7 @@ def fit(work: Path, pool: int, schedule: Schedule = SCHEDULE) -> tuple[nn.Module
     report = train(
         model,
         loss,
-        schedule,
+        SCHEDULE,
         folder=work / NAME,
         validate=lambda module: psnr(module, held_out[:200]),
         description=NAME,

@@ -76,7 +76,7 @@ def build(vocabulary: int) -> nn.Module:
     return CLIP(config["embed_dim"], config["vision_cfg"], text)
 
 
-def fit(work: Path, pool: int, schedule: Schedule = SCHEDULE) -> tuple[nn.Module, Report]:
+def fit(work: Path, pool: int) -> tuple[nn.Module, Report]:
     """Train the model on painted scenes and their captions."""
     images, world = paint_pool(work, count=pool), SceneWorld(TRAINING, SIZE)
     scenes = [world.scene(number) for number in range(pool)]
@@ -106,7 +106,7 @@ def fit(work: Path, pool: int, schedule: Schedule = SCHEDULE) -> tuple[nn.Module
         guess = zero_shot(module, tokenizer, held_out)
         return float(np.mean(np.array(guess) == truth))
 
-    report = train(model, loss, schedule, folder=work / NAME, validate=validate, description=NAME)
+    report = train(model, loss, SCHEDULE, folder=work / NAME, validate=validate, description=NAME)
     return model, report
 
 

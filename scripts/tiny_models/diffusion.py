@@ -117,9 +117,7 @@ def text_states(out: Path) -> tuple[Any, Any]:
     return tower.requires_grad_(False), CLIPTokenizer.from_pretrained(folder)
 
 
-def fit(
-    out: Path, work: Path, pool: int, schedule: Schedule = SCHEDULE
-) -> tuple[nn.Module, Report, dict[str, torch.Tensor]]:
+def fit(out: Path, work: Path, pool: int) -> tuple[nn.Module, Report, dict[str, torch.Tensor]]:
     """Train the U-Net to predict v (Salimans and Ho 2022), weighted by min-SNR (Hang et al. 2023).
 
     The embedding is dropped for a third of the scenes and the text for two thirds; for an eighth
@@ -163,7 +161,7 @@ def fit(
         error = (made.float() - velocity).square().mean(dim=(1, 2, 3))
         return (weight * error).mean() / weight.mean()
 
-    report = train(model, loss, schedule, folder=work / NAME, description=NAME)
+    report = train(model, loss, SCHEDULE, folder=work / NAME, description=NAME)
     return model, report, {"scale": scale, "mean": mean, "std": std}
 
 

@@ -14,9 +14,24 @@ from brainkit.recipes.demo import FEWEST_IMAGES, FEWEST_SUBJECTS, REGIONS, run_d
 
 PEOPLE = [f"subj{number:02d}" for number in range(1, FEWEST_SUBJECTS + 1)]
 FILES = {
-    "encode": {"units.parquet", "regions.parquet", "items.parquet", "predictions.npy", "maps"},
+    "encode": {
+        "units.parquet",
+        "regions.parquet",
+        "items.parquet",
+        "predictions.npy",
+        "maps",
+    },
+    "layers": {"layers.parquet", "units.parquet"},
     "decode": {"items.parquet", "seeds.parquet", "predictions.npy"},
     "synthesize": {"ranking.parquet", "regions.parquet"},
+    "reconstruct": {
+        "items.parquet",
+        "retrieval_items.parquet",
+        "images.npz",
+        "captions.json",
+        "embeddings.npy",
+        "embeddings-true-embedding.npy",
+    },
 }
 
 
@@ -36,10 +51,11 @@ def test_the_run_folder_is_complete(run):
     for person in PEOPLE:
         for job, expected in FILES.items():
             found = {path.name for path in (out / person / job).iterdir()}
-            assert found == expected | {"estimator"}
+            assert found == expected | ({"estimator"} if job != "layers" else set())
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["options"] == {"n_subjects": len(PEOPLE), "images": FEWEST_IMAGES, "seed": 0}
-    assert list(manifest["recipe"]) == ["encode", "decode", "synthesize"]
+    assert list(manifest["recipe"]) == ["encode", "decode", "synthesize", "layers", "reconstruct"]
+    assert set(manifest["models"]) == {"embedding", "generator", "captioner", "judges"}
     assert list(manifest["subjects"]) == PEOPLE
     assert manifest["licence"].startswith("none needed: simulated")
     assert manifest["seconds"] > 0
@@ -50,14 +66,23 @@ def test_checks_hold_the_results_against_their_targets(run):
     out, metrics = run
     checks = pd.read_parquet(out / "checks.parquet")
     assert list(checks.columns) == ["subject", "claim", "value", "target", "met"]
-    assert checks["subject"].tolist() == [person for person in PEOPLE for _ in range(4)]
+    assert checks["subject"].tolist() == [person for person in PEOPLE for _ in range(7)]
     assert checks["met"].dtype == bool
     assert np.isfinite(checks["value"]).all()
     for person, part in checks.groupby("subject"):
-        fraction, shuffled, above, top = part["value"]
+        fraction, shuffled, layers, above, drawn, said, top = part["value"]
         assert 0.3 < fraction < 1
         assert abs(shuffled) < 0.1
-        assert part["met"].tolist() == [fraction >= 0.8, abs(shuffled) <= 0.02, above > 0, top >= 8]
+        assert part["met"].tolist() == [
+            fraction >= 0.8,
+            abs(shuffled) <= 0.02,
+            layers > 1,
+            above > 0,
+            drawn > 0,
+            said > 0,
+            top >= 8,
+        ]
+        assert layers > 1
         gaps = metrics["pixel_correlation"]["by_subject"][person]["above_nulls"].values()
         assert above == min(gap["ci"][0] for gap in gaps)
         table = pd.read_parquet(out / person / "synthesize/regions.parquet")

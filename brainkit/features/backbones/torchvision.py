@@ -148,7 +148,7 @@ def torchvision_backbone(spec: Spec, *, download: bool | None = None) -> Torchvi
     tags = models.get_model_weights(name)
     tag = spec.weights if spec.seed is None and spec.file is None else None
     if tag is not None and tag not in tags.__members__:
-        raise unknown_name(f"weights of {name}", tag, list(tags.__members__))
+        raise unknown_name(f"weights of {name}", tag, [*tags.__members__, "random"])
     transform = _transform(tags, name, preprocessing or tag)
     with random_weights(spec.seed or 0):
         module = models.get_model(name, weights=None)
