@@ -87,9 +87,11 @@ def unknown_name(kind: str, given: object, known: Sequence[str]) -> UnknownNameE
     message = f"Unknown {kind} {given!r}: "
     close = _nearest(str(given), known)
     if len(known) > MOST_NAMES and close:
-        message += f"of {len(known)} names the nearest are {listed(close)}."
+        message += f"of {len(known)} names the nearest: {listed(close)}."
     else:
-        message += f"there are {listed(known, MOST_NAMES)}." if len(known) else "there are none here."
+        message += (
+            f"there are {listed(known, MOST_NAMES)}." if len(known) else "there are none here."
+        )
     if close:
         message += f" Did you mean {close[0]!r}?"
     return UnknownNameError(message)

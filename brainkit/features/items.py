@@ -116,7 +116,8 @@ class Items:
                 reasons.append(str(error))
         count = f"{len(reasons)} of {len(self)} images cannot be read"
         return CorruptFileError(
-            f"{count}: {listed(reasons, separator="; ")}. Mend or leave out these stimuli; none is ever skipped."
+            f"{count}: {listed(reasons, separator='; ')}. Mend or leave out these stimuli; none is "
+            "ever skipped."
             if reasons
             else str(first)
         )

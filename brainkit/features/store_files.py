@@ -146,6 +146,7 @@ def mark_store(folder: Path) -> None:
         try:
             write_durably(folder / MARK, {"format": FORMAT, "content": "brainkit features"})
         except OSError as error:
+            reason = error.__cause__ or error  # atomic_path speaks of outputs and --out
             raise OutputError(
-                f"The feature store {folder} cannot be written ({error}). Choose another folder."
+                f"The feature store {folder} cannot be written ({reason}). Choose another folder."
             ) from error

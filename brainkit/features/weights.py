@@ -73,8 +73,8 @@ def find_model(
     repository = name.removeprefix(HUB)
     if name.startswith((".", "/", "~")) or ("/" not in name and not name.startswith(HUB)):
         raise MissingFileError(
-            f"There is no folder {path}. Give a model's folder, or a repository on the hub as "
-            f"{HUB}ORG/NAME."
+            f"There is no folder {path}. Give a model's folder, a repository on the hub as "
+            f"{HUB}ORG/NAME, or 'tiny' for the one that comes with brainkit."
         )
     return _from_hub(repository, may_download(download), list(patterns))
 
@@ -118,9 +118,9 @@ def _unreachable(repository: str, what: str, download: bool, error: Exception) -
     )
     return DownloadError(
         f"{HUB}{repository} is needed: {what} was looked for in the local cache {HF_HUB_CACHE}, "
-        f"and {tried}. Where there is a network, run 'brainkit features MODEL --download' with "
-        f"this model, or 'hf download {repository}', and copy that cache here; or give a folder "
-        "that holds the model as its name."
+        f"and {tried}. Where there is a network, run 'hf download {repository}', or this again "
+        f"with {DOWNLOAD}=1 (for a model of features also 'brainkit features MODEL --download'), "
+        "and copy that cache here; or give a folder that holds the model as its name."
     )
 
 

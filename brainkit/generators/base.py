@@ -215,7 +215,8 @@ class Generator(ABC):
             If lengths, widths or ranges do not fit; the message says which.
         """
         embeds = None if image_embeds is None else self._embeddings(image_embeds)
-        texts, init = text_list(text, len(seeds)), None
+        generators = image_generators(seeds)
+        texts, init = text_list(text, len(generators)), None
         if init_latents is not None:
             init = latent_tensor(init_latents, self.latent_shape, self.image_size)
         check_counts(seeds=seeds, image_embeds=embeds, text=texts, init_latents=init)
@@ -229,7 +230,6 @@ class Generator(ABC):
             noise_level=noise_level,
             strength=1.0 if init is None else DEFAULT_STRENGTH if strength is None else strength,
         )
-        generators = image_generators(seeds)
         images = [np.empty((0, *self.image_size, 3), np.float32)]
         for first in track(range(0, len(generators), batch_size), "generating images"):
             rows = slice(first, first + batch_size)

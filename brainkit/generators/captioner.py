@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.atomic import under_umask
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
+from brainkit.features.quiet import quiet
 
 BATCH_SIZE = 64
 MAX_NEW_TOKENS = 40
@@ -184,7 +185,10 @@ def checked_vectors(
         The model, for the message.
     """
     detach = getattr(values, "detach", None)
-    array = np.asarray(values if detach is None else detach().cpu(), dtype=np.float32)
+    try:
+        array = np.asarray(values if detach is None else detach().cpu(), dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be an array of numbers ({error}).") from error
     if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
         expected = ", ".join(map(str, ("n", *shape)))
         raise InputError(
@@ -257,8 +261,34 @@ def read_sentences(tokenizer: Any, tokens: Any) -> list[str]:
     return [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
 
+def load_parts(folder: Path, what: str, model: Any, reader: Any) -> tuple[Any, Any]:
+    """Load a model of transformers, float32 and strictly, and its tokenizer or processor.
+
+    Parameters
+    ----------
+    folder : path
+    what : str
+        What the folder should hold, for messages.
+    model, reader : class
+        Of transformers.
+    """
+    import torch
+
+    with quiet("transformers"), _reading(folder, what):
+        loaded, report = model.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        beside = reader.from_pretrained(folder, local_files_only=True)
+    _check_loaded(report, folder)
+    return loaded, beside
+
+
 @contextmanager
-def reading(folder: Path, what: str) -> Iterator[None]:
+def _reading(folder: Path, what: str) -> Iterator[None]:
     """Turn what the libraries raise over damaged files into one error that names the folder."""
     from safetensors import SafetensorError
 
@@ -268,7 +298,7 @@ def reading(folder: Path, what: str) -> Iterator[None]:
         raise CorruptFileError(f"{folder} is not a readable {what}: {error}") from error
 
 
-def check_loaded(report: dict[str, Any], folder: Path) -> None:
+def _check_loaded(report: dict[str, Any], folder: Path) -> None:
     """Raise unless every weight of a model was loaded and none was left over (trap T23)."""
     wrong = {
         kind: sorted(map(str, report.get(f"{kind}_keys") or ()))

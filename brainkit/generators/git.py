@@ -18,17 +18,17 @@ from transformers.modeling_outputs import BaseModelOutput
 from brainkit.errors import InputError
 from brainkit.features.backbones.base import evaluating
 from brainkit.features.items import Items
+from brainkit.features.quiet import quiet
 from brainkit.features.weights import find_safetensors, weights_hash
 from brainkit.generators.captioner import (
     BATCH_SIZE,
     Captioner,
     batches,
-    check_loaded,
     checked_vectors,
     decoding_settings,
+    load_parts,
     only_one,
     read_sentences,
-    reading,
     same_permissions,
 )
 from brainkit.generators.loading import pick_device
@@ -126,7 +126,7 @@ class GitCaptioner(Captioner):
         settings = decoding_settings(self.tokenizer, max_new_tokens, num_beams, room)
         settings.bos_token_id = self.tokenizer.cls_token_id
         sentences: list[str] = []
-        with evaluating(self._from_tokens):
+        with evaluating(self._from_tokens), quiet("transformers"):
             for batch in batches(len(tokens), batch_size):
                 seen = torch.as_tensor(tokens[batch])[:, None].to(self.model.device)
                 made = self._from_tokens.generate(pixel_values=seen, generation_config=settings)
@@ -153,14 +153,5 @@ class GitCaptioner(Captioner):
         from transformers import GitForCausalLM, GitProcessor
 
         find_safetensors(folder, ("model.safetensors",))  # refuses pickled weights
-        with reading(folder, "GIT model"):
-            model, report = GitForCausalLM.from_pretrained(
-                folder,
-                use_safetensors=True,
-                local_files_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-            processor = GitProcessor.from_pretrained(folder, local_files_only=True)
-        check_loaded(report, folder)
+        model, processor = load_parts(folder, "GIT model", GitForCausalLM, GitProcessor)
         return cls(model.to(pick_device(device)), processor)

@@ -1,6 +1,7 @@
 """What a generator is asked for, checked and brought to its device and precision."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
+from numbers import Real
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ def text_list(text: str | Sequence[str] | None, n: int) -> list[str]:
     """Return one text per image: the one for all, or the empty one where there is none."""
     if text is None or isinstance(text, str):
         return [text or ""] * n
-    if not all(isinstance(one, str) for one in text):
+    if not isinstance(text, Iterable) or not all(isinstance(one, str) for one in text):
         raise InputError("text is a string or a sequence of strings.")
     return list(text)
 
@@ -71,12 +72,15 @@ def as_tensor(values: ArrayLike | Tensor) -> Tensor:
     """Return a tensor as it is, and a copy of anything else."""
     if isinstance(values, Tensor):
         return values
-    return torch.tensor(np.asarray(values, dtype=np.float32))
+    try:
+        return torch.tensor(np.asarray(values, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Embeddings and latents are arrays of numbers ({error}).") from error
 
 
 def guidance_weight(guidance: float) -> float:
     """Return the weight of guidance; raises `InputError` if it is negative or not finite."""
-    if not np.isfinite(guidance) or guidance < 0:
+    if not isinstance(guidance, Real) or not np.isfinite(guidance) or guidance < 0:
         raise InputError(f"guidance is a weight from 0; got {guidance!r}.")
     return float(guidance)
 

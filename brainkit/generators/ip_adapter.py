@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from brainkit.errors import InputError
+from brainkit.features.quiet import quiet
 from brainkit.generators import loading
 from brainkit.generators.base import Generator
 from brainkit.generators.sampling import Condition
@@ -61,7 +62,7 @@ class SDXLGenerator(Generator):
                 "embeddings of a face recogniser."
             )
         try:
-            with loading.quiet():
+            with quiet(*loading.LIBRARIES):
                 pipe.load_ip_adapter(
                     groups, subfolder="", weight_name="", image_encoder_folder=None
                 )
@@ -167,7 +168,7 @@ def _attach_encoder(pipe: Any, path: Path, dtype: torch.dtype) -> None:
         folder = path.parent / place
         config = folder / "config.json"
         if config.is_file() and loading.read_json(config).get(wanted) == _width(projection):
-            with loading.quiet():
+            with quiet(*loading.LIBRARIES):
                 encoder = loading.load_part(CLIPVisionModelWithProjection, folder, dtype)
             side = int(encoder.config.image_size)
             size = {"height": side, "width": side}

@@ -5,16 +5,15 @@ and load a pipeline's parts in two precisions where the files say so. Hence the 
 by one, each with its report, and given to the pipeline.
 """
 
-import contextlib
 import importlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed, unknown_name
+from brainkit.features.quiet import quiet
 from brainkit.features.spec import PICKLED_SUFFIXES
 from brainkit.features.weights import find_hub_file, find_model, read_state, refuse_pickle
 
@@ -23,6 +22,7 @@ DEFAULTS = "generation_config.json"
 # Files in a pipeline's own folder are left out: they hold all parts once more.
 PIPELINE_FILES = (INDEX, DEFAULTS, "*/*.json", "*/*.txt", "*/*.safetensors")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+LIBRARIES = ("diffusers", "transformers")
 HALF = "fp16"  # the name of the variant that hubs hold beside float32
 
 
@@ -111,7 +111,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
     import diffusers
 
     index = read_index(folder)
-    with quiet():
+    with quiet(*LIBRARIES):
         parts: dict[str, Any] = {}
         for name, entry in index.items():
             if not isinstance(entry, list) or len(entry) != 2 or entry[1] is None:
@@ -201,26 +201,6 @@ def read_adapter(path: Path) -> dict[str, dict[str, torch.Tensor]]:
             f"{listed(state, 4)}."
         )
     return groups
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the libraries' logs and bars from the screen; what they would say is checked here."""
-    from diffusers.utils import logging as diffusers_log
-    from transformers.utils import logging as transformers_log
-
-    logs = (diffusers_log, transformers_log)
-    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
-    try:
-        for log in logs:
-            log.set_verbosity_error()
-            log.disable_progress_bar()
-        yield
-    finally:
-        for log, (verbosity, bars) in zip(logs, before, strict=True):
-            log.set_verbosity(verbosity)
-            if bars:
-                log.enable_progress_bar()
 
 
 def _resolve(part: str, library: str, name: str) -> Any:

@@ -17,20 +17,20 @@ from torch import nn
 from brainkit.arrays.atomic import write_json
 from brainkit.errors import CorruptFileError, InputError, unknown_name
 from brainkit.features.backbones.base import evaluating
+from brainkit.features.quiet import quiet
 from brainkit.features.weights import load_state, weights_hash
 from brainkit.generators.captioner import (
     BATCH_SIZE,
     PREFIX_FILE,
     Captioner,
     batches,
-    check_loaded,
     checked_vectors,
     decoding_settings,
+    load_parts,
     only_one,
     padding_id,
     read_json,
     read_sentences,
-    reading,
     same_permissions,
 )
 from brainkit.generators.loading import pick_device
@@ -212,7 +212,7 @@ class PrefixCaptioner(nn.Module, Captioner):
         settings = decoding_settings(self.tokenizer, max_new_tokens, num_beams, room)
         weight = next(self.prefix.parameters())
         sentences: list[str] = []
-        with evaluating(self):
+        with evaluating(self), quiet("transformers"):
             for batch in batches(len(vectors), batch_size):
                 prefix = self.prefix(torch.as_tensor(vectors[batch]).to(weight))
                 tokens = self.model.generate(
@@ -277,16 +277,7 @@ class PrefixCaptioner(nn.Module, Captioner):
         from transformers import AutoTokenizer, GPT2LMHeadModel
 
         prefix = _load_prefix(folder)
-        with reading(folder, "prefix captioner"):
-            model, report = GPT2LMHeadModel.from_pretrained(
-                folder,
-                use_safetensors=True,
-                local_files_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        check_loaded(report, folder)
+        model, tokenizer = load_parts(folder, "prefix captioner", GPT2LMHeadModel, AutoTokenizer)
         captioner = cls(model, tokenizer, prefix).eval().requires_grad_(False)
         return captioner.to(pick_device(device))
 

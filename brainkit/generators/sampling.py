@@ -8,8 +8,9 @@ it holds the state of a run.
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -54,11 +55,13 @@ def image_generators(seeds: Sequence[int]) -> list[torch.Generator]:
     Raises
     ------
     InputError
-        If a seed is no whole number from 0 to 2⁶³ − 1.
+        If `seeds` is no sequence, or a seed no whole number from 0 to 2⁶³ − 1.
     """
-    generators = []
+    if not isinstance(seeds, Iterable):
+        raise InputError(f"seeds has one whole number per image, as in [0, 1]; got {seeds!r}.")
+    generators: list[torch.Generator] = []
     for seed in seeds:
-        if int(seed) != seed or not 0 <= seed <= LARGEST_SEED:
+        if not isinstance(seed, Real) or int(seed) != seed or not 0 <= seed <= LARGEST_SEED:
             raise InputError(f"A seed is a whole number from 0 to 2**63 - 1; got {seed!r}.")
         generators.append(torch.Generator().manual_seed(int(seed)))
     return generators

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, mo
 from brainkit.arrays.share import share_folder
 from brainkit.data.cards import Strict
 from brainkit.errors import InputError, MissingFileError, listed, unknown_name
+from brainkit.recipes.places import FolderName, ModelName, SpaceSettings, StoreName
 
 FILES = (".yaml", ".yml", ".json")
 JOBS = ("encode", "decode", "synthesize", "rsa")
@@ -34,7 +35,7 @@ class FeatureSpec(Strict):
 
     kind: str
     scale: Literal["feature", "space"] | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: SpaceSettings = Field(default_factory=dict)
 
 
 class ModelSpec(Strict):
@@ -153,7 +154,7 @@ class LayersRecipe(Strict):
     name: str
     about: str
     job: Literal["encode"]
-    network: str = Field(description="As for brainkit.features.extract, without layers.")
+    network: ModelName = Field(description="As for brainkit.features.extract, without layers.")
     layers: list[str] = Field(min_length=1, description="From the earliest to the latest.")
     energy: bool = Field(default=True, description="Compare oriented energy too.")
     components: int = Field(default=1000, ge=1, description="Features of each layer.")
@@ -171,8 +172,8 @@ class DecodeRecipe(BaseRecipe):
 class GeneratorSpec(Strict):
     """A frozen generator; see `brainkit.generators.Generator.from_pretrained`."""
 
-    name: str = Field(description="tiny, a local folder or an id on the hub.")
-    adapter: str | None = None
+    name: FolderName = Field(description="tiny, a local folder or an id on the hub.")
+    adapter: FolderName | None = None
     adapter_scale: float = Field(default=1.0, allow_inf_nan=False)
     device: str = "auto"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -185,7 +186,7 @@ class GeneratorSpec(Strict):
 class CaptionerSpec(Strict):
     """A frozen captioner; see `brainkit.generators.Captioner.from_pretrained`."""
 
-    name: str = Field(description="tiny, a local folder or an id on the hub.")
+    name: FolderName = Field(description="tiny, a local folder or an id on the hub.")
     device: str = "auto"
 
 
@@ -195,15 +196,15 @@ class ReconstructRecipe(Strict):
     name: str
     about: str
     job: Literal["decode"]
-    embedding: str = Field(description="As for brainkit.features.extract.")
+    embedding: ModelName = Field(description="As for brainkit.features.extract.")
     model: ModelSpec
     generator: GeneratorSpec | None = None
     captioner: CaptionerSpec | None = None
-    judges: dict[str, str] = Field(
+    judges: dict[str, ModelName] = Field(
         default_factory=dict,
         description="Held-out networks that judge the images; names as for extract.",
     )
-    store: str | None = Field(default=None, description="Folder where embeddings are kept.")
+    store: StoreName | None = Field(default=None, description="Folder where embeddings are kept.")
     protocol: ReconstructSettings
 
     @model_validator(mode="after")
@@ -228,7 +229,7 @@ class RSARecipe(Strict):
     name: str
     about: str
     job: Literal["rsa"]
-    model: str = Field(description="As for brainkit.features.extract, without layers.")
+    model: ModelName = Field(description="As for brainkit.features.extract, without layers.")
     layers: dict[str, str] = Field(
         default_factory=dict,
         description="The model's layers in order, by the names that the report gives them.",
@@ -354,7 +355,8 @@ def _faults(error: ValidationError) -> str:
         if fault["type"] == "extra_forbidden":
             faults.append(f"there is no setting {place}")
         else:
-            faults.append(f"{place}: {fault['msg']}" if place else fault["msg"])
+            said = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"{place}: {said}" if place else said)
     return "; ".join(faults)
 
 

@@ -148,7 +148,7 @@ class ReconstructionParts:
 
     def words_of(self, stimuli: Stimuli) -> Words:
         """Return the words that name each category of the stimuli."""
-        if self.words is not None or stimuli.table is None:
+        if self.words is not None or stimuli.table is None or "category" not in stimuli.table:
             return self.words or {}
         return words_for([str(name) for name in stimuli.table["category"].dropna().unique()])
 

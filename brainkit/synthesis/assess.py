@@ -125,25 +125,8 @@ def assess_ranking(
     )
     bank = _bank(recording, prepared, protocol)
     usable = prepared.usable
-    against = None
-    if protocol.against is not None:
-        against = recording.roi_mask(protocol.against)[usable]
-    names = list(regions) if regions else recording.region_names
-    masks = {name: recording.roi_mask(name)[usable] for name in names if name != protocol.against}
-    masks = {name: inside for name, inside in masks.items() if inside.any()}
-    if not masks:
-        raise InputError(
-            f"Stimuli are ranked by region, but no region of {recording.subject} has a usable unit."
-        )
-    rankings = rank_regions(
-        first,
-        second,
-        stimuli,
-        bank,
-        masks,
-        against=against,
-        n=protocol.n,
-    )
+    masks, against = _masks(recording, usable, regions, protocol.against)
+    rankings = rank_regions(first, second, stimuli, bank, masks, against=against, n=protocol.n)
     table = _region_table(recording, prepared, (first, second), rankings)
     return RankingResult(
         recording=recording,
@@ -155,6 +138,20 @@ def assess_ranking(
         encoder=first,
         zscore=prepared.zscore,
     )
+
+
+def _masks(
+    recording: Recording, usable: Array, regions: Sequence[str] | None, against: str | None
+) -> tuple[dict[str, Array], Array | None]:
+    """Return which usable units lie in each region, and in the one that it is ranked against."""
+    names = list(regions) if regions else recording.region_names
+    masks = {name: recording.roi_mask(name)[usable] for name in names if name != against}
+    masks = {name: inside for name, inside in masks.items() if inside.any()}
+    if not masks:
+        raise InputError(
+            f"Stimuli are ranked by region, but no region of {recording.subject} has a usable unit."
+        )
+    return masks, None if against is None else recording.roi_mask(against)[usable]
 
 
 def _halves(stimuli: Array, seed: int) -> tuple[Array, Array]:

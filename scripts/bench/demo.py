@@ -2,7 +2,7 @@
 
     python scripts/bench/demo.py [--images 9000] [--threads 2]
 
-Targets on two cores: under 6 minutes, under 4 GiB. The checks of the report are printed too.
+Targets on two cores: under 7 minutes, under 4 GiB. The checks of the report are printed too.
 """
 
 import argparse

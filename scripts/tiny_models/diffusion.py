@@ -4,6 +4,7 @@ A diffusers `StableUnCLIPImg2ImgPipeline`, whose parts are the tiny autoencoder,
 tiny CLIP and a small U-Net trained here: the class that large models of this kind use as well.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tiny_models.scenes import SIZE, TRAINING, describe, paint_pool
 NAME = "diffusion"
 BATCH, SCENES = 64, 40_000
 TIMES, NOISE_LEVELS = 1000, 400
-DEFAULTS = {"num_inference_steps": 12, "guidance_scale": 2.0}
+DEFAULTS = {"num_inference_steps": 12, "guidance_scale": 3.5}
 SCHEDULE = Schedule(
     steps=6000,
     learning_rate=1.5e-3,
@@ -33,6 +34,8 @@ SCHEDULE = Schedule(
     checkpoint_every=250,
     seed=13,
 )
+# A second run from where the first ended, as in warm restarts (Loshchilov and Hutter 2017).
+AGAIN = replace(SCHEDULE, steps=3000, learning_rate=1e-3, seed=15)
 
 
 def build() -> nn.Module:
@@ -161,7 +164,10 @@ def fit(out: Path, work: Path, pool: int) -> tuple[nn.Module, Report, dict[str, 
         error = (made.float() - velocity).square().mean(dim=(1, 2, 3))
         return (weight * error).mean() / weight.mean()
 
-    report = train(model, loss, SCHEDULE, folder=work / NAME, description=NAME)
+    first = train(model, loss, SCHEDULE, folder=work / NAME, description=NAME)
+    report = train(model, loss, AGAIN, folder=work / f"{NAME}-again", description=f"{NAME} again")
+    report.steps += first.steps
+    report.seconds += first.seconds
     return model, report, {"scale": scale, "mean": mean, "std": std}
 
 

@@ -40,6 +40,9 @@ def test_a_model_is_summed_up() -> None:
         ("open_clip:ViT-B-32/openai", "QuickGELU mismatch"),
         ("open_clip:hf:org/name", "hf download org/name"),
         ("resnet18", "SOURCE:NAME"),
+        (f"{SQUEEZENET}@featurs.3", "Did you mean 'features.3'"),
+        ("open_clip:vit-b-23/random", "nearest: ViT-B-32"),
+        ("torchvision:squeezenet1_0/randm", "Did you mean 'random'"),
     ],
 )
 def test_mistakes_end_in_one_sentence(model: str, said: str) -> None:

@@ -222,6 +222,8 @@ def test_unreadable_images_are_counted_and_named(tmp_path: Path) -> None:
     with pytest.raises(CorruptFileError, match=r"2 of 12 images.*05\.jpg.*11\.jpg") as caught:
         extract(network(), paths, batch_size=2)
     assert "02.jpg" not in str(caught.value)
+    assert "); " in str(caught.value)
+    assert ".," not in str(caught.value)
     opened = [Image.open(path) for path in paths[4:6]]
     with pytest.raises(CorruptFileError, match=r"1 of 2 images cannot be read: stimulus 1"):
         extract(network(), opened)
@@ -283,7 +285,7 @@ def test_one_stimulus_is_no_sequence(stimuli: Any) -> None:
 def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no stimuli"):
         extract(network(), IMAGES[:0])
-    with pytest.raises(InputError, match=r"\(n, height, width\)"):
+    with pytest.raises(InputError, match=r"\(n, height, width\).* got shape \(2, 3, 8, 8\)"):
         extract(network(), np.zeros((2, 3, 8, 8), np.uint8))
     with pytest.raises(InputError, match="got values from"):
         extract(network(), np.full((2, 8, 8, 3), 7.5))
@@ -293,8 +295,9 @@ def test_bad_input(tmp_path: Path) -> None:
         extract(network(), IMAGES, layers="3")
     with pytest.raises(UnknownNameError, match="way of pooling"):
         extract(network(), IMAGES, pool="average")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="batch_size must be"):
-        extract(network(), IMAGES, batch_size=0)
+    for batch_size in (0, 2.5, "8"):
+        with pytest.raises(InputError, match=f"batch_size must be .* got {batch_size!r}"):
+            extract(network(), IMAGES, batch_size=batch_size)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="dtype must be"):
         extract(network(), IMAGES, dtype="float64")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="device 'gpu' cannot be used"):

@@ -235,3 +235,12 @@ def test_pickled_weights_in_a_folder(tmp_path: Path, vit_folder: Path) -> None:
     torch.save({}, tmp_path / "open_clip_pytorch_model.bin")
     with pytest.raises(InputError, match="brainkit weights convert"):
         open_backbone(f"open_clip:{tmp_path}")
+
+
+def test_text_is_never_cut_silently() -> None:
+    model = open_backbone("open_clip-text:ViT-B-32/random")
+    fitting, longer = ("cup " * n for n in (75, 76))  # beside the tokens of start and end
+    tokens = model.prepare([fitting, "cup"])
+    assert torch.equal(tokens, open_clip.get_tokenizer("ViT-B-32")([fitting, "cup"]))
+    with pytest.raises(InputError, match=r"at most 77 tokens; 2 of 3 are longer. .*'cup cup"):
+        model.prepare(["cup", longer, longer])

@@ -337,8 +337,9 @@ def test_a_full_disk_at_any_step_keeps_what_was_written(tmp_path, monkeypatch, w
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     entry = FeatureStore(tmp_path / "file" / "store").entry(KEY)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match=r"feature store .* cannot be written") as caught:
         entry.begin(10, (3, 4), "float32", 4)
+    assert "--out" not in str(caught.value)
 
 
 # --------------------------------------------------------------------------- files, lists, removal

@@ -69,3 +69,10 @@ def test_unknown_policies() -> None:
         check_policy("patch", "class")
     with pytest.raises(InputError, match=r"this one gave \(2,\)"):
         pool_tokens(torch.ones(2), "mean")
+
+
+def test_a_mask_of_another_shape_is_refused() -> None:
+    valid = torch.ones(2, 4, dtype=torch.bool)
+    for pool in ("mean", "max", "last"):
+        with pytest.raises(InputError, match=r"5 tokens of 2 stimuli .* got shape \(2, 4\)"):
+            pool_tokens(TOKENS, pool, valid=valid)

@@ -259,6 +259,13 @@ def test_identity(tmp_path):
     assert again.identity() == text
 
 
+def test_loading_leaves_the_screen_alone(tmp_path, capfd):
+    folder = save(build(IMAGE_MODELS["vit"]), tmp_path)
+    capfd.readouterr()
+    transformers_backbone(parse_spec(f"transformers:{folder}"))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_random_weights_of_a_folder(tmp_path):
     folder = save(build(IMAGE_MODELS["vit"]), tmp_path)
     spec = f"transformers:{folder}/random:{{}}"

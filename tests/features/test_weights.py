@@ -142,6 +142,10 @@ def test_convert(tmp_path: Path, wrapped: bool) -> None:
     converted = load_file(tmp_path / "new" / "w.safetensors")
     assert converted.keys() == state.keys()
     assert all(torch.equal(converted[name], value) for name, value in state.items())
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "new" / "w.safetensors").stat().st_mode == (
+        tmp_path / "plain"
+    ).stat().st_mode
 
 
 def test_convert_copies_shared_memory_and_names_what_is_left_out(tmp_path: Path) -> None:

@@ -216,6 +216,8 @@ def test_bad_arguments_are_named(trained: PrefixCaptioner) -> None:
     broken[2, 5] = np.nan
     with pytest.raises(InputError, match="rows 2"):
         trained.caption(image_embeds=broken)
+    with pytest.raises(InputError, match="array of numbers"):
+        trained.caption(image_embeds=[["a"] * WIDTH])
     with pytest.raises(InputError, match="got none"):
         trained.caption()
     with pytest.raises(InputError, match="got image_embeds, images"):
@@ -285,3 +287,12 @@ def test_folders_that_hold_no_captioner_are_refused(tmp_path: Path) -> None:
     (tmp_path / "prefix.json").write_text('{"embedding_width": 4, "depth": 3}')
     with pytest.raises(CorruptFileError, match="depth"):
         PrefixCaptioner.load(tmp_path)
+
+
+def test_loading_and_captioning_leave_the_screen_alone(
+    tmp_path: Path, trained: PrefixCaptioner, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trained.save_pretrained(tmp_path)
+    capfd.readouterr()
+    PrefixCaptioner.from_pretrained(tmp_path).caption(image_embeds=embeddings(2))
+    assert capfd.readouterr() == ("", "")

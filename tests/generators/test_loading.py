@@ -15,9 +15,9 @@ from brainkit.errors import (
     MissingFileError,
     UnknownNameError,
 )
+from brainkit.features.quiet import quiet
 from brainkit.generators import Generator
 from brainkit.generators.ip_adapter import SDXLGenerator
-from brainkit.generators.loading import quiet
 from brainkit.generators.unclip import StableUnCLIPGenerator
 
 
@@ -142,6 +142,6 @@ def test_the_libraries_logs_are_put_back() -> None:
         return [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
 
     before = state()
-    with pytest.raises(RuntimeError), quiet():
+    with pytest.raises(RuntimeError), quiet("diffusers", "transformers"):
         raise RuntimeError
     assert state() == before

@@ -271,7 +271,12 @@ def test_half_precision_files_are_loaded_in_one_precision(
         ({"noise_level": 1000, "image_embeds": np.zeros((1, 24))}, "0 to 999; got 1000"),
         ({"seeds": [1.5]}, "whole number from 0 to"),
         ({"seeds": [-1]}, "whole number from 0 to"),
+        ({"seeds": ["a"]}, "whole number from 0 to"),
+        ({"seeds": 3}, "one whole number per image"),
         ({"text": [3]}, "sequence of strings"),
+        ({"text": 3}, "sequence of strings"),
+        ({"guidance": "7"}, "weight from 0; got '7'"),
+        ({"image_embeds": [["a"] * 24]}, "arrays of numbers"),
         ({"batch_size": 0}, "from 1; got 0"),
     ],
 )

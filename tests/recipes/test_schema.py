@@ -13,6 +13,8 @@ from brainkit.recipes.building import build_features, build_model
 from brainkit.recipes.schema import (
     DecodeRecipe,
     EncodeRecipe,
+    FeatureSpec,
+    LayersRecipe,
     ReconstructRecipe,
     RSARecipe,
     SynthesizeRecipe,
@@ -21,7 +23,7 @@ from brainkit.recipes.schema import (
 
 def test_every_recipe_is_valid_and_can_be_built():
     kinds = {
-        "encode": EncodeRecipe,
+        "encode": EncodeRecipe | LayersRecipe,
         "decode": DecodeRecipe | ReconstructRecipe,
         "synthesize": SynthesizeRecipe,
         "rsa": RSARecipe,
@@ -41,6 +43,9 @@ def test_every_recipe_is_valid_and_can_be_built():
                 assert len(parse_spec(spec).layers) <= 1
             if recipe.generator is not None and recipe.generator.latents is not None:
                 build_model(recipe.generator.latents)
+            continue
+        if isinstance(recipe, LayersRecipe):
+            assert parse_spec(recipe.network).layers == ()
             continue
         build_features(recipe.features, recipe.components)
         if isinstance(recipe, SynthesizeRecipe):
@@ -157,3 +162,30 @@ def test_what_is_no_recipe(path, tmp_path):
     manifest.write_text('{"recipe": {"encode": {}, "decode": {}}}')
     with pytest.raises(InputError, match="does not hold one recipe"):
         read_recipe(manifest)
+
+
+def test_places_are_told_so_that_a_rerun_from_any_folder_finds_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawer").mkdir()
+    changes = [
+        "generator.name=drawer",
+        "captioner.name=tiny",
+        "embedding=open_clip:./clip@blocks.1",
+        "judges={a: torchvision:resnet18/w.safetensors, b: timm:tiny-judge-b}",
+        "store=kept",
+    ]
+    recipe = read_recipe("brain_diffuser_simple", changes)
+    assert recipe.generator.name == str(tmp_path / "drawer")
+    assert recipe.captioner.name == "tiny"
+    assert recipe.embedding == f"open_clip:{tmp_path}/clip@blocks.1"
+    assert recipe.judges == {
+        "a": f"torchvision:resnet18/{tmp_path}/w.safetensors",
+        "b": "timm:tiny-judge-b",
+    }
+    assert recipe.store == str(tmp_path / "kept")
+    settings = {"kind": "model-layer", "settings": {"model": "timm:./net@stem", "pool": "mean"}}
+    space = FeatureSpec.model_validate(settings)
+    assert space.settings == {"model": f"timm:{tmp_path}/net@stem", "pool": "mean"}
+    monkeypatch.chdir("/")
+    (tmp_path / "manifest.json").write_text(json.dumps({"recipe": recipe.model_dump(mode="json")}))
+    assert read_recipe(tmp_path / "manifest.json") == recipe

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 
@@ -218,6 +219,14 @@ def test_a_captioner_of_images_is_given_the_images(recording, parts, captioners,
     git = assess_reconstruction(recording, PROTOCOL, replace(parts, captioner=captioners.git))
     expected = captioners.git.caption(images=result.images["reconstruction"], max_new_tokens=8)
     assert git.captions["reconstruction"] == expected
+
+
+def test_words_need_categories(generator):
+    parts = ReconstructionParts(generator, {"energy": ENERGY})
+    images = np.zeros((2, 4, 4), np.float32)
+    captions = pd.DataFrame({"caption": ["a dog", "a cup"]})
+    assert parts.words_of(Stimuli(images, table=captions)) == {}
+    assert parts.words_of(Stimuli(images)) == {}
 
 
 def test_folds_regions_and_unlabelled_stimuli(recording, generator, scenes):

@@ -182,3 +182,9 @@ def test_the_rate_warms_up_and_falls():
     assert schedule.rate(9) == pytest.approx(2.0)
     assert schedule.rate(60) == pytest.approx(1.1)
     assert schedule.rate(110) == pytest.approx(0.2)
+
+
+def test_checkpoints_stand_under_the_users_umask(tmp_path):
+    train(network(), regression, SCHEDULE, folder=tmp_path)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / CHECKPOINT).stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -211,7 +211,7 @@ def normalised(
 class OpenClipText(OpenClipTower):
     """A text tower of open_clip.
 
-    Strings longer than the model's context are cut there by open_clip's tokenizer.
+    Strings longer than the model's context, which open_clip would cut there, are refused.
 
     Parameters
     ----------
@@ -244,8 +244,27 @@ class OpenClipText(OpenClipTower):
         }
 
     def prepare(self, items: Sequence[Image.Image] | Sequence[str]) -> torch.Tensor:
-        """Tokenize; (n, context) integers."""
-        return self._words([str(item) for item in items])
+        """Tokenize; (n, context) integers.
+
+        Raises
+        ------
+        InputError
+            If a text has more tokens than the context: nothing is cut silently.
+        """
+        texts = [str(item) for item in items]
+        tokens = self._words(texts)
+        length = tokens.shape[1]
+        # Where there is room for twice as many, a text that was cut goes on in another way.
+        roomy = self._words(texts, context_length=2 * length)
+        rest = roomy[:, length:]
+        cut = (roomy[:, :length] != tokens).any(dim=1) | (rest != rest[:, -1:]).any(dim=1)
+        if cut.any():
+            first = texts[int(cut.int().argmax())]
+            raise InputError(
+                f"{self.spec} takes texts of at most {length} tokens; {int(cut.sum())} of "
+                f"{len(texts)} are longer. The first: {first[:60]!r}... Shorten or split these."
+            )
+        return tokens
 
     def valid_tokens(self, batch: torch.Tensor) -> torch.Tensor | None:
         """Return True up to the end of each text, (n, tokens)."""

@@ -34,7 +34,7 @@ from brainkit.features.weights import (
 CONFIG = "open_clip_config.json"
 WEIGHT_NAMES = (HF_SAFE_WEIGHTS_NAME, "open_clip_pytorch_model.safetensors", "model.safetensors")
 QUICK = "-quickgelu"
-Tokenizer = Callable[[list[str]], torch.Tensor]
+Tokenizer = Callable[..., torch.Tensor]  # open_clip's, from strings and context_length
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def find_source(spec: Spec, download: bool | None) -> Source:
 def _named(spec: Spec) -> Source:
     config = open_clip.get_model_config(spec.name)
     if config is None:
-        raise unknown_name("model of open_clip", spec.name, open_clip.list_models())
+        raise unknown_name("model of open_clip", spec.name, ["tiny", *open_clip.list_models()])
     preprocess = asdict(PreprocessCfg())
     if spec.seed is not None or spec.file is not None:
         return Source(config, preprocess)

@@ -180,5 +180,6 @@ def _converted(weights: Any) -> Path:
     raise DownloadError(
         f"The weights {weights} are not there as {converted}. torchvision offers them as a pickle, "
         f"which brainkit does not open as a model. Convert it once: fetch {weights.url} to "
-        f"{pickled}, then run `brainkit weights convert {pickled} {converted}`."
+        f"{pickled}, then run `brainkit weights convert {pickled} {converted}`. Or name a file of "
+        "weights, as in torchvision:NAME//folder/NAME.safetensors."
     )

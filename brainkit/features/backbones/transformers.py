@@ -22,6 +22,7 @@ from PIL import Image
 from brainkit.errors import InputError, listed
 from brainkit.features.backbones.base import Modality, evaluating, freeze, record
 from brainkit.features.backbones.module import HookedModule, random_weights, versions
+from brainkit.features.quiet import quiet
 from brainkit.features.spec import Spec
 from brainkit.features.weights import find_model, find_safetensors
 
@@ -127,7 +128,8 @@ class TransformersBackbone(HookedModule):
         return torch.as_tensor(pixels)
 
     def _tokenised(self, texts: list[str]) -> torch.Tensor:
-        numbers = self._processor(texts, padding=False, truncation=False)["input_ids"]
+        with quiet("transformers"):  # it would only warn of texts that are too long
+            numbers = self._processor(texts, padding=False, truncation=False)["input_ids"]
         unfit = [text for text, row in zip(texts, numbers, strict=True) if len(row) > self._length]
         empty = sum(not row for row in numbers)
         if unfit or empty:
@@ -202,17 +204,18 @@ def transformers_backbone(spec: Spec, *, download: bool | None = None) -> Transf
     if spec.place == "tiny":
         name = "tiny/clip-transformers" if name == "tiny" else name.replace("tiny-", "tiny/", 1)
     folder = find_model(name, download=download)
-    config = _read(transformers.AutoConfig, folder, spec.model, "configuration of a model")
     if modality == "text":
         wanted, what = transformers.AutoTokenizer, "tokenizer, so it takes no text"
     else:
         wanted, what = transformers.AutoImageProcessor, "image processor, so it takes no images"
-    processor = _read(wanted, folder, spec.model, what)
-    if spec.seed is None:
-        model = _load(folder, config, spec.model)
-    else:
-        with random_weights(spec.seed):
-            model = _class(config).from_config(config)
+    with quiet("transformers"):
+        config = _read(transformers.AutoConfig, folder, spec.model, "configuration of a model")
+        processor = _read(wanted, folder, spec.model, what)
+        if spec.seed is None:
+            model = _load(folder, config, spec.model)
+        else:
+            with random_weights(spec.seed):
+                model = _class(config).from_config(config)
     return TransformersBackbone(model, processor, spec.model, modality)
 
 
