@@ -8,6 +8,7 @@ from brainkit.data.world import SceneWorld
 from brainkit.generators.prefix import Prefix, PrefixCaptioner, PrefixConfig
 from brainkit.training import Report, Schedule, Step, train
 from tiny_models import clip
+from tiny_models.files import finish
 from tiny_models.scenes import SIZE, TRAINING, describe_wholly, paint_pool
 from tiny_models.tokenizers import CONTEXT, corpus, word_tokenizer
 
@@ -76,4 +77,5 @@ def make(name: str, out: Path, work: Path, pool: int) -> Report:
     """Train the captioner and write it."""
     model, report = fit(out, work, pool)
     model.save_pretrained(out / name, dtype="float16")
+    finish(out / name)
     return report

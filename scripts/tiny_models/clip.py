@@ -15,7 +15,7 @@ from torch import nn
 from brainkit.arrays.atomic import write_json
 from brainkit.data.world import SceneWorld
 from brainkit.training import Report, Schedule, Step, matched_contrast, train
-from tiny_models.files import declare_single, open_to_all
+from tiny_models.files import declare_single, finish
 from tiny_models.scenes import (
     SIZE,
     TRAINING,
@@ -156,7 +156,7 @@ def save(model: nn.Module, folder: Path) -> None:
     image_processor().save_pretrained(twin)
     declare_single(twin / "config.json")
     for written in (folder, twin):
-        open_to_all(written)
+        finish(written)
 
 
 def image_processor() -> Any:

@@ -16,7 +16,7 @@ from brainkit.arrays.atomic import write_json, write_npy
 from brainkit.data.world import SceneWorld
 from brainkit.training import Report, Schedule, Step, train
 from tiny_models import autoencoder, clip
-from tiny_models.files import declare_single, open_to_all
+from tiny_models.files import declare_single, finish
 from tiny_models.scenes import SIZE, TRAINING, describe, paint_pool
 
 NAME = "diffusion"
@@ -210,7 +210,7 @@ def save(pipeline: Any, folder: Path) -> None:
     for part in ("image_encoder", "text_encoder"):
         declare_single(folder / part / "config.json")
     write_json(folder / "generation_config.json", DEFAULTS)
-    open_to_all(folder)
+    finish(folder)
 
 
 def make(name: str, out: Path, work: Path, pool: int) -> Report:

@@ -18,7 +18,7 @@ from brainkit.data.world import SceneWorld
 from brainkit.data.world.objects import BACKGROUNDS, CATEGORIES
 from brainkit.data.world.scenes import COLOURS, KINDS
 from brainkit.training import Report, Schedule, Step, matched_contrast, train
-from tiny_models.files import open_to_all
+from tiny_models.files import finish
 from tiny_models.scenes import SIZE, VALIDATION, as_tensor, paint_pool
 
 BATCH = 96
@@ -186,7 +186,7 @@ def save(name: str, model: nn.Module, folder: Path) -> None:
         for key, value in model.state_dict().items()
     }
     save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
-    open_to_all(folder)
+    finish(folder)
 
 
 def load(folder: Path) -> nn.Module:
