@@ -37,8 +37,9 @@ SIMULATED = {
 JOBS = ("encode", "decode", "synthesize")
 DRAWING = "brain_diffuser_simple"
 # A part of the training images is enough for the demonstration; all of them take minutes longer.
-DRAWING_SETTINGS = ("protocol.n_train=2500",)
-LAYERS, LAYERS_SETTINGS = "clip_layers", ("protocol.n_train=1200",)
+DRAWING_SETTINGS = ("protocol.n_train=1500", "protocol.steps=8")
+LAYERS = "clip_layers"
+LAYERS_SETTINGS = ("protocol.n_train=800", "layers=[stem, blocks.1, blocks.3, embedding]")
 SHARED_PART = 0.1
 FEWEST_IMAGES = 500  # half the training part must hold the judge's 200 pixel components
 FEWEST_SUBJECTS = 2  # what one person never saw is what another saw
