@@ -30,7 +30,7 @@ def card(name: str, scores: dict[str, Any], training: dict[str, Any]) -> str:
             trained = sum(report["trained"].values())
             lines.append(
                 f"- {part}: {trained:,} weights, {report['steps']:,} steps, "
-                f"{report['seconds'] / 60:.0f} minutes on a two-core machine that did other work too"
+                f"{report['seconds'] / 60:.0f} minutes on two cores that did other work too"
             )
     lines += [
         "",
