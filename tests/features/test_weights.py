@@ -111,7 +111,7 @@ def test_find_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("download", [False, True])
 def test_offline_hub_says_what_where_and_how(download: bool) -> None:
     expected = (
-        r"hf:org/name is needed.*local cache .*hub.*brainkit features MODEL --download.*"
+        r"hf:org/name is needed.*local cache .*hub.*"
         "hf download org/name"
     )
     with pytest.raises(DownloadError, match=expected):

@@ -89,7 +89,7 @@ def test_the_tokenizers_of_both_formats_agree(scenes):
 def test_features_of_both_formats_agree(scenes):
     images = scenes.images[:20]
     first = extract("open_clip:tiny", images)
-    second = extract("transformers:tiny@image_embeds", images)
+    second = extract("transformers:tiny@visual_projection", images)
     np.testing.assert_allclose(first, second, atol=1e-5)
 
 
@@ -122,7 +122,7 @@ def test_the_pipeline_loads_as_it_is_in_diffusers():
     assert isinstance(pipeline, StableUnCLIPImg2ImgPipeline)
     pipeline.set_progress_bar_config(disable=True)
     made = pipeline(
-        "a plate of food",
+        prompt="a plate of food",
         image_embeds=torch.zeros(1, 256),
         num_inference_steps=2,
         output_type="np",
