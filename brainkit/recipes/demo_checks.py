@@ -127,7 +127,7 @@ def _check_reconstruction(name: str, result: ReconstructionResult) -> list[dict[
         claim = f"{what}: lower end of the CI above the highest end of a brainless null's ({best})"
         checks.append(_check(name, claim, gap, "> 0", gap > 0))
     gap = drawn["above_nulls"][RIVALS[0]]["ci"][0]
-    claim = "the same above the nearest training image, image by image, lower end of the CI"
+    claim = "drawn images identified, above the nearest training image: lower end of the paired CI"
     checks.append(_check(name, claim, gap, "> 0", gap > 0))
     return checks
 
