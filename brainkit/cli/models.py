@@ -1,15 +1,11 @@
-"""Models: their layers, fetching them, and converting pickled weights."""
+"""Models: their layers, and fetching them."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from brainkit.cli.app import AsJson, app
-
-weights = typer.Typer(no_args_is_help=True, help="Convert files of weights.")
-app.add_typer(weights, name="weights")
 
 
 @app.command()
@@ -57,20 +53,3 @@ def features(
             f"{backbone.spec} takes {backbone.modality}s and has {len(layers)} layers, by default "
             f"{backbone.default_layer()}. See them with --list."
         )
-
-
-@weights.command()
-def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What torch.save wrote.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new *.safetensors file.")],
-) -> None:
-    """Convert pickled weights to safetensors, without running code from the pickle.
-
-    Example: brainkit weights convert squeezenet1_0.pth squeezenet1_0.safetensors
-    """
-    from brainkit.features.weights import convert_weights
-
-    written = convert_weights(file, out)
-    typer.echo(f"{out}: {written['tensors']} tensors, {written['values']:,} values.")
-    if written["left_out"]:
-        typer.echo(f"Left out, being no tensors: {', '.join(written['left_out'])}.", err=True)

@@ -13,7 +13,6 @@ from brainkit.features.projection import SparseProjection
 from brainkit.features.spec import Spec, parse_spec
 from brainkit.features.stack import FeatureStack, PrincipalSpace, SingleSpace
 from brainkit.features.store import FeatureStore
-from brainkit.features.weights import convert_weights
 
 __all__ = [
     "Backbone",
@@ -29,7 +28,6 @@ __all__ = [
     "SparseProjection",
     "Spec",
     "TorchModel",
-    "convert_weights",
     "extract",
     "open_backbone",
     "oriented_energy",

@@ -8,9 +8,8 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from brainkit.arrays.atomic import atomic_path, under_umask
 from brainkit.arrays.share import share_folder
 from brainkit.errors import (
     CorruptFileError,
@@ -26,6 +25,10 @@ if TYPE_CHECKING:
     import torch
 
 DOWNLOAD = "BRAINKIT_DOWNLOAD"
+CONVERT = (
+    "Get the model as *.safetensors, or write it so yourself, once: read the state in torch with "
+    "weights_only=True, and pass it to safetensors.torch.save_file."
+)
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 PATTERNS = (*SMALL_FILES, "*.safetensors")
 
@@ -162,9 +165,8 @@ def refuse_pickle(path: str | Path) -> None:
     path = Path(path)
     if path.suffix in PICKLED_SUFFIXES:
         raise InputError(
-            f"{path} holds pickled weights, which can run any code when they are read. Convert "
-            f"them once, without running any: 'brainkit weights convert {path} "
-            f"{path.with_suffix('.safetensors').name}'."
+            f"{path} holds pickled weights, which can run any code when they are read, so brainkit "
+            f"does not. {CONVERT}"
         )
 
 
@@ -269,85 +271,3 @@ def weights_hash(module: "torch.nn.Module") -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()
-
-
-def convert_weights(source: str | Path, target: str | Path) -> dict[str, Any]:
-    """Convert pickled weights to safetensors, without running code from the pickle.
-
-    Parameters
-    ----------
-    source : path
-        A file that ``torch.save`` wrote: a dict of tensors, or a dict that holds one as
-        ``state_dict``, ``model``, ``model_state_dict`` or ``params``.
-    target : path
-        A new ``*.safetensors`` file.
-
-    Returns
-    -------
-    dict
-        ``tensors`` and ``values``, how many were written; ``left_out``, names of entries that
-        are no tensors.
-
-    Raises
-    ------
-    InputError
-        If the file holds more than tensors and plain values, or no tensors, or `target` has
-        another suffix.
-    CorruptFileError
-        If the file is damaged.
-    """
-    import torch
-    from safetensors.torch import save_file
-
-    source, target = Path(source), Path(target)
-    if target.suffix != ".safetensors":
-        raise InputError(f"The converted weights must be called *.safetensors; got {target}.")
-    if not source.is_file():
-        raise MissingFileError(f"There is no file of weights {source}.")
-    state = _unwrapped(_read_pickle(source))
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise InputError(f"{source} holds no tensors by name, so there is nothing to convert.")
-    if all(name.startswith("module.") for name in tensors):  # written by a parallel wrapper
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    # Copies, because tensors that share memory cannot be written side by side.
-    tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-    with atomic_path(target) as partial:
-        save_file(tensors, partial)
-        under_umask(partial)
-    return {
-        "tensors": len(tensors),
-        "values": sum(value.numel() for value in tensors.values()),
-        "left_out": sorted(name for name in state if not isinstance(state[name], torch.Tensor)),
-    }
-
-
-def _read_pickle(path: Path) -> Any:
-    from pickle import UnpicklingError
-
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise InputError(
-            f"{path} holds more than tensors and plain values, so reading it would run code that "
-            "it brings along, and brainkit does not. Have its author save the tensors alone "
-            f"(torch.save(model.state_dict(), ...)). ({' '.join(str(error).split())[:200]})"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CorruptFileError(
-            f"{path} cannot be read as weights ({' '.join(str(error).split())[:200]}). It is "
-            "damaged, a TorchScript archive, or no file of torch's."
-        ) from error
-
-
-def _unwrapped(content: Any) -> dict[str, Any]:
-    for key in ("state_dict", "model_state_dict", "model", "params"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            return {str(name): value for name, value in content[key].items()}
-    return (
-        {str(name): value for name, value in content.items()}
-        if isinstance(content, Mapping)
-        else {}
-    )

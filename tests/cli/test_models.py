@@ -1,11 +1,8 @@
-"""The commands that show models and convert weights."""
+"""The commands that show models."""
 
 import json
-from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from brainkit.cli import app
@@ -57,16 +54,3 @@ def test_download_asks_the_hub() -> None:
     result = CliRunner().invoke(app, ["features", "open_clip:hf:org/name", "--download"])
     assert result.exit_code == 2
     assert "could not be fetched" in result.stderr
-
-
-def test_weights_are_converted(tmp_path: Path) -> None:
-    state = torch.nn.Linear(3, 2).state_dict()
-    torch.save({"state_dict": state, "epoch": 1}, tmp_path / "w.pth")
-    source, target = str(tmp_path / "w.pth"), str(tmp_path / "w.safetensors")
-    result = CliRunner().invoke(app, ["weights", "convert", source, target])
-    assert result.exit_code == 0
-    assert "2 tensors, 8 values" in result.stdout
-    assert torch.equal(load_file(target)["weight"], state["weight"])
-    again = CliRunner().invoke(app, ["weights", "convert", source, str(tmp_path / "w.bin")])
-    assert again.exit_code == 2
-    assert "must be called *.safetensors" in again.stderr

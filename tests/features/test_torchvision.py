@@ -17,7 +17,6 @@ from brainkit.features.backbones.torchvision import (
     torchvision_backbone,
 )
 from brainkit.features.spec import parse_spec
-from brainkit.features.weights import convert_weights
 
 # Layers that torchvision's own extractor (by tracing) knows under the same name, and whose output
 # nothing changes in place afterwards: tracing would return the changed one.
@@ -145,11 +144,11 @@ def test_real_squeezenet_from_caffe(squeezenet, photos, tmp_path):
     )
     assert identity["model"] == "squeezenet1_0+caffe-bgr"
     assert json.loads(json.dumps(identity)) == identity
-    # The same weights by way of a pickle and its conversion.
+    # The same weights as a pickle, which is refused, and written again.
     torch.save(model.module.state_dict(), tmp_path / "squeezenet.pth")
-    with pytest.raises(InputError, match="brainkit weights convert"):
+    with pytest.raises(InputError, match=r"safetensors\.torch\.save_file"):
         torchvision_backbone(parse_spec(f"torchvision:squeezenet1_0/{tmp_path}/squeezenet.pth"))
-    convert_weights(tmp_path / "squeezenet.pth", tmp_path / "mine.safetensors")
+    save_file(model.module.state_dict(), tmp_path / "mine.safetensors")
     again = torchvision_backbone(
         parse_spec(f"torchvision:squeezenet1_0+caffe-bgr/{tmp_path}/mine.safetensors")
     )
@@ -184,7 +183,7 @@ def test_real_squeezenet_names_what_is_in_a_photograph(squeezenet, shared_data, 
 
 def test_weights_of_torchvision_are_found_once_converted(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(DownloadError, match=r"weights convert .*resnet18-f37072fd\.pth"):
+    with pytest.raises(DownloadError, match=r"resnet18-f37072fd\.pth.*\.torch\.save_file"):
         torchvision_backbone(parse_spec("torchvision:resnet18/IMAGENET1K_V1"))
     with pytest.raises(DownloadError, match=r"resnet18-f37072fd\.safetensors"):
         torchvision_backbone(parse_spec("torchvision:resnet18"))

@@ -1,11 +1,10 @@
 """Where weights are found, how they are loaded, converted and told apart."""
 
-import pickle
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from brainkit.errors import (
     CorruptFileError,
@@ -15,7 +14,6 @@ from brainkit.errors import (
     UnknownNameError,
 )
 from brainkit.features.weights import (
-    convert_weights,
     find_hub_file,
     find_model,
     find_safetensors,
@@ -74,9 +72,9 @@ def test_hash_tells_values_types_and_names() -> None:
 def test_pickles_are_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"w{suffix}"
     torch.save(network().state_dict(), path)
-    with pytest.raises(InputError, match=r"brainkit weights convert .*w\.safetensors"):
+    with pytest.raises(InputError, match=r"pickled.*safetensors\.torch\.save_file"):
         read_state(path)
-    with pytest.raises(InputError, match="brainkit weights convert"):
+    with pytest.raises(InputError, match=r"safetensors\.torch\.save_file"):
         find_safetensors(tmp_path)
 
 
@@ -127,58 +125,3 @@ def test_downloads_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRAINKIT_DOWNLOAD", "1")
     assert may_download()
     assert not may_download(False)
-
-
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_convert(tmp_path: Path, wrapped: bool) -> None:
-    state = network().state_dict()
-    content: dict[str, object] = dict(state)
-    if wrapped:
-        renamed = {f"module.{name}": value for name, value in state.items()}
-        content = {"state_dict": renamed, "epoch": 3}
-    torch.save(content, tmp_path / "w.pth")
-    report = convert_weights(tmp_path / "w.pth", tmp_path / "new" / "w.safetensors")
-    assert report == {"tensors": 7, "values": 12 + 4 * 5 + 1, "left_out": []}
-    converted = load_file(tmp_path / "new" / "w.safetensors")
-    assert converted.keys() == state.keys()
-    assert all(torch.equal(converted[name], value) for name, value in state.items())
-    (tmp_path / "plain").touch()
-    assert (tmp_path / "new" / "w.safetensors").stat().st_mode == (
-        tmp_path / "plain"
-    ).stat().st_mode
-
-
-def test_convert_copies_shared_memory_and_names_what_is_left_out(tmp_path: Path) -> None:
-    shared = torch.arange(6.0).reshape(2, 3)
-    torch.save({"a": shared, "b": shared.T, "epoch": 3}, tmp_path / "w.pt")
-    report = convert_weights(tmp_path / "w.pt", tmp_path / "w.safetensors")
-    assert report["left_out"] == ["epoch"]
-    converted = load_file(tmp_path / "w.safetensors")
-    assert torch.equal(converted["b"], shared.T)
-
-
-class Harmful:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (exec, ("raise SystemExit('code of a pickle was run')",))
-
-
-def test_convert_runs_no_code(tmp_path: Path) -> None:
-    (tmp_path / "w.pth").write_bytes(pickle.dumps(Harmful()))
-    torch.save({"x": Harmful()}, tmp_path / "z.pth")
-    for name in ("w.pth", "z.pth"):
-        with pytest.raises(InputError, match="would run code"):
-            convert_weights(tmp_path / name, tmp_path / "w.safetensors")
-    assert not (tmp_path / "w.safetensors").exists()
-
-
-def test_convert_bad_input(tmp_path: Path) -> None:
-    torch.save({"epoch": 3}, tmp_path / "w.pth")
-    (tmp_path / "bad.pth").write_bytes(b"PK\x03\x04 not an archive")
-    with pytest.raises(InputError, match="no tensors"):
-        convert_weights(tmp_path / "w.pth", tmp_path / "w.safetensors")
-    with pytest.raises(InputError, match=r"must be called \*.safetensors"):
-        convert_weights(tmp_path / "w.pth", tmp_path / "w.pt")
-    with pytest.raises(MissingFileError, match=r"no\.pth"):
-        convert_weights(tmp_path / "no.pth", tmp_path / "w.safetensors")
-    with pytest.raises(CorruptFileError, match="cannot be read as weights"):
-        convert_weights(tmp_path / "bad.pth", tmp_path / "w.safetensors")

@@ -171,7 +171,7 @@ def test_bad_adapters_are_named(
     with pytest.raises(MissingFileError, match="ORG/NAME:PATH"):
         Generator.from_pretrained(sdxl_folder, adapter=tmp_path / "none.safetensors")
     (tmp_path / "old.bin").write_bytes(b"")
-    with pytest.raises(InputError, match=r"pickled.*brainkit weights convert"):
+    with pytest.raises(InputError, match=r"pickled.*safetensors.torch.save_file"):
         Generator.from_pretrained(sdxl_folder, adapter=tmp_path / "old.bin")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"no IP-Adapter.*got x"):

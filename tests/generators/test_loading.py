@@ -68,7 +68,7 @@ def test_pickled_weights_are_refused(folder: Path) -> None:
     path = weights(folder)
     torch.save(load_file(path), path.with_suffix(".bin"))
     path.unlink()
-    with pytest.raises(InputError, match=r"pickled weights.*brainkit weights convert"):
+    with pytest.raises(InputError, match=r"pickled weights.*safetensors.torch.save_file"):
         Generator.from_pretrained(folder)
     path.with_suffix(".bin").unlink()
     with pytest.raises(MissingFileError, match="no weights"):

@@ -179,7 +179,7 @@ def test_mistakes_are_named_before_anything_is_written(root, tmp_path, settings,
 def test_pickled_weights_are_refused(root, tmp_path):
     file = tmp_path / "squeezenet.pth"
     file.write_bytes(b"\x80\x02}q\x00.")
-    with pytest.raises(InputError, match="brainkit weights convert"):
+    with pytest.raises(InputError, match=r"safetensors\.torch\.save_file"):
         run_rsa("rsa92", out=tmp_path / "out", root=root, weights=file)
 
 

@@ -23,6 +23,7 @@ from brainkit.errors import CorruptFileError, InputError, unknown_name
 from brainkit.features.backbones.module import random_weights
 from brainkit.features.spec import HUB, Spec
 from brainkit.features.weights import (
+    CONVERT,
     SMALL_FILES,
     find_hub_file,
     find_model,
@@ -171,9 +172,8 @@ def _weights_file(spec: Spec, source: Source, download: bool | None) -> Path:
     if not place:
         raise InputError(
             f"open_clip has the weights of {spec.model} as a pickle only, which is not read: "
-            f"{(source.tag or {}).get('url', 'no address')}. Fetch and convert them "
-            f"('brainkit weights convert FILE OUT.safetensors') and write "
-            f"{spec.source}:{spec.name}/./OUT.safetensors."
+            f"{(source.tag or {}).get('url', 'no address')}. {CONVERT} Then name the file: "
+            f"{spec.source}:{spec.name}/./FILE.safetensors."
         )
     repository, _, filename = place.rpartition("/")
     safe = Path(filename).with_suffix(".safetensors").name if filename else HF_SAFE_WEIGHTS_NAME

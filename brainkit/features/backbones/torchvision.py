@@ -23,7 +23,7 @@ from brainkit.errors import DownloadError, InputError, unknown_name
 from brainkit.features.backbones.base import freeze
 from brainkit.features.backbones.module import HookedModule, random_weights, stacked, versions
 from brainkit.features.spec import Spec
-from brainkit.features.weights import load_state
+from brainkit.features.weights import CONVERT, load_state
 
 CAFFE = "caffe-bgr"
 CAFFE_WHOLE = "caffe-bgr-whole"
@@ -179,7 +179,6 @@ def _converted(weights: Any) -> Path:
         return converted
     raise DownloadError(
         f"The weights {weights} are not there as {converted}. torchvision offers them as a pickle, "
-        f"which brainkit does not open as a model. Convert it once: fetch {weights.url} to "
-        f"{pickled}, then run `brainkit weights convert {pickled} {converted}`. Or name a file of "
-        "weights, as in torchvision:NAME//folder/NAME.safetensors."
+        f"{weights.url}, which brainkit does not read. {CONVERT} Or name a file of weights, as in "
+        "torchvision:NAME//folder/NAME.safetensors."
     )
