@@ -128,6 +128,21 @@ class ImageFiles:
         return np.stack(images) if images else np.empty((0, 0, 0, 3), dtype=np.uint8)
 
 
+@dataclass(frozen=True, eq=False)
+class ChosenStimuli:
+    """Some of the stimuli of another source, by its rows; nothing is read or copied."""
+
+    source: StimulusFile
+    rows: Index
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, rows: Index) -> NDArray[Any]:
+        """Return the chosen stimuli."""
+        return self.source.read(self.rows[rows])
+
+
 class Stimuli:
     """An indexed set of stimuli.
 
@@ -150,7 +165,7 @@ class Stimuli:
         source: ArrayLike | StimulusFile,
         *,
         ids: ArrayLike | None = None,
-        table: pd.DataFrame | Callable[[], pd.DataFrame] | None = None,
+        table: pd.DataFrame | Callable[[], pd.DataFrame | None] | None = None,
         kind: str = "image",
     ) -> None:
         self.source: StimulusFile = (
@@ -203,7 +218,33 @@ class Stimuli:
         InputError
             If a row does not exist.
         """
-        wanted = np.arange(len(self)) if rows is None else np.asarray(rows)
+        return self.source.read(self._checked(np.arange(len(self)) if rows is None else rows))
+
+    def select(self, rows: ArrayLike) -> "Stimuli":
+        """Return some of the stimuli, as stimuli that are read when they are asked for.
+
+        Parameters
+        ----------
+        rows : array of int
+            Row numbers, each once; the ids stay, the table is that of the chosen rows.
+
+        Raises
+        ------
+        InputError
+            If a row does not exist or is named twice.
+        """
+        chosen = self._checked(rows)
+
+        def table() -> pd.DataFrame | None:
+            whole = self.table
+            return None if whole is None else whole.iloc[chosen].reset_index(drop=True)
+
+        return Stimuli(
+            ChosenStimuli(self.source, chosen), ids=self.ids[chosen], table=table, kind=self.kind
+        )
+
+    def _checked(self, rows: ArrayLike) -> Index:
+        wanted = np.asarray(rows)
         if wanted.ndim != 1 or (wanted.size and not np.issubdtype(wanted.dtype, np.integer)):
             raise InputError(
                 f"Stimulus rows are a list of integers; got {wanted.dtype} of shape {wanted.shape}."
@@ -215,7 +256,7 @@ class Stimuli:
                 f"Stimulus rows out of range: {listed(np.unique(outside))}; there are "
                 f"{len(self)} stimuli, numbered from 0."
             )
-        return self.source.read(wanted)
+        return wanted
 
 
 def check_stimulus_rows(shown: pd.Series, n_stimuli: int) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.data.stimuli import ArrayStimuli, HDF5Stimuli, ImageFiles, Stimuli
+from brainkit.data.stimuli import ArrayStimuli, ChosenStimuli, HDF5Stimuli, ImageFiles, Stimuli
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
 
 BLOCK_BYTES = 16 << 20
@@ -73,6 +73,9 @@ def _of_source(source: Any, modality: str | None) -> dict[str, str]:
         return _by_files([source.path], source.dataset, source.n_stimuli)
     if isinstance(source, ImageFiles):
         return _by_files(source.paths)
+    if isinstance(source, ChosenStimuli):
+        whole = _of_source(source.source, modality)
+        return {"by": whole["by"], "sha256": _sha256([_json([whole]), source.rows.tobytes()])}
     rows = np.arange(len(source))
     blocks = (source.read(rows[i : i + READ_ROWS]) for i in range(0, len(rows), READ_ROWS))
     return _by_content(part for block in blocks for part in _array_parts(np.asarray(block)))

@@ -64,7 +64,7 @@ def compare_layers(
     rows = _rows_needed(recording, protocol, settings.n_train, settings.seed)
     values = extract(
         recipe.network,
-        stimuli.read(rows),
+        stimuli.select(rows),
         pool="flatten",
         layers=recipe.layers,
         reduce=SparseProjection(n_components=recipe.components, seed=settings.seed),

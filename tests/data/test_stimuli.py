@@ -121,3 +121,33 @@ def test_bad_files(tmp_path):
     paths[2].write_bytes(b"no image")
     with pytest.raises(CorruptFileError, match=r"c\.png"):
         files.read([2])
+
+
+def test_chosen_stimuli_are_read_when_asked_for():
+    reads = []
+
+    class Counted:
+        def __len__(self):
+            return 6
+
+        def read(self, rows):
+            reads.append(rows.tolist())
+            return np.arange(6)[rows, None, None] * np.ones((1, 2, 2))
+
+    table = pd.DataFrame({"caption": list("abcdef")})
+    stimuli = Stimuli(Counted(), ids=list("uvwxyz"), table=table)
+    chosen = stimuli.select([4, 1, 3])
+    assert reads == []
+    assert len(chosen) == 3
+    assert chosen.ids.tolist() == ["y", "v", "x"]
+    assert chosen.table["caption"].tolist() == ["e", "b", "d"]
+    assert chosen.read([2, 0])[:, 0, 0].tolist() == [3.0, 4.0]
+    assert reads == [[3, 4]]
+    assert chosen.select([1]).read()[0, 0, 0] == 1.0
+    assert Stimuli(np.zeros((3, 2, 2))).select([1]).table is None
+
+
+@pytest.mark.parametrize("rows", [[6], [-1], [0.5], [[1]], [2, 2]])
+def test_rows_that_cannot_be_chosen_are_refused(rows):
+    with pytest.raises(InputError):
+        Stimuli(np.zeros((6, 2, 2))).select(rows)

@@ -168,3 +168,14 @@ def test_missing_and_damaged_files_are_all_named(tmp_path):
 def test_what_is_no_stimulus_is_refused(stimuli):
     with pytest.raises(InputError, match="timuli"):
         fingerprint(stimuli)
+
+
+def test_chosen_stimuli_are_told_apart_by_their_rows() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4), dtype=np.uint8)
+    stimuli = Stimuli(images)
+    first = fingerprint(stimuli.select([1, 2]))
+    assert fingerprint(Stimuli(images.copy()).select([1, 2])) == first
+    assert fingerprint(stimuli.select([2, 1])) != first
+    assert fingerprint(stimuli.select([1, 3])) != first
+    images[5] += 1
+    assert fingerprint(stimuli.select([1, 2])) != first  # another source
