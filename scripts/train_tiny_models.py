@@ -5,7 +5,7 @@
     python scripts/train_tiny_models.py diffusion --out /tmp/tiny --work /tmp/tiny-work
 
 Each model is trained from fixed seeds, keeps its state in ``--work`` every few hundred steps, and
-goes on from there when it is started again. All together take under two hours on two cores. The
+goes on from there when it is started again. How long each took stands in its card. The
 diffusion model needs the autoencoder and the CLIP, the captioner needs the CLIP. Afterwards,
 ``python scripts/score_tiny_models.py`` measures them and writes their cards.
 """

@@ -7,9 +7,9 @@ from brainkit.arrays.atomic import write_text
 
 LIMITS = (
     "Trained on the painted scenes of the simulated world alone. It knows five categories of "
-    "object, six backgrounds and some ninety words, and nothing of photographs: outside that world "
-    "its output means nothing. It exists so that every part of brainkit runs, is tested and is "
-    "shown without a download. For research, put a model of your field in its place."
+    "object, six backgrounds and some seventy words, and nothing of photographs: outside that "
+    "world its output means nothing. It exists so that every part of brainkit runs, is tested and "
+    "is shown without a download. For research, put a model of your field in its place."
 )
 PARTS = {"diffusion": ("autoencoder", "diffusion")}
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import write_npy
 from brainkit.data.world import SceneWorld
+from brainkit.data.world.captions import SETTINGS, article, side_words, size_word
 from brainkit.data.world.objects import SceneObject
 from brainkit.data.world.scenes import Scene
 
@@ -22,14 +23,6 @@ TRAINING, VALIDATION, TEST = 90_001, 90_002, 90_003
 SIZE = 64
 POOL = 60_000
 
-SETTINGS = {
-    "field": "on a green field",
-    "street": "on a grey street",
-    "beach": "on a beach",
-    "room": "in a room",
-    "wall": "in front of a rough wall",
-    "night": "at night",
-}
 CATEGORY_NOUNS = {
     "face": ("face", "close face"),
     "body": ("person", "body"),
@@ -101,8 +94,7 @@ def _phrase(
         noun = KIND_NOUNS[thing.category].format(kind=thing.kind.lower())
     words = []
     if generator.random() < keep:
-        small, large = (0.65, 0.85) if thing.category == "place" else (0.32, 0.6)
-        words += ["small"] if thing.size < small else ["large"] if thing.size > large else []
+        words.append(size_word(thing))
     coloured = generator.random() < keep
     if coloured and thing.category != "body":
         words.append(thing.colour_name)
@@ -110,10 +102,9 @@ def _phrase(
     if coloured and thing.category == "body":
         words.append(f"in {thing.colour_name}")
     if generator.random() < keep:
-        side = "left" if thing.x < 0.38 else "right" if thing.x > 0.62 else ""
-        words += [f"on the {side}"] if side else []
-    text = " ".join(words)
-    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+        words.append(side_words(thing))
+    text = " ".join(filter(None, words))
+    return f"{article(text)} {text}"
 
 
 def category_prompts() -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -88,8 +87,3 @@ def word_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":  # noqa: 
         unk_token="<unknown>",
         model_max_length=CONTEXT,
     )
-
-
-def save_tokenizer(tokenizer: object, folder: Path) -> None:
-    """Save a tokenizer's files beside a model's."""
-    tokenizer.save_pretrained(folder)  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from typing import Final
 
 from brainkit.data.world.objects import SceneObject
 
-_SETTINGS: Final = {
+SETTINGS: Final = {
     "field": "on a green field",
     "street": "on a grey street",
     "beach": "on a beach",
@@ -43,16 +43,28 @@ def caption_scene(objects: Sequence[SceneObject], background: str) -> str:
     for number, thing in enumerate(rest):
         joint = "behind" if number == 0 and first.category == "place" else "and"
         text += f" {joint} {_phrase(thing)}"
-    return f"{text}, {_SETTINGS[background]}"
+    return f"{text}, {SETTINGS[background]}"
 
 
 def _phrase(thing: SceneObject) -> str:
     """Name one object with its size, colour and side."""
     pattern = _NOUNS.get(thing.category, "{colour} {kind}")
     noun = pattern.format(colour=thing.colour_name, kind=thing.kind)
-    limits = (0.65, 0.85) if thing.category == "place" else (_SMALL, _LARGE)
-    size = "small " if thing.size < limits[0] else "large " if thing.size > limits[1] else ""
-    words = f"{size}{noun}"
-    article = "an" if words[0] in "aeiou" else "a"
-    side = " on the left" if thing.x < _LEFT else " on the right" if thing.x > _RIGHT else ""
-    return f"{article} {words}{side}"
+    words = " ".join(filter(None, (size_word(thing), noun)))
+    return " ".join(filter(None, (article(words), words, side_words(thing))))
+
+
+def size_word(thing: SceneObject) -> str:
+    """Return "small", "large" or nothing; a place has limits of its own."""
+    small, large = (0.65, 0.85) if thing.category == "place" else (_SMALL, _LARGE)
+    return "small" if thing.size < small else "large" if thing.size > large else ""
+
+
+def side_words(thing: SceneObject) -> str:
+    """Return "on the left", "on the right" or nothing."""
+    return "on the left" if thing.x < _LEFT else "on the right" if thing.x > _RIGHT else ""
+
+
+def article(words: str) -> str:
+    """Return the article that English puts before some words."""
+    return "an" if words[0] in "aeiou" else "a"
