@@ -6,7 +6,7 @@ after two seconds and then at most every half minute.
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -46,7 +46,12 @@ def bar(description: str, **settings: Any) -> Any:
     return tqdm(desc=description, leave=False, **{"delay": DELAY, **look, **settings})
 
 
-def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+def track(
+    iterable: Iterable[T],
+    description: str,
+    total: int | None = None,
+    state: Callable[[], str] | None = None,
+) -> Iterator[T]:
     """Iterate with a bar on standard error that appears after two seconds.
 
     Parameters
@@ -57,6 +62,8 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         What is being done, in a few words.
     total : int, optional
         Number of items where `iterable` has no length.
+    state : callable, optional
+        How it stands after an item, such as the loss; shown behind the bar.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
@@ -66,6 +73,8 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         # Counted here: tqdm's own loop keeps the interval it began with, and miscounts if it grows.
         for item in iterable:
             yield item
+            if state is not None:
+                shown.set_postfix_str(state(), refresh=False)
             shown.update()
             if shown.last_print_n:
                 shown.mininterval = later

@@ -20,7 +20,7 @@ from brainkit.errors import CorruptFileError
 
 CHUNK = 1 << 22  # characters that are read at a time
 LONGEST_TEXT = 1 << 20  # a decoding fault further than this from the end is no missing end
-_OF_NUMBERS = "0123456789.eE+-"
+_OF_NUMBERS = re.compile(r"[0-9.eE+-]*")
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _NUMBERS = ("image", "category", "area", "x", "y", "width", "height")
 
@@ -71,7 +71,8 @@ class _Window:
                 if len(self.text) - error.pos > LONGEST_TEXT or not self.more():
                     raise ValueError(f"{error.msg} at character {place}") from error
                 continue
-            if not self.text[end:].strip(_OF_NUMBERS) and self.more():
+            going_on = _OF_NUMBERS.match(self.text, end)  # without copying what follows
+            if going_on and going_on.end() == len(self.text) and self.more():
                 continue  # a number may go on
             self.at = end
             return value

@@ -1,6 +1,7 @@
-"""Permutations that move whole groups of rows."""
+"""Groups and blocks of rows that are moved or drawn as wholes."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,3 +45,94 @@ def exchange_groups(
         rows = np.stack([members[group] for group in same_size])  # n_groups, size = rows.shape
         order[rows] = rows[permute(len(rows))]
     return order
+
+
+def time_blocks(runs: ArrayLike, block_length: int) -> NDArray[np.intp]:
+    """Cut time series into blocks of consecutive samples that never cross a run's boundary.
+
+    Parameters
+    ----------
+    runs : array_like of shape (n_samples,)
+        Run of each sample, samples in the order of time. A label that comes back after another
+        run is a run of its own.
+    block_length : int
+        Samples a block. It should exceed the time over which responses are correlated. The last
+        block of a run is shorter where the run is no multiple of it.
+
+    Returns
+    -------
+    numpy.ndarray of int of shape (n_samples,)
+        Block of each sample, from 0.
+
+    Raises
+    ------
+    InputError
+        If `runs` is not one-dimensional or empty, or `block_length` is below 1.
+    """
+    given = np.asarray(runs)
+    if given.ndim != 1 or not len(given):
+        raise InputError(f"runs has shape {given.shape}, expected (n_samples,): one run a sample.")
+    if block_length < 1:
+        raise InputError(f"block_length={block_length}: a block holds at least 1 sample.")
+    first = _run_starts(given)
+    since = np.arange(len(given)) - np.maximum.accumulate(np.where(first, np.arange(len(given)), 0))
+    return np.cumsum(first | (since % block_length == 0)) - 1
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is exchanged or drawn as a whole.
+
+    Attributes
+    ----------
+    labels : numpy.ndarray of int of shape (n_samples,)
+        Unit of each sample.
+    strata : numpy.ndarray of int of shape (n_samples,)
+        Units of one stratum are exchangeable with each other.
+    """
+
+    labels: NDArray[np.intp]
+    strata: NDArray[np.intp]
+
+    @property
+    def members(self) -> list[NDArray[np.intp]]:
+        """Samples of each unit."""
+        return group_members(self.labels)
+
+    def classes(self) -> list[NDArray[np.intp]]:
+        """Units that can change places: of one size and one stratum."""
+        members = self.members
+        stratum = np.array([self.strata[rows[0]] for rows in members], dtype=np.intp)
+        of_size = size_classes(members)
+        return [
+            same[stratum[same] == wanted] for same in of_size for wanted in np.unique(stratum[same])
+        ]
+
+
+def resampling_units(
+    n: int, blocks: ArrayLike | None, runs: ArrayLike | None, block_length: int | None
+) -> Units:
+    """Return the units of a resampling: given blocks, stretches of time within runs, or samples.
+
+    Raises
+    ------
+    InputError
+        If blocks are given both ways, runs without a block length, or a shape does not fit.
+    """
+    if block_length is None:
+        if runs is not None:
+            raise InputError(
+                "runs is given without block_length: say how many consecutive samples move "
+                "together (1 for samples that are independent within a run)."
+            )
+        return Units(group_labels(blocks, n, "blocks"), np.zeros(n, dtype=np.intp))
+    if blocks is not None:
+        raise InputError("blocks and block_length are both given: state the blocks in one way.")
+    of_run = np.zeros(n, dtype=np.intp) if runs is None else np.asarray(runs)
+    if of_run.shape != (n,):
+        raise InputError(f"runs has shape {of_run.shape}, expected ({n},): one label per item.")
+    return Units(time_blocks(of_run, block_length), np.cumsum(_run_starts(of_run)) - 1)
+
+
+def _run_starts(runs: NDArray[np.generic]) -> NDArray[np.bool_]:
+    return np.r_[True, runs[1:] != runs[:-1]]

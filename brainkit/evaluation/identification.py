@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError, listed, unknown_name
-from brainkit.evaluation._columns import real_array
+from brainkit.evaluation._rows import TIE_TOLERANCE, row_vectors, unit_rows
 
 IdentificationDirection = Literal["reconstruction_given_image", "image_given_reconstruction"]
 RetrievalDirection = Literal["image_from_brain", "brain_from_image"]
@@ -23,9 +23,6 @@ IDENTIFICATION_METRICS: dict[str, str] = {
     "image_given_reconstruction": "identification_image_given_reconstruction",
 }
 RETRIEVAL_DIRECTIONS: tuple[RetrievalDirection, ...] = ("image_from_brain", "brain_from_image")
-
-# Equal vectors may differ in the last bits of a matrix product: closer than this is a tie.
-TIE_TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ def identification(
         raise unknown_name("identification direction", direction, list(IDENTIFICATION_METRICS))
     if ties not in ("failure", "half"):
         raise unknown_name("tie rule", ties, ("failure", "half"))
-    recon, real = _vectors(reconstructions, "reconstructions"), _vectors(images, "images")
+    recon, real = row_vectors(reconstructions, "reconstructions"), row_vectors(images, "images")
     if len(recon) != len(real):
         raise InputError(
             f"There are {len(recon)} reconstructions and {len(real)} images: give pairs in order."
@@ -185,7 +182,7 @@ def retrieval(
         raise unknown_name("retrieval direction", direction, RETRIEVAL_DIRECTIONS)
     if not gallery_name.strip():
         raise InputError("gallery_name is empty: name what the queries are compared with.")
-    asked, shown = _vectors(queries, "queries"), _vectors(gallery, "gallery")
+    asked, shown = row_vectors(queries, "queries"), row_vectors(gallery, "gallery")
     if not 1 <= k <= len(shown):
         raise InputError(f"k={k}, expected 1 to {len(shown)}, the size of the gallery.")
     right = _gallery_rows(truth, len(asked), len(shown))
@@ -195,21 +192,6 @@ def retrieval(
     ranks = (~(similarities < own - TIE_TOLERANCE)).sum(axis=1) - 1  # the right item itself
     metric = f"retrieval_{direction}_top{k}"
     return RetrievalResult(metric, gallery_name.strip(), ranks, k, len(shown))
-
-
-def _vectors(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    array = real_array(values, name)
-    if array.ndim < 2 or not array.size:
-        raise InputError(
-            f"{name} has shape {array.shape}, expected (n_items, ...) with at least 1 number each."
-        )
-    vectors = array.reshape(len(array), -1).astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if bad.size:
-        raise InputError(
-            f"{name} {listed(bad)} hold NaN or infinity: leave those items out of both sides."
-        )
-    return vectors
 
 
 def _gallery_rows(truth: ArrayLike | None, n_queries: int, n_gallery: int) -> NDArray[np.intp]:
@@ -246,23 +228,9 @@ def _similarities(
             f"Vectors of {first.shape[1]} and {second.shape[1]} numbers cannot be compared: "
             "bring both sides to one shape."
         )
-    unit_first, lost_first = _unit_rows(first, similarity)
-    unit_second, lost_second = _unit_rows(second, similarity)
+    unit_first, lost_first = unit_rows(first, centre=similarity == "pearson")
+    unit_second, lost_second = unit_rows(second, centre=similarity == "pearson")
     matrix = unit_first @ unit_second.T
     matrix[lost_first] = -np.inf
     matrix[:, lost_second] = -np.inf
     return np.asarray(matrix)
-
-
-def _unit_rows(
-    vectors: NDArray[np.float64], similarity: Similarity
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Rows of length 1, and which rows have no direction."""
-    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
-    # Scaling first keeps the squares of very small or large vectors in range.
-    scaled = vectors / np.where(largest > 0, largest, 1.0)
-    if similarity == "pearson":
-        scaled -= scaled.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-    lost = lengths[:, 0] <= np.finfo(np.float64).eps * np.sqrt(vectors.shape[1])
-    return scaled / np.where(lengths > 0, lengths, 1.0), lost

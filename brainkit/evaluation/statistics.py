@@ -1,10 +1,10 @@
-"""Intervals and p values: bootstrap over test items, permutation, false discovery rate.
+"""Intervals and adjusted p values: bootstrap over test items, shuffles, false discovery rate.
 
 Bootstraps here resample scores of *test* items, after every fit. Resampling trials before a split
 would put copies of one trial on both sides of it, and pure noise would then be predicted well.
 """
 
-from collections.abc import Callable
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +24,6 @@ from brainkit.evaluation._quantity import Quantity
 # Resampled counts held at once; fixed, so that a seed gives one result on every machine.
 _RESAMPLE_CELLS = 2**22
 _DERANGEMENT_TRIES = 1000
-
-ScoreFunction = Callable[[NDArray[np.generic], NDArray[np.generic]], ArrayLike]
 
 
 @dataclass(frozen=True)
@@ -54,29 +52,6 @@ class Interval:
     def excludes_zero(self) -> bool:
         """Whether 0 lies outside the interval."""
         return self.low > 0 or self.high < 0
-
-
-@dataclass(frozen=True)
-class PermutationResult:
-    """Outcome of a permutation test.
-
-    Attributes
-    ----------
-    observed : numpy.ndarray of shape (n_targets,)
-        Scores of the true pairing.
-    p : numpy.ndarray of shape (n_targets,)
-        One-sided p of each target (higher scores are better); NaN where the score is NaN.
-    p_familywise : numpy.ndarray of shape (n_targets,)
-        p against the largest score over targets in each permutation, which controls the
-        family-wise error.
-    n : int
-        Number of permutations.
-    """
-
-    observed: NDArray[np.float64]
-    p: NDArray[np.float64]
-    p_familywise: NDArray[np.float64]
-    n: int
 
 
 def bootstrap_ci(
@@ -152,109 +127,6 @@ def bootstrap_difference(
     if first.shape != second.shape:
         raise InputError(f"a has {len(first)} items and b {len(second)}: give pairs in order.")
     return _bootstrap(first - second, group_labels(groups, len(first), "groups"), n, level, seed)
-
-
-def permutation_p(
-    observed: ArrayLike, null: ArrayLike, *, max_statistic: bool = False
-) -> NDArray[np.float64]:
-    """Give one-sided p values from scores under permutation.
-
-    p = (1 + #{null ≥ observed}) / (1 + n_permutations), never 0 (Phipson and Smyth, 2010).
-
-    Parameters
-    ----------
-    observed : array_like of shape (n_units,) or ()
-        Scores of the true pairing.
-    null : array_like of shape (n_permutations, n_units) or (n_permutations,)
-        Scores under permutation. A NaN counts as at least the observed score.
-    max_statistic : bool, default False
-        Compare with the largest score over units in each permutation, which controls the
-        family-wise error (Nichols and Holmes, 2002).
-
-    Returns
-    -------
-    numpy.ndarray of the shape of `observed`
-        NaN where the observed score is NaN.
-
-    Raises
-    ------
-    InputError
-        If the shapes do not fit, or there is no permutation.
-    """
-    scores = real_array(observed, "observed").astype(np.float64)
-    draws = real_array(null, "null").astype(np.float64)
-    if draws.ndim != scores.ndim + 1 or draws.shape[1:] != scores.shape or not len(draws):
-        raise InputError(
-            f"null has shape {draws.shape}, expected (n_permutations, *{scores.shape}) "
-            "with at least 1 permutation."
-        )
-    exceeding = np.zeros(scores.shape)
-    for draw in draws:
-        exceeding += _at_least(_largest(draw, scores) if max_statistic else draw, scores)
-    return _p_values(exceeding, scores, len(draws))
-
-
-def permutation_test(
-    score_fn: ScoreFunction,
-    Y_true: ArrayLike,
-    Y_pred: ArrayLike,
-    n: int = 1000,
-    seed: int = 0,
-    *,
-    blocks: ArrayLike | None = None,
-) -> PermutationResult:
-    """Test each target's score by permuting which sample each prediction belongs to.
-
-    Parameters
-    ----------
-    score_fn : callable
-        ``score_fn(Y_true, Y_pred)`` gives one score per target, higher is better;
-        :func:`brainkit.evaluation.pearson_r`, say.
-    Y_true, Y_pred : array_like of shape (n_samples, n_targets) or (n_samples,)
-        Measured and predicted responses of test samples.
-    n : int, default 1000
-        Number of permutations.
-    seed : int, default 0
-        The same seed gives the same p.
-    blocks : array_like of shape (n_samples,), optional
-        Samples of one block (an image's repeats, a run) are not exchangeable and move together;
-        blocks change places with blocks of their own size.
-
-    Returns
-    -------
-    PermutationResult
-        p for each target, and p with control of the family-wise error.
-
-    Raises
-    ------
-    InputError
-        If the numbers of samples differ, `n` is below 1, or no two blocks have the same size.
-    """
-    true, pred = real_array(Y_true, "Y_true"), real_array(Y_pred, "Y_pred")
-    if true.ndim == 0 or pred.ndim == 0 or len(true) != len(pred):
-        raise InputError(
-            f"Y_true has shape {true.shape} and Y_pred {pred.shape}: they need the same samples."
-        )
-    if n < 1:
-        raise InputError(f"n={n}: a permutation test needs at least 1 permutation.")
-    members = group_members(group_labels(blocks, len(true), "blocks"))
-    classes = size_classes(members)
-    if max(len(same_size) for same_size in classes) < 2:
-        raise InputError(
-            f"The {len(members)} blocks all differ in size, so none can change places: "
-            "give blocks of equal size."
-        )
-    observed = np.asarray(score_fn(true, pred), dtype=np.float64)
-    generator = rng(seed, "permutation")
-    exceeding, exceeding_largest = np.zeros(observed.shape), np.zeros(observed.shape)
-    for _ in range(n):
-        order = exchange_groups(members, classes, len(true), generator.permutation)
-        draw = np.asarray(score_fn(true[order], pred), dtype=np.float64)
-        exceeding += _at_least(draw, observed)
-        exceeding_largest += _at_least(_largest(draw, observed), observed)
-    return PermutationResult(
-        observed, _p_values(exceeding, observed, n), _p_values(exceeding_largest, observed, n), n
-    )
 
 
 def shuffled_indices(n: int, seed: int, groups: ArrayLike | None = None) -> NDArray[np.intp]:
@@ -364,26 +236,6 @@ def _bootstrap(
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     mean = float(scores[finite].mean())
     return Interval(mean, float(low), float(high), int(finite.sum()), level)
-
-
-def _at_least(
-    draw: NDArray[np.float64] | float, observed: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Whether a draw reaches the observed scores; equal up to rounding does, and so does NaN."""
-    margin = 1e-12 * np.maximum(1.0, np.abs(observed))
-    return np.asarray(~(draw < observed - margin))
-
-
-def _largest(draw: NDArray[np.float64], observed: NDArray[np.float64]) -> float:
-    tested = draw[~np.isnan(observed)]
-    # A NaN draw must not hide the others, and must count where there is nothing else.
-    return float(np.fmax.reduce(tested, initial=np.nan, axis=None))
-
-
-def _p_values(
-    exceeding: NDArray[np.float64], observed: NDArray[np.float64], n: int
-) -> NDArray[np.float64]:
-    return np.where(np.isnan(observed), np.nan, (1 + exceeding) / (1 + n))
 
 
 def _derangement(count: int, generator: np.random.Generator) -> NDArray[np.intp]:

@@ -26,6 +26,7 @@ from brainkit.generators.inputs import (
     guidance_weight,
     latent_tensor,
     text_list,
+    warn_of_cut_texts,
 )
 from brainkit.generators.latents import Autoencoder
 from brainkit.generators.prediction import levels, predict_original
@@ -188,6 +189,7 @@ class Generator(ABC):
             Without them, and without `text`, the images are unconditional.
         text : str or sequence of str, optional
             One per image, or one for all; empty by default. It acts together with `image_embeds`.
+            What is beyond the context of the text encoder is left out, with a warning.
         init_latents : array (n, c, h, w), optional
             Where to start from, on the scheduler's scale, as `encode_latents` gives them.
         strength : float, optional
@@ -220,6 +222,7 @@ class Generator(ABC):
         if init_latents is not None:
             init = latent_tensor(init_latents, self.latent_shape, self.image_size)
         check_counts(seeds=seeds, image_embeds=embeds, text=texts, init_latents=init)
+        warn_of_cut_texts(texts, self.pipe, self.name)
         if strength is not None and init is None:
             raise InputError("strength says how far to go from init_latents; give those too.")
         if batch_size < 1:
@@ -306,13 +309,13 @@ class Generator(ABC):
         embeds = None if image_embeds is None else self._embeddings(image_embeds)
         texts = text_list(text, len(latents))
         check_counts(latents=latents, image_embeds=embeds, text=texts)
+        warn_of_cut_texts(texts, self.pipe, self.name)
         latents = latents.to(self.device, self.dtype)
         steps = torch.as_tensor(timestep, device=self.device).reshape(-1).expand(len(latents))
         level = levels(self.pipe.scheduler, steps)
         weight = guidance_weight(self.guidance if guidance is None else guidance)
         condition = self._condition(embeds, texts, weight, noise_level, None)
-        scaled = latents * level.scale.to(self.dtype)
-        output = guided_output(self.pipe.unet, condition, scaled, steps)
+        output = guided_output(self.pipe.unet, condition, latents * level.scale.to(self.dtype), steps)
         # The factors are float32, hence also the sum of large and small terms.
         return predict_original(level.kind, latents, output, level.signal, level.noise)
 

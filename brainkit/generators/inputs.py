@@ -1,15 +1,20 @@
 """What a generator is asked for, checked and brought to its device and precision."""
 
+import warnings
 from collections.abc import Iterable, Sequence, Sized
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from brainkit.errors import InputError
+from brainkit.errors import InputError, listed
 from brainkit.generators.embedding import wrong_width
+
+TOKENIZERS = ("tokenizer", "tokenizer_2")  # what diffusers calls them
+LONGEST_QUOTE = 60  # characters of a text in a message
 
 
 def embedding_tensor(values: ArrayLike | Tensor, width: int | None, axes: int, name: str) -> Tensor:
@@ -91,3 +96,43 @@ def check_counts(**parts: Sized | None) -> None:
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise InputError(f"Everything is one per image; got {told}.")
+
+
+def warn_of_cut_texts(texts: Sequence[str], pipe: Any, name: str) -> None:
+    """Warn, once for all texts, of those whose ends a pipeline leaves out.
+
+    Text encoders have room for a fixed number of tokens, start and end marks among them; diffusers
+    drops what is beyond it.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    pipe : diffusers.DiffusionPipeline
+        With several text encoders, a text counts as cut by the most that one of them leaves out.
+    name : str
+        What the generator is called in the message.
+    """
+    distinct = list(dict.fromkeys(texts))
+    parts = [getattr(pipe, part, None) for part in TOKENIZERS]
+    tokenizers = [part for part in parts if part is not None]
+    lost: dict[str, int] = {}
+    for tokenizer in tokenizers if distinct else ():
+        rows = tokenizer(distinct, truncation=False, verbose=False)["input_ids"]
+        for text, row in zip(distinct, rows, strict=True):
+            if len(row) > tokenizer.model_max_length:
+                lost[text] = max(lost.get(text, 0), len(row) - tokenizer.model_max_length)
+    if not lost:
+        return
+    room = min(tokenizer.model_max_length for tokenizer in tokenizers)
+    told = listed((f"{count} of {_beginning(text)!r}" for text, count in lost.items()), 5, "; ")
+    warnings.warn(
+        f"{name} reads texts of at most {room} tokens, start and end marks among them. It does not "
+        f"see the last tokens of {len(lost)} of {len(distinct)} different texts: {told}. Give "
+        "shorter texts, or put what matters first.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE].rstrip()}..."

@@ -108,7 +108,7 @@ class SDXLGenerator(Generator):
                 f"out noise_level={noise_level}."
             )
         guided = guidance > 1
-        with torch.no_grad():
+        with torch.no_grad(), quiet(*loading.LIBRARIES):  # of cut texts brainkit warns
             hidden, without, pooled, pooled_without = self.pipe.encode_prompt(
                 texts, device=self.device, do_classifier_free_guidance=guided
             )

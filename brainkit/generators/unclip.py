@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from brainkit.errors import InputError
+from brainkit.features.quiet import quiet
+from brainkit.generators import loading
 from brainkit.generators.base import Generator
 from brainkit.generators.sampling import Condition, draw
 
@@ -67,7 +69,7 @@ class StableUnCLIPGenerator(Generator):
         generators: Sequence[torch.Generator] | None,
     ) -> Condition:
         guided = guidance > 1
-        with torch.no_grad():
+        with torch.no_grad(), quiet(*loading.LIBRARIES):  # of cut texts brainkit warns
             hidden, without = self.pipe.encode_prompt(texts, self.device, 1, guided)
         if embeds is None:  # what the denoiser was trained to take for "no embedding"
             labels = hidden.new_zeros(len(texts), 2 * self.embedding_width)

@@ -3,6 +3,12 @@
 A folder holds ``estimator.json`` (classes, parameters, fitted attributes) and
 ``arrays.safetensors``. Only classes of brainkit are ever built from it. What comes back predicts
 bit for bit what was saved.
+
+What is kept are the parameters and the fitted attributes (those whose names end in ``_``). An
+estimator whose fitted state is something else, such as a torch module, has two methods for it:
+``__brainkit_state__()`` returns the state as arrays, numbers, text and containers of them, and
+``__brainkit_restore__(state)`` takes it back on a new estimator with the same parameters, raising
+`CorruptFileError` for a state that it cannot read.
 """
 
 import importlib
@@ -21,6 +27,7 @@ from brainkit.errors import CorruptFileError, InputError, OutputError
 FORMAT = 1
 STRUCTURE = "estimator.json"
 ARRAYS = "arrays.safetensors"
+STATE, RESTORE = "__brainkit_state__", "__brainkit_restore__"
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -131,17 +138,20 @@ def _encode_array(value: Any, name: str, arrays: Arrays) -> dict[str, Any]:
 
 def _encode_estimator(estimator: Any, name: str, arrays: Arrays) -> dict[str, Any]:
     parameters = estimator.get_params(deep=False)
+    stem = f"{name}." if name else ""
+    entry = {
+        "$estimator": f"{type(estimator).__module__}:{type(estimator).__qualname__}",
+        "parameters": {k: _encode(v, f"{stem}{k}", arrays) for k, v in parameters.items()},
+    }
+    if hasattr(estimator, STATE):
+        own = getattr(estimator, STATE)()
+        return {**entry, "state": _encode(own, f"{stem}state", arrays)}
     state = {
         key: value
         for key, value in vars(estimator).items()
         if key not in parameters and _is_fitted_name(key)
     }
-    stem = f"{name}." if name else ""
-    return {
-        "$estimator": f"{type(estimator).__module__}:{type(estimator).__qualname__}",
-        "parameters": {k: _encode(v, f"{stem}{k}", arrays) for k, v in parameters.items()},
-        "fitted": {k: _encode(v, f"{stem}{k}", arrays) for k, v in state.items()},
-    }
+    return {**entry, "fitted": {k: _encode(v, f"{stem}{k}", arrays) for k, v in state.items()}}
 
 
 def _is_fitted_name(name: str) -> bool:
@@ -178,6 +188,9 @@ def _decode_estimator(value: dict[str, Any], arrays: Arrays) -> Any:
     if not (ours and hasattr(kind, "get_params")):
         raise CorruptFileError(f"{value['$estimator']} is not an estimator of brainkit.")
     estimator = kind(**{k: _decode(v, arrays) for k, v in value["parameters"].items()})
+    if hasattr(kind, RESTORE):
+        getattr(estimator, RESTORE)(_decode(value["state"], arrays))
+        return estimator
     for key, item in value["fitted"].items():
         if not _is_fitted_name(key):
             raise CorruptFileError(f"{key} is not the name of a fitted attribute.")

@@ -88,48 +88,57 @@ def run_demo(
         )
     check_output(out, overwrite=overwrite)
     study = _Study.of_the_card()
+    options = {"n_subjects": n_subjects, "images": images, "seed": seed}
     with output_folder(out, overwrite=overwrite) as run:
-        world = SceneWorld(seed=seed)
-        people = Population(world, seed)
-        root = write_nsd(
-            run / "nsd",
-            world,
-            tuple(range(1, n_subjects + 1)),
-            images_per_subject=images,
-            shared=max(round(images * SHARED_PART), 10),
-            trials_per_session=_trials_per_session(images),
-            population=people,
-        )
+        people = Population(SceneWorld(seed=seed), seed)
+        _simulate(run / "nsd", people, n_subjects, images)
         results: dict[str, SubjectResults] = {}
         checks: list[dict[str, Any]] = []
         for number in track(range(1, n_subjects + 1), "subjects"):
-            recording = load(study.card, root, number)
-            name = recording.subject
-            found = study.results(recording)
-            ranking = with_truth(cast(RankingResult, found.ranking), root, number, people)
-            results[name] = replace(found, ranking=ranking)
-            study.save(results[name], run / name)
-            checks += check_subject(name, results[name])
+            name, found = study.person(run, number, people)
+            results[name] = found
+            checks += check_subject(name, found)
         metrics = collect_metrics({name: study.metrics(part) for name, part in results.items()})
-        manifest = study.manifest(
-            results, {"n_subjects": n_subjects, "images": images, "seed": seed}
-        )
+        manifest = study.manifest(results, options)
         manifest["seconds"] = round(time.monotonic() - started, 1)
-        table = pd.DataFrame(checks)
-        write_report(
-            run / "report.html",
-            results,
-            title="brainkit demonstration",
-            manifest=plain(manifest),
-            metrics=metrics,
-            summary="Three jobs on simulated people who looked at painted scenes: which voxels "
-            "follow the image, what the image was, and which images a region prefers.",
-            checks=table,
-        )
-        table.to_parquet(run / "checks.parquet")
-        write_json(run / "metrics.json", metrics)
-        write_json(run / "manifest.json", manifest)
+        _write_demo(run, results, pd.DataFrame(checks), metrics, manifest)
     return metrics
+
+
+def _simulate(root: Path, people: Population, n_subjects: int, images: int) -> None:
+    """Write the people's data in NSD's layout."""
+    write_nsd(
+        root,
+        people.world,
+        tuple(range(1, n_subjects + 1)),
+        images_per_subject=images,
+        shared=max(round(images * SHARED_PART), 10),
+        trials_per_session=_trials_per_session(images),
+        population=people,
+    )
+
+
+def _write_demo(
+    run: Path,
+    results: Mapping[str, SubjectResults],
+    checks: pd.DataFrame,
+    metrics: dict[str, Any],
+    manifest: dict[str, Any],
+) -> None:
+    """Write the report and the files that are of all people."""
+    write_report(
+        run / "report.html",
+        results,
+        title="brainkit demonstration",
+        manifest=plain(manifest),
+        metrics=metrics,
+        summary="Three jobs on simulated people who looked at painted scenes: which voxels "
+        "follow the image, what the image was, and which images a region prefers.",
+        checks=checks,
+    )
+    checks.to_parquet(run / "checks.parquet")
+    write_json(run / "metrics.json", metrics)
+    write_json(run / "manifest.json", manifest)
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,15 @@ class _Study:
         recipes["layers"] = read_recipe(LAYERS, LAYERS_SETTINGS)
         recipes["reconstruct"] = drawing = read_recipe(DRAWING, DRAWING_SETTINGS)
         return cls(card, recipes, build_parts(cast(ReconstructRecipe, drawing)))
+
+    def person(self, run: Path, number: int, people: Population) -> tuple[str, SubjectResults]:
+        """Do everything with one person and write what was found; return name and results."""
+        recording = load(self.card, run / "nsd", number)
+        found = self.results(recording)
+        ranking = with_truth(cast(RankingResult, found.ranking), run / "nsd", number, people)
+        found = replace(found, ranking=ranking)
+        self.save(found, run / recording.subject)
+        return recording.subject, found
 
     def results(self, recording: Recording) -> SubjectResults:
         """Do everything with one person."""

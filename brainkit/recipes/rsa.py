@@ -84,7 +84,6 @@ def run_rsa(
     with output_folder(out, overwrite=overwrite) as run:
         rdms = extract_rdms(data, recipe, backbone, layers, store)
         result = assess_rsa(data, rdms, RSAProtocol(**recipe.protocol.model_dump()))
-        _save(result, run)
         manifest = describe_run(
             job="rsa",
             card=card,
@@ -96,16 +95,23 @@ def run_rsa(
         manifest["model"] = backbone.identity()
         manifest["presets"] = sorted({entry["preset"] for entry in result.metrics.values()})
         manifest["seconds"] = round(time.monotonic() - started, 1)
-        write_rsa_report(
-            run / "report.html",
-            result,
-            title=f"RSA {card.name}: {manifest['model'].get('model', recipe.model)}",
-            manifest=plain(manifest),
-            summary=recipe.about,
-        )
-        write_json(run / "metrics.json", result.metrics)
-        write_json(run / "manifest.json", manifest)
+        title = f"RSA {card.name}: {manifest['model'].get('model', recipe.model)}"
+        _write_run(run, result, manifest, title=title, summary=recipe.about)
     return result.metrics
+
+
+def _write_run(
+    run: Path, result: RSAResult, manifest: dict[str, Any], *, title: str, summary: str
+) -> None:
+    """Write the tables, the layers' RDMs, the report, the metrics and the manifest."""
+    result.layers.to_parquet(run / "layers.parquet")
+    result.people.to_parquet(run / "people.parquet")
+    result.best.to_parquet(run / "best.parquet")
+    write_npy(run / "model_rdms.npy", np.stack(list(result.model_rdms.values())))
+    report = run / "report.html"
+    write_rsa_report(report, result, title=title, manifest=plain(manifest), summary=summary)
+    write_json(run / "metrics.json", result.metrics)
+    write_json(run / "manifest.json", manifest)
 
 
 def with_model(recipe: RSARecipe, model: str | None, weights: str | Path | None) -> RSARecipe:
@@ -170,10 +176,3 @@ def extract_rdms(
         name: layer_rdm(features[layer], recipe.protocol.dissimilarity)
         for name, layer in layers.items()
     }
-
-
-def _save(result: RSAResult, folder: Path) -> None:
-    result.layers.to_parquet(folder / "layers.parquet")
-    result.people.to_parquet(folder / "people.parquet")
-    result.best.to_parquet(folder / "best.parquet")
-    write_npy(folder / "model_rdms.npy", np.stack(list(result.model_rdms.values())))

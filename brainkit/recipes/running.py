@@ -174,18 +174,32 @@ def run_job(
             manifest["models"] = describe_parts(parts)
         manifest["presets"] = sorted({entry["preset"] for entry in metrics.values()})
         manifest["seconds"] = round(time.monotonic() - started, 1)
-        with waiting("report"):
-            write_report(
-                run / "report.html",
-                {name: _reported(result) for name, result in results.items()},
-                title=f"{job.capitalize()} {card.name}",
-                manifest=plain(manifest),
-                metrics=metrics,
-                summary=recipe.about,
-            )
-        write_json(run / "metrics.json", metrics)
-        write_json(run / "manifest.json", manifest)
+        title = f"{job.capitalize()} {card.name}"
+        _write_run(run, results, metrics, manifest, title=title, summary=recipe.about)
     return metrics
+
+
+def _write_run(
+    run: Path,
+    results: Mapping[str, Result],
+    metrics: dict[str, Any],
+    manifest: dict[str, Any],
+    *,
+    title: str,
+    summary: str,
+) -> None:
+    """Write the report and the files that are of all subjects."""
+    with waiting("report"):
+        write_report(
+            run / "report.html",
+            {name: _reported(result) for name, result in results.items()},
+            title=title,
+            manifest=plain(manifest),
+            metrics=metrics,
+            summary=summary,
+        )
+    write_json(run / "metrics.json", metrics)
+    write_json(run / "manifest.json", manifest)
 
 
 def _reported(result: Result) -> SubjectResults:
@@ -259,7 +273,7 @@ def _main_model(result: Result) -> Any:
     if isinstance(result, RankingResult):
         return result.encoder.model
     if isinstance(result, ReconstructionResult):
-        return result.fitted[0].ridge_
+        return result.fitted[0]
     if isinstance(result, SpaceComparison):
         return None  # a model a space, none of which is kept
     return result.fitted[1]

@@ -39,30 +39,33 @@ def summarise(
     """
     metrics: dict[str, Any] = {}
     for (metric, kind), values in scores.items():
-        if kind != MADE:
-            continue
-        others = {k: v for (m, k), v in scores.items() if m == metric and k != MADE}
-        true = others.pop(TRUE, None)
-        value, ci, n = _interval(values)
-        nulls = {name: _interval(null) for name, null in others.items()}
-        gaps = {name: bootstrap_difference(values, null) for name, null in others.items()}
-        entry = {
-            "value": value,
-            "ci": ci,
-            "n": n,
-            "nulls": {name: null[0] for name, null in nulls.items()},
-            "null_ci": {name: null[1] for name, null in nulls.items()},
-            "above_nulls": {
-                name: {"value": gap.value, "ci": [gap.low, gap.high]} for name, gap in gaps.items()
-            },
-            "preset": presets[metric],
-        }
-        if true is not None:
-            entry[TRUE] = dict(zip(("value", "ci", "n"), _interval(true), strict=True))
-        if chance is not None and metric in chance:
-            entry["chance"] = chance[metric]
-        metrics[metric] = entry
+        if kind == MADE:
+            others = {k: v for (m, k), v in scores.items() if m == metric and k != MADE}
+            metrics[metric] = {**_beside_others(values, others), "preset": presets[metric]}
+            if TRUE in others:
+                entry = dict(zip(("value", "ci", "n"), _interval(others[TRUE]), strict=True))
+                metrics[metric][TRUE] = entry
+            if chance is not None and metric in chance:
+                metrics[metric]["chance"] = chance[metric]
     return metrics
+
+
+def _beside_others(values: Array, others: Mapping[str, Array]) -> dict[str, Any]:
+    """Sum the scores of one metric up, beside those of every null."""
+    value, ci, n = _interval(values)
+    nulls = {name: null for name, null in others.items() if name != TRUE}
+    intervals = {name: _interval(null) for name, null in nulls.items()}
+    gaps = {name: bootstrap_difference(values, null) for name, null in nulls.items()}
+    return {
+        "value": value,
+        "ci": ci,
+        "n": n,
+        "nulls": {name: null[0] for name, null in intervals.items()},
+        "null_ci": {name: null[1] for name, null in intervals.items()},
+        "above_nulls": {
+            name: {"value": gap.value, "ci": [gap.low, gap.high]} for name, gap in gaps.items()
+        },
+    }
 
 
 def _interval(values: Array) -> tuple[float, list[float], int]:

@@ -1,6 +1,7 @@
 """Training: the one trainer of every deep part, and the losses."""
 
 from brainkit.training.losses import matched_contrast, variance_matched_l1
-from brainkit.training.trainer import Report, Schedule, Step, train
+from brainkit.training.schedule import Report, Schedule, Step
+from brainkit.training.trainer import train
 
 __all__ = ["Report", "Schedule", "Step", "matched_contrast", "train", "variance_matched_l1"]

@@ -7,8 +7,8 @@ and taken up again ends with the same weights, bit for bit, as one that never st
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,119 +19,10 @@ from torch import Tensor, nn
 from brainkit.arrays.atomic import atomic_path, under_umask
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
-from brainkit.errors import CorruptFileError, InputError
+from brainkit.errors import CorruptFileError, InputError, listed, unknown_name
+from brainkit.training.schedule import Report, Schedule, Step
 
 CHECKPOINT, FORMAT = "checkpoint.safetensors", 1
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a module is trained.
-
-    Parameters
-    ----------
-    steps : int
-        Optimiser steps.
-    learning_rate : float, default=1e-3
-        Reached after `warmup` steps, then falling to `final` of it along a cosine.
-    final : float, default=0.02
-    warmup : int, default=100
-    weight_decay : float, default=0.05
-        Of matrices and kernels; vectors (biases, gains) do not decay.
-    betas : (float, float), default=(0.9, 0.98)
-        Of AdamW (Loshchilov and Hutter 2019).
-    clip : float, default=1.0
-        Largest norm of the gradient.
-    average : float, optional
-        Decay of a running average of the weights, which the trained module is left with.
-    precision : {"float32", "bfloat16"}
-        Of matrix products; weights and optimiser stay in float32.
-    seed : int, default=0
-    checkpoint_every, validate_every : int
-        In steps.
-    patience : int, optional
-        Validations without a better score before training stops.
-    """
-
-    steps: int
-    learning_rate: float = 1e-3
-    final: float = 0.02
-    warmup: int = 100
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.98)
-    clip: float = 1.0
-    average: float | None = None
-    precision: str = "float32"
-    seed: int = 0
-    checkpoint_every: int = 200
-    validate_every: int = 200
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.checkpoint_every < 1 or self.validate_every < 1:
-            raise InputError("steps, checkpoint_every and validate_every are 1 or more.")
-        if self.precision not in ("float32", "bfloat16"):
-            raise InputError(f"precision is 'float32' or 'bfloat16'; got {self.precision!r}.")
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(self.steps - self.warmup, 1)
-        cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-        return self.learning_rate * (self.final + (1 - self.final) * cosine)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step may draw its batch and its noise from.
-
-    Attributes
-    ----------
-    number : int
-        Counted from 0.
-    seed : int
-        The schedule's.
-    generator : torch.Generator
-        On the CPU, for this step alone.
-    """
-
-    number: int
-    seed: int
-    generator: torch.Generator
-
-    def rng(self, *keys: str | int) -> Any:
-        """Return a numpy generator for one purpose of this step."""
-        return rng(self.seed, "step", self.number, *keys)
-
-
-@dataclass
-class Report:
-    """What a training run did.
-
-    Attributes
-    ----------
-    trained, frozen : dict of str to int
-        Parameters by the first part of their name.
-    steps : int
-        Steps done.
-    losses : list of (int, float)
-        Mean loss since the entry before.
-    scores : list of (int, float)
-        Validation scores, higher is better.
-    best_step : int or None
-        Of the best validation score, whose weights the module has where `patience` is set.
-    seconds : float
-        Time spent, over all runs that led here.
-    """
-
-    trained: dict[str, int]
-    frozen: dict[str, int]
-    steps: int = 0
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    scores: list[tuple[int, float]] = field(default_factory=list)
-    best_step: int | None = None
-    seconds: float = 0.0
 
 
 def train(
@@ -142,6 +33,9 @@ def train(
     folder: str | Path | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     description: str = "training",
+    parts: Sequence[str] = (),
+    identity: Mapping[str, Any] | None = None,
+    progress: bool = True,
 ) -> Report:
     """Train a module in place.
 
@@ -159,6 +53,13 @@ def train(
         Score of the module in evaluation mode, higher is better.
     description : str
         For the progress bar.
+    parts : sequence of str
+        Names of parts of the module (or of parameters) all of which have to be trained.
+    identity : mapping, optional
+        What the weights depend on beside the schedule, such as the data's hash; values of JSON.
+        A state in `folder` with another identity is not taken up.
+    progress : bool, default=True
+        Show loss and score while it takes longer than two seconds.
 
     Returns
     -------
@@ -167,18 +68,24 @@ def train(
     Raises
     ------
     InputError
-        If nothing is to be trained, a parameter gets no gradient, the loss is not finite, or
-        `folder` holds the state of another schedule.
+        If nothing is to be trained, one of `parts` is missing or frozen, a parameter gets no
+        gradient, the loss is not finite, or `folder` holds the state of another schedule or
+        identity.
+    CorruptFileError
+        If the state in `folder` is damaged, or of another format.
     """
-    run = _Run(module, schedule, Path(folder) if folder else None)
+    check_parts(module, parts)
+    run = _Run(module, schedule, Path(folder) if folder else None, identity or {})
     run.resume()
     started, before = time.monotonic(), run.report.seconds
     first = run.report.steps
     total, counted = 0.0, 0
-    for number in track(range(first, schedule.steps), description):
+    steps = range(first, schedule.steps)
+    shown = track(steps, description, state=run.report.state) if progress else steps
+    for number in shown:
         if run.stopped:
             break
-        total += run.step(loss, number)
+        total += run.step(loss, number, check=number == first)
         counted += 1
         done = number + 1
         last = done == schedule.steps
@@ -196,8 +103,15 @@ def train(
 class _Run:
     """The state of one training run."""
 
-    def __init__(self, module: nn.Module, schedule: Schedule, folder: Path | None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        schedule: Schedule,
+        folder: Path | None,
+        identity: Mapping[str, Any],
+    ) -> None:
         self.module, self.schedule, self.folder = module, schedule, folder
+        self.identity = json.loads(json.dumps(dict(identity)))
         self.trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not self.trained:
             raise InputError("No parameter of the module requires a gradient: nothing to train.")
@@ -226,7 +140,9 @@ class _Run:
         waited = [step for step, _ in report.scores if step > (report.best_step or 0)]
         return len(waited) >= patience
 
-    def step(self, loss: Callable[[nn.Module, Step], Tensor], number: int) -> float:
+    def step(
+        self, loss: Callable[[nn.Module, Step], Tensor], number: int, *, check: bool
+    ) -> float:
         schedule = self.schedule
         set_training(self.module)
         seed = int(rng(schedule.seed, "torch", number).integers(2**62))
@@ -234,15 +150,15 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = schedule.rate(number)
         self.optimiser.zero_grad(set_to_none=True)
-        device = next(iter(self.trained.values())).device.type
+        device = next(iter(self.trained.values())).device
         with (
-            torch.random.fork_rng(devices=[]),
-            torch.autocast(device, torch.bfloat16, enabled=schedule.precision == "bfloat16"),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            torch.autocast(device.type, torch.bfloat16, enabled=schedule.precision == "bfloat16"),
         ):
             torch.manual_seed(seed)  # for dropout, which takes no generator
             value = loss(self.module, drawn)
         value.backward()
-        if number == 0:
+        if check:
             self._check_gradients()
         if not torch.isfinite(value):
             raise InputError(
@@ -306,6 +222,7 @@ class _Run:
             "format": FORMAT,
             "schedule": asdict(self.schedule),
             "report": asdict(self.report),
+            "identity": self.identity,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
@@ -319,14 +236,21 @@ class _Run:
             return
         header = read_header(path)
         mine = json.loads(json.dumps(asdict(self.schedule)))
-        if header.get("format") != FORMAT or header.get("schedule") != mine:
+        if header.get("format") != FORMAT:
+            raise CorruptFileError(
+                f"{path} is a checkpoint of format {header.get('format')}; this brainkit reads "
+                f"{FORMAT}. Give another folder, or delete it to begin again."
+            )
+        if header.get("schedule") != mine or header.get("identity", {}) != self.identity:
             raise InputError(
-                f"{path} holds the state of a run with other settings. Give another folder, or "
-                "delete it to begin again."
+                f"{path} holds the state of a run with other settings{self._difference(header)}. "
+                "Give another folder, or delete it to begin again."
             )
         tensors = load_file(path)
         self.module.load_state_dict(_under(tensors, "module."), strict=True)
-        self.average, self.best = _under(tensors, "average."), _under(tensors, "best.")
+        for prefix, group in (("average.", self.average), ("best.", self.best)):
+            for name, value in _under(tensors, prefix).items():
+                group[name] = value.to(self.trained[name].device)
         state = _under(tensors, "optimiser.")
         for name, parameter in self.trained.items():
             own = {key: state[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
@@ -334,10 +258,42 @@ class _Run:
                 key: value if key == "step" else value.to(parameter.device)
                 for key, value in own.items()
             }
-        report = header["report"]
-        for key in ("losses", "scores"):
-            report[key] = [tuple(entry) for entry in report[key]]
-        self.report = Report(**report)
+        self.report = Report.from_dict(header["report"])
+
+    def _difference(self, header: dict[str, Any]) -> str:
+        """Name what a checkpoint's settings differ in."""
+        mine = {**asdict(self.schedule), **self.identity}
+        theirs = {**header.get("schedule", {}), **header.get("identity", {})}
+        mine = json.loads(json.dumps(mine))
+        names = [key for key in {**theirs, **mine} if mine.get(key) != theirs.get(key)]
+        return f" or data ({listed(names)})" if names else ""
+
+
+def check_parts(module: nn.Module, parts: Sequence[str]) -> None:
+    """Raise unless the module has all these parts and trains every parameter of them.
+
+    Raises
+    ------
+    UnknownNameError
+        If a part is not registered with the module, as when it is kept in a plain list.
+    InputError
+        If a part has no parameters, or one that requires no gradient.
+    """
+    parameters = dict(module.named_parameters())
+    for part in parts:
+        own = {n: p for n, p in parameters.items() if n == part or n.startswith(f"{part}.")}
+        if not own:
+            known = [*(n for n, _ in module.named_modules() if n), *parameters]
+            if part not in known:
+                raise unknown_name("part to be trained", part, known)
+            raise InputError(f"The part {part} is to be trained but has no parameters.")
+        frozen = [name for name, parameter in own.items() if not parameter.requires_grad]
+        if frozen:
+            raise InputError(
+                f"The part {part} is to be trained, but {len(frozen)} of its parameters require "
+                f"no gradient: {listed(frozen, 5)}. Call requires_grad_(True) on it, or do not "
+                "name it."
+            )
 
 
 def set_training(module: nn.Module) -> None:

@@ -229,15 +229,14 @@ def main() -> None:
     prepare(chosen.folder)
     base = [sys.executable, __file__, str(chosen.folder), "--how"]
     settings = {"repeats": chosen.repeats, "threads": chosen.threads}
-    reports = {
-        model: compare({way: [*base, way, "--model", model] for way in WAYS}, **settings)
-        for model in models
-    }
+    asked = {model: {way: [*base, way, "--model", model] for way in WAYS} for model in models}
     if "tiny" in models:
-        reports["memory"] = compare({how: [*base, how] for how in ("few", "many")}, **settings)
-    for report in reports.values():
-        ratios(report)
-    show(reports)
+        asked["memory"] = {how: [*base, how] for how in ("few", "many")}
+    reports = {}
+    for title, commands in asked.items():
+        reports[title] = compare(commands, **settings)
+        ratios(reports[title])
+        show({title: reports[title]})
     print(json.dumps(reports, indent=2))
 
 

@@ -104,27 +104,15 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     seed = seed if seed is not None else population.seed if population else world.seed
     design = draw_design(chosen, images_per_subject, shared, trials_per_session, seed)
     held = _held_sessions(sessions, design)
-    options = {"gate": gate, "shared_tuning": shared_tuning, "seed": seed, "density": density}
+    options: dict[str, Any] = {"gate": gate, "shared_tuning": shared_tuning, "seed": seed, "density": density}
     manifest = _describe(world, options, design, held, betas_version)
     _check_root(root, manifest)
     people = population or Population(world, seed, gate=gate)
-    brains = [
-        SimulatedBrain(
-            world,
-            subject,
-            gate=gate,
-            shared_tuning=shared_tuning,
-            seed=seed,
-            density=density,
-            population=people,
-        )
-        for subject in chosen
-    ]
+    brains = [SimulatedBrain(world, one, population=people, **options) for one in chosen]
     # Written first, so that a broken-off run can be told from real data and started again.
     write_json(root / MANIFEST, {**manifest, "complete": False})
     _write_experiment(root, design)
-    for name, content in coco_annotations(world, design.n_stimuli).items():
-        write_text(root / "annotations" / name, json.dumps(content))
+    _write_annotations(root, world, design.n_stimuli)
     _write_stimuli(root, world, design.n_stimuli, workers)
     with _stimuli_for_eyes(root, world) as images:
         for brain in brains:
@@ -205,6 +193,11 @@ def _write_experiment(root: Path, design: Design) -> None:
     with atomic_path(folder / "nsd_expdesign.mat") as path:
         scipy.io.savemat(path, design.as_mat())
     write_text(folder / "nsd_stim_info_merged.csv", stimulus_info(design).to_csv())
+
+
+def _write_annotations(root: Path, world: SceneWorld, n_stimuli: int) -> None:
+    for name, content in coco_annotations(world, n_stimuli).items():
+        write_text(root / "annotations" / name, json.dumps(content))
 
 
 def _stimuli_path(root: Path) -> Path:
