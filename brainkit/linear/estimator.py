@@ -8,15 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from brainkit.errors import InputError
+from brainkit.errors import InputError, unknown_name
 from brainkit.linear.folds import kfold
-from brainkit.linear.ridge import (
-    batch_size,
-    is_primal,
-    select_alphas,
-    solve_ridge,
-    validation_errors,
-)
+from brainkit.linear.leave_one_out import WAYS
+from brainkit.linear.ridge import positive, ridge_cv
+from brainkit.linear.spectrum import is_primal
 
 DEFAULT_ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
 
@@ -28,7 +24,7 @@ def training_scale(X: NDArray[Any]) -> NDArray[Any]:
 
 
 class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Ridge with penalties chosen by K-fold cross-validation within the training data.
+    """Ridge with penalties chosen by exact cross-validation within the training data.
 
     See `brainkit.linear.ridge` for the equation. Folds keep groups whole.
 
@@ -36,8 +32,9 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
     ----------
     alphas : sequence of float
         Candidate penalties, positive.
-    cv : int, default=5
-        Number of folds.
+    cv : int, "loo" or "gcv", default=5
+        Number of folds; or every sample left out in turn, exactly or by generalised
+        cross-validation. Groups need folds.
     fit_intercept : bool, default=True
         Fit the means.
     standardise : bool, default=False
@@ -51,7 +48,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
     def __init__(
         self,
         alphas: Sequence[float] = DEFAULT_ALPHAS,
-        cv: int = 5,
+        cv: int | str = 5,
         fit_intercept: bool = True,
         standardise: bool = False,
         alpha_per_target: bool = True,
@@ -104,33 +101,39 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         alphas = self._checked_alphas()
         Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
         scale = training_scale(samples) if self.standardise else None
-        scaled = samples if scale is None else samples / scale
-        folds = kfold(len(samples), self.cv, groups=runs if groups is None else groups)
-        self.batch_size_ = batch_size(samples, Y.shape[1], self.n_targets_batch)
-        options: Any = {"fit_intercept": self.fit_intercept, "n_targets_batch": self.batch_size_}
-        errors, total = validation_errors(scaled, Y, alphas, folds, **options)
-        judged = errors if self.alpha_per_target else self._pooled(errors, total)
-        chosen = select_alphas(judged, alphas)
-        self.alpha_ = np.asarray(alphas)[chosen]
-        least = np.take_along_axis(errors, chosen[None], axis=0)[0]
-        self.cv_r2_ = 1 - least / np.where(total > 0, total, np.nan)
-        self.coef_, self.intercept_ = solve_ridge(scaled, Y, self.alpha_, **options)
-        if scale is not None:
-            self.coef_ /= scale
+        found = ridge_cv(
+            samples if scale is None else samples / scale,
+            Y,
+            alphas,
+            self._folds(len(samples), runs if groups is None else groups),
+            fit_intercept=self.fit_intercept,
+            alpha_per_target=self.alpha_per_target,
+            n_targets_batch=self.n_targets_batch,
+        )
+        self.alpha_, self.intercept_ = np.asarray(alphas)[found.chosen], found.intercept
+        self.coef_ = found.coef if scale is None else found.coef / scale
+        least = np.take_along_axis(found.errors, found.chosen[None], axis=0)[0]
+        self.cv_r2_ = 1 - least / np.where(found.total > 0, found.total, np.nan)
+        self.batch_size_ = found.batch_size
         self.primal_ = is_primal(*samples.shape)
         self.single_target_ = targets.ndim == 1
         return self
 
-    @staticmethod
-    def _pooled(errors: NDArray[Any], total: NDArray[Any]) -> NDArray[Any]:
-        """Give every target the summed error, so that all choose the same penalty."""
-        return np.broadcast_to(errors.sum(axis=1, keepdims=True), (len(errors), len(total)))
-
     def _checked_alphas(self) -> list[float]:
-        alphas = [float(alpha) for alpha in np.atleast_1d(np.asarray(self.alphas, dtype=float))]
-        if not alphas or not all(np.isfinite(alpha) and alpha > 0 for alpha in alphas):
-            raise InputError(f"alphas must be positive numbers, at least one; got {self.alphas}.")
-        return alphas
+        return positive(self.alphas)
+
+    def _folds(self, n_samples: int, groups: ArrayLike | None) -> Any:
+        """Return the folds, or the way to leave single samples out."""
+        if not isinstance(self.cv, str):
+            return kfold(n_samples, self.cv, groups=groups)
+        if self.cv not in WAYS:
+            raise unknown_name("cv", self.cv, WAYS)
+        if groups is not None and len(np.unique(np.asarray(groups))) < n_samples:
+            raise InputError(
+                f"cv={self.cv!r} leaves single samples out, and would keep others of their group "
+                "in training. Give a number of folds instead."
+            )
+        return self.cv
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the targets; a row's prediction depends on that row alone.

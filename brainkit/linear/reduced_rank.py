@@ -19,8 +19,9 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from brainkit.linear.noise import TargetMetric, diagonal_metric
-from brainkit.linear.ridge import Spectrum, column_mean, decompose
+from brainkit.linear.spectrum import Spectrum, decompose
 from brainkit.linear.subspace import leading_right_vectors
+from brainkit.linear.targets import column_mean
 
 Array = Any  # a NumPy array or a torch tensor
 

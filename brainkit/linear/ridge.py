@@ -7,109 +7,258 @@ For every target t
 (the penalty is not divided by the number of samples, the intercept is not penalised). X is
 centred by the mean of the samples in use; with :math:`X = U S V'` every penalty shares one
 decomposition, of X'X where there are no more features than samples (*primal*), of XX' otherwise
-(*dual*). Targets are treated in batches.
+(*dual*). Targets are treated in batches and may lie in a file larger than memory.
 
 The functions take NumPy arrays or torch tensors, on any device, and return the same kind.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from array_api_compat import array_namespace
 
-from brainkit.arrays.memory import pick_batch
+from brainkit.arrays.progress import track
 from brainkit.errors import InputError
+from brainkit.linear.held_out import (
+    Folds,
+    PartitionErrors,
+    SeparateErrors,
+    is_partition,
+    partition_errors,
+    separate_errors,
+)
+from brainkit.linear.leave_one_out import SampleErrors
+from brainkit.linear.spectrum import Spectrum, decompose, is_primal, shrink
+from brainkit.linear.targets import (
+    Targets,
+    batch_size,
+    check_rows,
+    column_mean,
+    read_targets,
+    target_batches,
+)
 
 Array = Any  # a NumPy array or a torch tensor
+LARGEST_BATCH = 2048  # beyond it nothing is gained and memory is lost
 
 
 @dataclass(frozen=True)
-class Spectrum:
-    """One decomposition of centred samples that serves every penalty.
-
-    For targets Y, centred, and a penalty α: ``coef = readout @ (project(Y) / (values + α))``.
+class RidgeFit:
+    """Ridge with penalties chosen by held-out error.
 
     Attributes
     ----------
-    values : float64 array (rank,)
-        Eigenvalues of X'X or XX', not negative.
-    vectors : array (rank, rank)
-        Eigenvectors, V (primal) or U (dual).
-    samples : array (n_samples, n_features)
-        The centred X.
-    primal : bool
-        Whether X'X was decomposed.
+    coef : array (n_targets, n_features)
+    intercept : array (n_targets,)
+    alpha : float64 array (n_targets,)
+        The penalty of each target.
+    errors : float64 array (n_alphas, n_targets)
+        Squared held-out errors, summed over folds.
+    total : float64 array (n_targets,)
+        The same for a prediction by the training mean.
+    chosen : array of int (n_targets,)
+        The place of `alpha` among the candidates.
+    batch_size : int
+        Targets treated at once.
     """
 
-    values: Array
-    vectors: Array
-    samples: Array
-    primal: bool
+    coef: Array
+    intercept: Array
+    alpha: Array
+    errors: Array
+    total: Array
+    chosen: Array
+    batch_size: int
+
+
+def ridge_cv(
+    X: Array,
+    Y: Targets,
+    alphas: Sequence[float],
+    folds: Folds | str,
+    *,
+    fit_intercept: bool = True,
+    alpha_per_target: bool = True,
+    n_targets_batch: int | None = None,
+) -> RidgeFit:
+    """Choose each target's penalty by exact cross-validation, and fit it on all samples.
+
+    Parameters
+    ----------
+    X : array (n_samples, n_features)
+        Features, floating point.
+    Y : array, h5py dataset or lazy source (n_samples, n_targets)
+        Responses. What lies in a file is read a batch of targets at a time, once; twice where one
+        penalty is chosen for all.
+    alphas : sequence of float
+        Candidate penalties, positive.
+    folds : sequence of (train, held_out), "loo" or "gcv"
+        Row numbers; or every sample left out in turn, exactly or by generalised cross-validation.
+        Folds that hold every sample out once share their cross-products.
+    fit_intercept : bool, default=True
+        Fit the means, in every fold its own.
+    alpha_per_target : bool, default=True
+        A penalty for each target, or one for all, by their summed error.
+    n_targets_batch : int, optional
+        Targets at once; by free memory where not given.
+
+    Returns
+    -------
+    RidgeFit
+
+    Raises
+    ------
+    InputError
+        If X and Y have not the same rows, or a penalty is not positive.
+    """
+    check_rows(X, Y)
+    candidates = positive(alphas)
+    xp = array_namespace(X)
+    n_targets = Y.shape[1]
+    x_mean = column_mean(X, fit_intercept)
+    samples = X - x_mean
+    given = min(batch_size(X, n_targets, n_targets_batch), n_targets_batch or LARGEST_BATCH)
+    search = _Search(samples, folds, candidates, fit_intercept)
+    spectrum = search.spectrum
+    whole = {"dtype": xp.float64, "device": X.device}
+    errors = xp.empty((len(candidates), n_targets), **whole)
+    total = xp.empty(n_targets, **whole)
+    coef = xp.empty((n_targets, X.shape[1]), dtype=X.dtype, device=X.device)
+    intercept = xp.empty(n_targets, dtype=X.dtype, device=X.device)
+    penalties = xp.asarray(candidates, **whole)
+    chosen = xp.empty(n_targets, dtype=xp.int64, device=X.device)
+
+    def solve(part: slice, projected: Array, y_mean: Array) -> None:
+        shrunk = shrink(spectrum.values, projected, penalties[chosen[part]])
+        weights = xp.astype(xp.matmul(spectrum.readout, shrunk).T, X.dtype)
+        coef[part] = weights
+        intercept[part] = y_mean - xp.matmul(weights, x_mean)
+
+    parts = list(target_batches(n_targets, given))
+    for part in track(parts, "ridge"):
+        batch, y_mean = _centred(Y, part, samples, fit_intercept)
+        errors[:, part], total[part], cross = search.errors(batch)
+        if alpha_per_target:
+            chosen[part] = select_alphas(errors[:, part], candidates)
+            solve(part, search.project(batch, cross), y_mean)
+    if not alpha_per_target:
+        pooled = xp.sum(errors, axis=1, keepdims=True)
+        chosen[...] = select_alphas(pooled, candidates)[0]
+        for part in track(parts, "ridge: solve"):
+            batch, y_mean = _centred(Y, part, samples, fit_intercept)
+            solve(part, spectrum.project(batch), y_mean)
+    return RidgeFit(coef, intercept, penalties[chosen], errors, total, chosen, given)
+
+
+def _centred(Y: Targets, part: slice, like: Array, wanted: bool) -> tuple[Array, Array]:
+    """Read a batch of targets, less their means."""
+    batch = read_targets(Y, part, like)
+    mean = column_mean(batch, wanted)
+    return batch - mean, mean
+
+
+class _Search:
+    """Held-out errors by whichever way suits the folds and the shape."""
+
+    def __init__(
+        self, samples: Array, folds: Folds | str, alphas: list[float], fit_intercept: bool
+    ) -> None:
+        self.samples = samples
+        self.way: PartitionErrors | SeparateErrors | SampleErrors
+        self._whole: Spectrum | None = None
+        if isinstance(folds, str):
+            self._whole = decompose(samples)
+            self.way = SampleErrors(self._whole, alphas, folds, fit_intercept)
+        elif is_primal(*samples.shape) and is_partition(samples.shape[0], folds):
+            way = partition_errors(samples, folds, alphas, fit_intercept=fit_intercept)
+            self.way = way
+            self._whole = Spectrum(way.values, way.vectors, way.samples, primal=True)
+        else:
+            self.way = separate_errors(samples, folds, alphas, fit_intercept=fit_intercept)
 
     @property
-    def readout(self) -> Array:
-        """V (primal) or X'U (dual), (n_features, rank)."""
-        return self.vectors if self.primal else self.samples.T @ self.vectors
+    def spectrum(self) -> Spectrum:
+        """The decomposition of all samples."""
+        if self._whole is None:
+            self._whole = decompose(self.samples)
+        return self._whole
 
-    def project(self, Y: Array) -> Array:
-        """Return V'X'Y (primal) or U'Y (dual), (rank, n_targets).
+    def errors(self, Y: Array) -> tuple[Array, Array, Array | None]:
+        """Return errors (n_alphas, batch), those of the mean (batch,), X'Y where it was formed."""
+        xp = array_namespace(Y)
+        if isinstance(self.way, PartitionErrors):
+            prepared = self.way.batch(xp.astype(Y, self.way.vectors.dtype))
+            return prepared.errors(), prepared.total, prepared.cross
+        return *self.way.errors(xp.astype(Y, self.way.dtype)), None
 
-        XV comes first: in single precision V'(X'Y) would lose the directions of little variance.
-        """
-        return (self.samples @ self.vectors if self.primal else self.vectors).T @ Y
-
-
-def is_primal(n_samples: int, n_features: int) -> bool:
-    """Return whether the feature-side problem is the smaller one."""
-    return n_features <= n_samples
-
-
-def decompose(X: Array) -> Spectrum:
-    """Decompose centred samples (n_samples, n_features), in double precision."""
-    xp = array_namespace(X)
-    primal = is_primal(*X.shape)
-    wide = xp.astype(X, xp.float64)
-    values, vectors = xp.linalg.eigh(xp.matmul(wide.T, wide) if primal else xp.matmul(wide, wide.T))
-    values = xp.where(values > 0, values, xp.zeros_like(values))
-    return Spectrum(values, xp.astype(vectors, X.dtype), X, primal)
+    def project(self, Y: Array, cross: Array | None) -> Array:
+        """Return the targets in the eigenbasis of all samples, see `Spectrum.project`."""
+        if cross is None:
+            return self.spectrum.project(Y)
+        return array_namespace(Y).matmul(self.spectrum.vectors.T, cross)
 
 
-def _shrink(spectrum: Spectrum, projected: Array, alpha: Array | float) -> Array:
-    """Divide by ``values + alpha``; directions without variance get nothing when alpha is 0.
+def positive(alphas: Sequence[float]) -> list[float]:
+    """Return the penalties as a list of floats.
 
-    What counts as no variance is measured in double precision, in which the eigenvalues are: by
-    single precision's measure a small alpha would lose directions that it is meant to keep.
+    Raises
+    ------
+    InputError
+        If there is none, or one is not a positive number.
     """
-    xp = array_namespace(projected)
-    values = spectrum.values
-    total = values[:, None] + alpha  # (rank, 1) or (rank, n_targets)
-    floor = xp.max(values) * xp.finfo(values.dtype).eps * values.shape[0]
-    kept = total > floor
-    factor = xp.where(kept, 1 / xp.where(kept, total, xp.ones_like(total)), xp.zeros_like(total))
-    return projected * xp.astype(factor, projected.dtype)
+    import numpy as np
+
+    try:
+        found = [float(alpha) for alpha in np.atleast_1d(np.asarray(alphas, dtype=float))]
+    except (TypeError, ValueError):
+        found = []
+    if not found or not all(np.isfinite(alpha) and alpha > 0 for alpha in found):
+        raise InputError(f"alphas must be positive numbers, at least one; got {alphas}.")
+    return found
 
 
-def target_batches(n_targets: int, size: int) -> Iterator[slice]:
-    """Cut the targets into slices of at most `size`."""
-    for start in range(0, n_targets, size):
-        yield slice(start, min(start + size, n_targets))
+def validation_errors(
+    X: Array,
+    Y: Targets,
+    alphas: Sequence[float],
+    folds: Folds | str,
+    *,
+    fit_intercept: bool = True,
+    n_targets_batch: int | None = None,
+) -> tuple[Array, Array]:
+    """Sum squared held-out errors over folds, for every penalty and target.
 
+    Parameters
+    ----------
+    X, Y, alphas, folds, fit_intercept, n_targets_batch
+        See `ridge_cv`.
 
-def batch_size(X: Array, n_targets: int, given: int | None = None) -> int:
-    """Return the number of targets to treat at once: `given`, or by free memory."""
-    if given is not None:
-        if given < 1:
-            raise InputError(f"n_targets_batch must be at least 1; got {given}.")
-        return given
-    n_samples, n_features = X.shape
-    width = min(n_samples, n_features) * 4 + n_samples * 3
-    return pick_batch(width * 8, max(n_targets, 1))
+    Returns
+    -------
+    errors : float64 array (n_alphas, n_targets)
+        Sum of squared errors on the held-out rows.
+    total : float64 array (n_targets,)
+        The same for a prediction by the training mean.
+    """
+    check_rows(X, Y)
+    candidates = positive(alphas)
+    xp = array_namespace(X)
+    n_targets = Y.shape[1]
+    samples = X - column_mean(X, fit_intercept)
+    size = min(batch_size(X, n_targets, n_targets_batch), n_targets_batch or LARGEST_BATCH)
+    search = _Search(samples, folds, candidates, fit_intercept)
+    errors = xp.empty((len(candidates), n_targets), dtype=xp.float64, device=X.device)
+    total = xp.empty(n_targets, dtype=xp.float64, device=X.device)
+    for part in target_batches(n_targets, size):
+        batch, _ = _centred(Y, part, samples, fit_intercept)
+        errors[:, part], total[part], _ = search.errors(batch)
+    return errors, total
 
 
 def solve_ridge(
     X: Array,
-    Y: Array,
+    Y: Targets,
     alphas: Array,
     *,
     fit_intercept: bool = True,
@@ -121,8 +270,8 @@ def solve_ridge(
     ----------
     X : array (n_samples, n_features)
         Features, floating point.
-    Y : array (n_samples, n_targets)
-        Responses, of the same dtype.
+    Y : array, h5py dataset or lazy source (n_samples, n_targets)
+        Responses.
     alphas : array (n_targets,)
         Penalties, not negative, of any floating dtype.
     fit_intercept : bool, default=True
@@ -135,79 +284,21 @@ def solve_ridge(
     coef : array (n_targets, n_features)
     intercept : array (n_targets,)
     """
-    xp = array_namespace(X, Y)
+    check_rows(X, Y)
+    xp = array_namespace(X)
     x_mean = column_mean(X, fit_intercept)
     spectrum = decompose(X - x_mean)
     penalties = xp.astype(alphas, xp.float64)
-    coef = xp.empty((Y.shape[1], X.shape[1]), dtype=X.dtype, device=X.device)
-    intercept = xp.empty(Y.shape[1], dtype=X.dtype, device=X.device)
-    for part in target_batches(Y.shape[1], batch_size(X, Y.shape[1], n_targets_batch)):
-        y_mean = column_mean(Y[:, part], fit_intercept)
-        projected = spectrum.project(Y[:, part] - y_mean)  # (rank, batch)
-        shrunk = _shrink(spectrum, projected, penalties[part])
+    n_targets = Y.shape[1]
+    coef = xp.empty((n_targets, X.shape[1]), dtype=X.dtype, device=X.device)
+    intercept = xp.empty(n_targets, dtype=X.dtype, device=X.device)
+    for part in target_batches(n_targets, batch_size(X, n_targets, n_targets_batch)):
+        batch, y_mean = _centred(Y, part, spectrum.samples, fit_intercept)
+        projected = spectrum.project(batch)  # (rank, batch)
+        shrunk = shrink(spectrum.values, projected, penalties[part])
         coef[part] = xp.matmul(spectrum.readout, shrunk).T  # (batch, n_features)
         intercept[part] = y_mean - xp.matmul(coef[part], x_mean)
     return coef, intercept
-
-
-def column_mean(values: Array, wanted: bool) -> Array:
-    """Return the mean of each column, summed in double precision, or 0 where it is not wanted."""
-    xp = array_namespace(values)
-    if not wanted:
-        return xp.zeros_like(values[0])
-    return xp.astype(xp.mean(values, axis=0, dtype=xp.float64), values.dtype)
-
-
-def validation_errors(
-    X: Array,
-    Y: Array,
-    alphas: Sequence[float],
-    folds: Sequence[tuple[Array, Array]],
-    *,
-    fit_intercept: bool = True,
-    n_targets_batch: int | None = None,
-) -> tuple[Array, Array]:
-    """Sum squared held-out errors over folds, for every penalty and target.
-
-    Parameters
-    ----------
-    X, Y : arrays (n_samples, n_features), (n_samples, n_targets)
-        Training data.
-    alphas : sequence of float
-        Candidate penalties.
-    folds : sequence of (train, held_out)
-        Row numbers.
-    fit_intercept, n_targets_batch
-        See `solve_ridge`.
-
-    Returns
-    -------
-    errors : array (n_alphas, n_targets)
-        Sum of squared errors on the held-out rows.
-    total : array (n_targets,)
-        The same for a prediction by the training mean.
-    """
-    xp = array_namespace(X, Y)
-    n_targets = Y.shape[1]
-    errors = xp.zeros((len(alphas), n_targets), dtype=xp.float64, device=X.device)
-    total = xp.zeros(n_targets, dtype=xp.float64, device=X.device)
-    size = batch_size(X, n_targets, n_targets_batch)
-    for train, held_out in folds:
-        x_train = X[train]
-        x_mean = column_mean(x_train, fit_intercept)
-        spectrum = decompose(x_train - x_mean)
-        basis = xp.matmul(X[held_out] - x_mean, spectrum.readout)  # (n_held_out, rank)
-        for part in target_batches(n_targets, size):
-            batch = Y[:, part]  # a view: rows are copied for one batch of targets at a time
-            y_train = batch[train]
-            y_mean = column_mean(y_train, fit_intercept)
-            truth = batch[held_out] - y_mean
-            projected = spectrum.project(y_train - y_mean)  # (rank, batch)
-            total[part] += xp.sum(truth**2, axis=0, dtype=xp.float64)
-            for number, alpha in enumerate(alphas):
-                residual = truth - xp.matmul(basis, _shrink(spectrum, projected, alpha))
-                errors[number, part] += xp.sum(residual**2, axis=0, dtype=xp.float64)
-    return errors, total
 
 
 def select_alphas(errors: Array, alphas: Sequence[float]) -> Array:

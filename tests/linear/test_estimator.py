@@ -88,13 +88,13 @@ def test_groups_stay_whole_in_the_inner_folds(monkeypatch, data):
     seen = []
     import brainkit.linear.estimator as module
 
-    original = module.validation_errors
+    original = module.ridge_cv
 
     def spy(X, Y, alphas, folds, **options):
         seen.extend(folds)
         return original(X, Y, alphas, folds, **options)
 
-    monkeypatch.setattr(module, "validation_errors", spy)
+    monkeypatch.setattr(module, "ridge_cv", spy)
     VoxelwiseRidge().fit(X, Y, groups=groups[order])
     assert len(seen) == 5
     for train, test in seen:

@@ -1,0 +1,172 @@
+r"""The squared errors of one held-out part, for every penalty and target.
+
+With :math:`V \Lambda V'` the training features' X'X and b = V'X'Y its cross-products, the error on
+the held-out samples X_h, Y_h is
+
+.. math:: \lVert Y_h - X_h V (\Lambda + \alpha)^{-1} b \rVert^2
+          = \lVert Q' Y_h - R\, (\Lambda + \alpha)^{-1} b \rVert^2 + \text{const},
+          \qquad X_h V = Q R.
+
+R is triangular, which saves half of every product where there are more held-out samples than
+features.
+
+The functions take NumPy arrays or torch tensors, on any device.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from brainkit.linear.path import Stretch, stretches
+
+Array = Any  # a NumPy array or a torch tensor
+CACHED = 24 << 20  # bytes that the inner loop works on at once, so that they stay in the cache
+LOSSY = 1e6  # largest over smallest penalised eigenvalue beyond which single precision is too poor
+PIECE = 128  # columns of a triangular readout that are multiplied at once
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some columns of the readout, and what they are weighted by.
+
+    Attributes
+    ----------
+    start, stop : int
+        Which columns.
+    rows : int
+        Rows of the readout from which on these columns are zero.
+    first : int
+        Place of the first function among all.
+    functions : array (n_functions, stop - start, 1)
+    begins : bool
+        Whether it is the first piece of its stretch; it fills the most rows.
+    """
+
+    start: int
+    stop: int
+    rows: int
+    first: int
+    functions: Array
+    begins: bool
+
+
+@dataclass(frozen=True)
+class FoldErrors:
+    """What one fold's errors are computed from.
+
+    Attributes
+    ----------
+    readout : array (n_rows, rank)
+        R, or the held-out samples in the eigenbasis.
+    pieces : tuple of _Piece
+    mixing : array (n_alphas, n_functions + 1)
+        See `brainkit.linear.path`, of all stretches, and -1 for the truth: the mixture is the
+        residual.
+    """
+
+    readout: Array
+    pieces: tuple[_Piece, ...]
+    mixing: Array
+
+    def errors(self, inner: Array, truth: Array, total: Array) -> Array:
+        """Return squared errors (n_alphas, n_targets) in double precision.
+
+        Parameters
+        ----------
+        inner : array (rank, n_targets)
+            b, training targets in the eigenbasis.
+        truth : array (n_rows, n_targets)
+            Q'Y.
+        total : float64 array (n_targets,)
+            Squared length of the held-out targets; what `truth` lacks of it is added.
+        """
+        xp = array_namespace(inner)
+        n_alphas, n_arrays = self.mixing.shape
+        rows, n_targets = truth.shape
+        outside = total - xp.sum(truth**2, axis=0, dtype=xp.float64)
+        outside = xp.where(outside > 0, outside, xp.zeros_like(outside))
+        width = (n_alphas + n_arrays) * rows * (xp.finfo(inner.dtype).bits // 8)
+        size = max(32, CACHED // width) if _on_cpu(inner) else n_targets
+        found, made = [], None
+        for start in range(0, n_targets, size):
+            part = slice(start, min(start + size, n_targets))
+            shape = (n_arrays, rows, part.stop - part.start)
+            if made is None or made.shape != shape:
+                made = xp.zeros(shape, dtype=inner.dtype, device=inner.device)
+            self._fill(made, inner[:, part], truth[:, part])
+            mixed = xp.matmul(self.mixing, xp.reshape(made, (n_arrays, -1)))
+            residual = xp.reshape(mixed, (n_alphas, *shape[1:]))
+            found.append(xp.sum(residual**2, axis=1, dtype=xp.float64))
+        return xp.concat(found, axis=1) + outside
+
+    def _fill(self, made: Array, inner: Array, truth: Array) -> None:
+        """Write the readout's products for every function, and the truth last."""
+        xp = array_namespace(inner)
+        for piece in self.pieces:
+            columns = slice(piece.start, piece.stop)
+            readout, targets = self.readout[: piece.rows, columns], inner[columns]
+            for number in range(piece.functions.shape[0]):
+                product = xp.matmul(readout, piece.functions[number] * targets)
+                target = made[piece.first + number, : piece.rows]
+                if piece.begins:
+                    target[...] = product
+                else:
+                    target += product
+        made[-1] = truth
+
+
+def fold_errors(
+    readout: Array, values: Array, alphas: Sequence[float], dtype: Any, *, triangular: bool
+) -> FoldErrors:
+    """Prepare a fold from its readout (n_rows, rank) and its eigenvalues (rank,), double."""
+    xp = array_namespace(readout)
+    given = np.asarray(_to_numpy(values))
+    cut = stretches(given, alphas, np.float32 if dtype == xp.float32 else np.float64)
+    mixing = np.concatenate([*(s.mixing for s in cut), -np.ones((len(alphas), 1))], axis=1)
+
+    def like(values: Any) -> Array:
+        return xp.asarray(values, dtype=dtype, device=readout.device)
+
+    pieces: list[_Piece] = []
+    first = 0
+    for stretch in cut:
+        functions = like(stretch.functions.T[:, :, None])
+        for start, stop in _pieces(stretch, triangular):
+            pieces.append(
+                _Piece(
+                    start,
+                    stop,
+                    stop if triangular else readout.shape[0],
+                    first,
+                    functions[:, start - stretch.start : stop - stretch.start],
+                    stop == stretch.stop,
+                )
+            )
+        first += functions.shape[0]
+    return FoldErrors(xp.astype(readout, dtype), tuple(pieces), like(mixing))
+
+
+def _pieces(stretch: Stretch, triangular: bool) -> list[tuple[int, int]]:
+    """Cut the columns of a stretch, the last ones, which reach furthest down, first."""
+    length = stretch.stop - stretch.start
+    count = max(1, round(length / PIECE)) if triangular else 1
+    edges = [stretch.start + length * number // count for number in range(count + 1)]
+    return list(itertools.pairwise(edges))[::-1]
+
+
+def _to_numpy(values: Array) -> Any:
+    return values.cpu().numpy() if hasattr(values, "cpu") else values
+
+
+def _on_cpu(values: Array) -> bool:
+    return str(values.device).startswith("cpu")
+
+
+def is_lossy(values: Array, alphas: Sequence[float]) -> bool:
+    """Tell whether single precision would blur what the smallest penalty leaves in play."""
+    smallest = min(float(alpha) for alpha in alphas)
+    return float(values[-1]) > LOSSY * (smallest + float(values[0]))
