@@ -1,6 +1,9 @@
 """Noise ceilings, scores, identification, image agreement and statistics, as pure functions."""
 
+from brainkit.evaluation._groups import time_blocks
+from brainkit.evaluation.bootstrap import BootstrapResult, bootstrap_scores
 from brainkit.evaluation.ceilings import ncsnr, noise_ceiling
+from brainkit.evaluation.cross_subject import CrossSubjectCeiling, cross_subject_ceiling
 from brainkit.evaluation.identification import (
     IDENTIFICATION_METRICS,
     RetrievalResult,
@@ -8,26 +11,43 @@ from brainkit.evaluation.identification import (
     retrieval,
 )
 from brainkit.evaluation.images import SSIM_VARIANTS, greyscale, pixel_correlation, ssim
-from brainkit.evaluation.normalise import pooled_ceiling_fraction, thresholded_ceiling_fraction
+from brainkit.evaluation.normalise import (
+    pooled_ceiling_fraction,
+    pooled_correlation_fraction,
+    thresholded_ceiling_fraction,
+    thresholded_correlation_fraction,
+)
+from brainkit.evaluation.paired import EncoderComparison, RegionDifference, compare_encoders
+from brainkit.evaluation.patterns import (
+    pattern_correlation,
+    two_vs_two,
+    two_vs_two_by_item,
+    two_vs_two_ci,
+)
+from brainkit.evaluation.permutation import PermutationResult, permutation_p, permutation_test
 from brainkit.evaluation.quantities import (
     NCSNR,
     CeilingFraction,
     CeilingPercent,
     Correlation,
+    CorrelationFraction,
+    ExplainableVariance,
     NoiseCeiling,
     RSquared,
     effective_repeats,
     ncsnr_to_ceiling,
 )
+from brainkit.evaluation.reliability import (
+    explainable_variance,
+    spearman_brown,
+    split_half_ceiling,
+)
 from brainkit.evaluation.scores import explained_variance, pearson_r, r2
 from brainkit.evaluation.statistics import (
     Interval,
-    PermutationResult,
     bootstrap_ci,
     bootstrap_difference,
     fdr_bh,
-    permutation_p,
-    permutation_test,
     shuffled_indices,
 )
 
@@ -35,17 +55,27 @@ __all__ = [
     "IDENTIFICATION_METRICS",
     "NCSNR",
     "SSIM_VARIANTS",
+    "BootstrapResult",
     "CeilingFraction",
     "CeilingPercent",
     "Correlation",
+    "CorrelationFraction",
+    "CrossSubjectCeiling",
+    "EncoderComparison",
+    "ExplainableVariance",
     "Interval",
     "NoiseCeiling",
     "PermutationResult",
     "RSquared",
+    "RegionDifference",
     "RetrievalResult",
     "bootstrap_ci",
     "bootstrap_difference",
+    "bootstrap_scores",
+    "compare_encoders",
+    "cross_subject_ceiling",
     "effective_repeats",
+    "explainable_variance",
     "explained_variance",
     "fdr_bh",
     "greyscale",
@@ -53,14 +83,23 @@ __all__ = [
     "ncsnr",
     "ncsnr_to_ceiling",
     "noise_ceiling",
+    "pattern_correlation",
     "pearson_r",
     "permutation_p",
     "permutation_test",
     "pixel_correlation",
     "pooled_ceiling_fraction",
+    "pooled_correlation_fraction",
     "r2",
     "retrieval",
     "shuffled_indices",
+    "spearman_brown",
+    "split_half_ceiling",
     "ssim",
     "thresholded_ceiling_fraction",
+    "thresholded_correlation_fraction",
+    "time_blocks",
+    "two_vs_two",
+    "two_vs_two_by_item",
+    "two_vs_two_ci",
 ]

@@ -39,10 +39,18 @@ def exchange_groups(
     n: int,
     permute: Callable[[int], NDArray[np.intp]],
 ) -> NDArray[np.intp]:
-    """Order of items when groups change places within each size."""
+    """Order of items when groups change places within each class, all of one size."""
+    return exchange_rows(
+        [np.stack([members[group] for group in one]) for one in classes], n, permute
+    )
+
+
+def exchange_rows(
+    classes: list[NDArray[np.intp]], n: int, permute: Callable[[int], NDArray[np.intp]]
+) -> NDArray[np.intp]:
+    """Do the same for classes given by the rows of their groups, each (n_groups, size)."""
     order = np.empty(n, dtype=np.intp)
-    for same_size in classes:
-        rows = np.stack([members[group] for group in same_size])  # n_groups, size = rows.shape
+    for rows in classes:
         order[rows] = rows[permute(len(rows))]
     return order
 
@@ -100,12 +108,16 @@ class Units:
         return group_members(self.labels)
 
     def classes(self) -> list[NDArray[np.intp]]:
-        """Units that can change places: of one size and one stratum."""
+        """Give the samples of units that can change places, of one size and one stratum.
+
+        One array (n_units, size) for each class.
+        """
         members = self.members
         stratum = np.array([self.strata[rows[0]] for rows in members], dtype=np.intp)
-        of_size = size_classes(members)
         return [
-            same[stratum[same] == wanted] for same in of_size for wanted in np.unique(stratum[same])
+            np.stack([members[unit] for unit in same if stratum[unit] == wanted])
+            for same in size_classes(members)
+            for wanted in np.unique(stratum[same])
         ]
 
 
@@ -135,4 +147,4 @@ def resampling_units(
 
 
 def _run_starts(runs: NDArray[np.generic]) -> NDArray[np.bool_]:
-    return np.r_[True, runs[1:] != runs[:-1]]
+    return np.concatenate([[True], np.asarray(runs[1:] != runs[:-1])])

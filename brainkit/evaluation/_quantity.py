@@ -16,7 +16,10 @@ _REARRANGE: frozenset[Callable[..., Any]] = frozenset(
 )
 _JOIN: frozenset[Callable[..., Any]] = frozenset({np.concatenate, np.stack, np.hstack, np.vstack})
 
-_KIND_NAMES = "Correlation, RSquared, NoiseCeiling, CeilingPercent, NCSNR or CeilingFraction"
+_KIND_NAMES = (
+    "Correlation, RSquared, NoiseCeiling, CeilingPercent, NCSNR, ExplainableVariance, "
+    "CeilingFraction or CorrelationFraction"
+)
 
 _NORMALISE = (
     "divide a score by a ceiling with pooled_ceiling_fraction or thresholded_ceiling_fraction"
@@ -33,6 +36,15 @@ _CONVERSIONS = {
     frozenset({"NCSNR", "NoiseCeiling"}): "ncsnr_to_ceiling(ncsnr, n_repeats) converts",
     frozenset({"NCSNR", "CeilingPercent"}): (
         "ncsnr_to_ceiling(ncsnr, n_repeats).percent() converts"
+    ),
+    frozenset({"ExplainableVariance", "NoiseCeiling"}): (
+        "ExplainableVariance.ceiling(n_repeats) converts"
+    ),
+    frozenset({"ExplainableVariance", "Correlation"}): (
+        f"take ExplainableVariance.ceiling(n_repeats), then {_NORMALISE}"
+    ),
+    frozenset({"ExplainableVariance", "RSquared"}): (
+        f"take ExplainableVariance.ceiling(n_repeats), then {_NORMALISE}"
     ),
 }
 

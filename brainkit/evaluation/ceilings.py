@@ -1,15 +1,20 @@
-"""Noise ceilings from repeated stimuli: how much variance any model could explain."""
+"""Noise ceilings, each of a named definition: how much variance any model could explain."""
 
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from brainkit.errors import InputError, listed, unknown_name
-from brainkit.evaluation._columns import centred, column_batches, real_array
+from brainkit.errors import InputError, unknown_name
+from brainkit.evaluation._columns import column_batches
+from brainkit.evaluation._repeats import repeated, repeated_trials, zscore_sessions
+from brainkit.evaluation.cross_subject import Predictor, cross_subject_ceiling
 from brainkit.evaluation.quantities import NCSNR, NoiseCeiling, ncsnr_to_ceiling
+from brainkit.evaluation.reliability import split_half_ceiling
 
-DEFINITIONS = ("nsd",)
+FROM_REPEATS = ("nsd", "split-half")
+FROM_SUBJECTS = ("cross-subject", "cross-subject-all")
+DEFINITIONS = (*FROM_REPEATS, *FROM_SUBJECTS)
 
 
 def ncsnr(
@@ -50,15 +55,11 @@ def ncsnr(
     InputError
         If the shapes do not fit, a session has one trial, or too few images repeat.
     """
-    trials = real_array(responses, "responses")
-    if trials.ndim != 2:
-        raise InputError(f"responses has shape {trials.shape}, expected (n_trials, n_units).")
-    images = _trial_labels(stimuli, len(trials), "stimuli")
-    session_rows = _session_rows(sessions, len(trials))
-    order, starts, counts = _repeated(images, min_repeats, min_images)
+    trials, images, session_rows = repeated_trials(responses, stimuli, sessions)
+    order, starts, counts = repeated(images, min_repeats, min_images)
     noise = np.empty(trials.shape[1])
     for batch in column_batches(*trials.shape):
-        block = _zscore_sessions(trials[:, batch], session_rows)[order]
+        block = zscore_sessions(trials[:, batch], session_rows)[order]
         means = np.add.reduceat(block, starts, axis=0) / counts[:, None]
         block -= np.repeat(means, counts, axis=0)
         variances = np.add.reduceat(block**2, starts, axis=0) / (counts[:, None] - 1)
@@ -70,35 +71,56 @@ def ncsnr(
 
 
 def noise_ceiling(
-    responses: ArrayLike,
-    stimuli: ArrayLike,
+    responses: ArrayLike | Mapping[str, ArrayLike],
+    stimuli: ArrayLike | None = None,
     sessions: ArrayLike | None = None,
-    n_repeats: float | Mapping[int, int] = 3,
+    n_repeats: float | Mapping[int, int] | None = None,
     *,
+    definition: str = "nsd",
     min_repeats: int = 3,
     min_images: int = 10,
-    definition: str = "nsd",
+    target: str | None = None,
+    predict: Predictor | None = None,
+    seed: int = 0,
 ) -> NoiseCeiling:
-    """Estimate the share of variance in `n_repeats`-trial means that any model could explain.
+    """Estimate the share of variance in responses that any model could explain.
 
-    NC(n) = ncsnr² / (ncsnr² + 1/n); with unequal repeats, 1/n becomes
-    (n_3/3 + n_2/2 + n_1/1)/(n_1 + n_2 + n_3), n_k the number of images averaged over k trials.
+    - ``"nsd"``: NC(n) = ncsnr² / (ncsnr² + 1/n) from :func:`ncsnr`; with unequal repeats, 1/n
+      becomes (n_3/3 + n_2/2 + n_1/1)/(n_1 + n_2 + n_3), n_k the number of images averaged over k
+      trials (Allen et al., 2022).
+    - ``"split-half"``: the correlation of means over halves of the repeats, stepped up to n trials
+      by Spearman and Brown; see :func:`brainkit.evaluation.split_half_ceiling`.
+    - ``"cross-subject"``: how well the other subjects' responses predict the target's, extrapolated
+      to ever more of them; ``"cross-subject-all"``: the same from all others, not extrapolated. See
+      :func:`brainkit.evaluation.cross_subject_ceiling`, which has more options.
+
+    They answer different questions, and ceilings of two definitions do not mix.
 
     Parameters
     ----------
-    responses : array_like of shape (n_trials, n_units)
-        Single-trial responses.
-    stimuli : array_like of shape (n_trials,)
-        Which stimulus each trial showed.
+    responses : array_like of shape (n_trials, n_units), or a mapping of subject to array_like
+        Single-trial responses; for the cross-subject definitions each subject's responses
+        (n_samples, n_units) to the same samples.
+    stimuli : array_like of shape (n_trials,), optional
+        Which stimulus each trial showed. For the cross-subject definitions: samples of one label
+        (a run, an image) stay on one side of a fold.
     sessions : array_like of shape (n_trials,), optional
-        Session of each trial.
-    n_repeats : float or mapping, default 3
+        Session of each trial; not for the cross-subject definitions.
+    n_repeats : float or mapping, optional
         Trials averaged in the responses that models will be scored on, or
-        ``{trials averaged: number of images}``. It need not be the repeats in `responses`.
+        ``{trials averaged: number of images}``. It need not be the repeats in `responses`. 3 where
+        not given; for the cross-subject definitions it says what `responses` average, 1 where not
+        given.
+    definition : {"nsd", "split-half", "cross-subject", "cross-subject-all"}
+        How signal and noise are told apart.
     min_repeats, min_images : int
         As in :func:`ncsnr`.
-    definition : {"nsd"}
-        How signal and noise are told apart.
+    target : str, optional
+        For the cross-subject definitions: the subject whose ceiling is wanted.
+    predict : callable, optional
+        For the cross-subject definitions: ``predict(X_train, Y_train, X_test)`` gives predictions.
+    seed : int, default 0
+        Of the splits, and of the subsets of subjects.
 
     Returns
     -------
@@ -108,75 +130,38 @@ def noise_ceiling(
     Raises
     ------
     InputError
-        As in :func:`ncsnr`, or for an unknown definition.
+        As in :func:`ncsnr`, for arguments that do not belong to the definition, or for an unknown
+        definition.
     """
     if definition not in DEFINITIONS:
         raise unknown_name("noise-ceiling definition", definition, DEFINITIONS)
-    ratio = ncsnr(responses, stimuli, sessions, min_repeats=min_repeats, min_images=min_images)
-    return ncsnr_to_ceiling(ratio, n_repeats)
-
-
-def _trial_labels(labels: ArrayLike, n_trials: int, name: str) -> NDArray[np.intp]:
-    given = np.asarray(labels)
-    if given.shape != (n_trials,):
+    if definition in FROM_SUBJECTS:
+        if (
+            not isinstance(responses, Mapping)
+            or target is None
+            or predict is None
+            or sessions is not None
+        ):
+            raise InputError(
+                f"The {definition!r} ceiling needs responses as {{subject: (n_samples, n_units)}}, "
+                "target and predict(X_train, Y_train, X_test), and takes no sessions."
+            )
+        return cross_subject_ceiling(
+            responses,
+            target,
+            predict,
+            groups=stimuli,
+            extrapolate=definition == "cross-subject",
+            n_repeats=1 if n_repeats is None else n_repeats,
+            seed=seed,
+        ).ceiling
+    if isinstance(responses, Mapping) or stimuli is None or target or predict:
         raise InputError(
-            f"{name} has shape {given.shape}, expected ({n_trials},): one label for each trial."
+            f"The {definition!r} ceiling needs the trials of one subject, (n_trials, n_units), and "
+            "stimuli, the stimulus of each; target and predict are for the cross-subject ceilings."
         )
-    try:
-        missing = given.dtype.kind == "f" and bool(np.isnan(given).any())
-        _, codes = np.unique(given, return_inverse=True)
-    except TypeError:  # None or pandas.NA cannot be put in order with labels
-        missing = True
-    if missing:
-        raise InputError(
-            f"{name} has missing labels: select the trials that have one before calling."
-        )
-    return codes
-
-
-def _session_rows(sessions: ArrayLike | None, n_trials: int) -> list[NDArray[np.intp]]:
-    if sessions is None:
-        return [np.arange(n_trials)]
-    codes = _trial_labels(sessions, n_trials, "sessions")
-    rows = [np.flatnonzero(codes == code) for code in range(codes.max(initial=-1) + 1)]
-    names = np.asarray(sessions)
-    short = [names[session[0]] for session in rows if len(session) < 2]
-    if short:
-        raise InputError(
-            f"Sessions {listed(short)} have a single trial and cannot be z-scored: leave them out."
-        )
-    return rows
-
-
-def _repeated(
-    images: NDArray[np.intp], min_repeats: int, min_images: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of repeated images sorted by image, where each image starts, and its trials."""
-    if min_repeats < 2:
-        raise InputError(f"min_repeats={min_repeats}: a variance over repeats needs at least 2.")
-    shown = np.bincount(images)
-    kept = shown >= min_repeats
-    if kept.sum() < max(min_images, 1):
-        times, n_images = np.unique(shown, return_counts=True)
-        tally = listed(f"{n} shown {k}×" for k, n in zip(times, n_images, strict=True))
-        raise InputError(
-            f"{int(kept.sum())} images were shown at least {min_repeats} times, expected at least "
-            f"{min_images} (images: {tally or 'none'}). Give the trials of more repeated images, "
-            "or lower min_repeats or min_images."
-        )
-    rows = np.flatnonzero(kept[images])
-    order = rows[np.argsort(images[rows], kind="stable")]
-    counts = shown[kept]
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    return order, starts, counts
-
-
-def _zscore_sessions(
-    block: NDArray[np.generic], session_rows: list[NDArray[np.intp]]
-) -> NDArray[np.float64]:
-    scored = np.empty(block.shape)
-    for rows in session_rows:
-        deviations, sum_of_squares = centred(block[rows])
-        # ddof 1, as in the noise variance that is subtracted from this total of 1.
-        scored[rows] = deviations / np.sqrt(sum_of_squares / (len(rows) - 1))
-    return scored
+    repeats = 3 if n_repeats is None else n_repeats
+    least = {"min_repeats": min_repeats, "min_images": min_images}
+    if definition == "split-half":
+        return split_half_ceiling(responses, stimuli, sessions, repeats, seed=seed, **least)
+    return ncsnr_to_ceiling(ncsnr(responses, stimuli, sessions, **least), repeats)

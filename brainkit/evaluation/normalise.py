@@ -13,6 +13,7 @@ from brainkit.evaluation._quantity import require_kind
 from brainkit.evaluation.quantities import (
     CeilingFraction,
     Correlation,
+    CorrelationFraction,
     NoiseCeiling,
     RSquared,
 )
@@ -81,17 +82,99 @@ def thresholded_ceiling_fraction(
     InputError
         If the shapes differ, or `above` is not in (0, 1).
     """
-    if not 0 < above < 1:
-        raise InputError(
-            f"above={above}: state a fraction of variance between 0 and 1, such as 0.1 "
-            "(a ceiling of 0 cannot be divided by)."
-        )
-    explained, explainable = _variances(scores, ceiling)
-    fractions = np.full(explained.shape, np.nan)
-    np.divide(explained, explainable, out=fractions, where=explainable > above)
+    _check_threshold(above, "a fraction of variance")
+    fractions = _above(*_variances(scores, ceiling), above)
     return CeilingFraction(
         fractions, normalisation=f"above {above:g}", definition=ceiling.definition
     )
+
+
+def pooled_correlation_fraction(scores: Correlation, ceiling: NoiseCeiling) -> CorrelationFraction:
+    """Give the correlation of a set of units as a share of the largest that can be expected.
+
+    Σ r / Σ √NC; both sums run over the units whose score and ceiling are finite.
+
+    Parameters
+    ----------
+    scores : Correlation of shape (n_units,)
+        One score per unit, on responses that average ``ceiling.n_repeats`` trials.
+    ceiling : NoiseCeiling of shape (n_units,)
+        Ceilings of the same units; √NC is :meth:`NoiseCeiling.max_correlation`.
+
+    Returns
+    -------
+    CorrelationFraction of shape ()
+        ``float()`` gives the number. NaN where no unit is finite or their ceilings sum to 0.
+
+    Raises
+    ------
+    QuantityError
+        If `scores` or `ceiling` is a plain array or of another kind.
+    InputError
+        If the shapes differ.
+    """
+    r, largest = _correlations(scores, ceiling)
+    finite = np.isfinite(r) & np.isfinite(largest)
+    total = largest[finite].sum()
+    value = r[finite].sum() / total if total > 0 else np.nan
+    return CorrelationFraction(value, normalisation="pooled", definition=ceiling.definition)
+
+
+def thresholded_correlation_fraction(
+    scores: Correlation, ceiling: NoiseCeiling, *, above: float
+) -> CorrelationFraction:
+    """Give r / √NC of each unit whose √NC is high enough to divide by.
+
+    Parameters
+    ----------
+    scores : Correlation of shape (n_units,)
+        One score per unit, on responses that average ``ceiling.n_repeats`` trials.
+    ceiling : NoiseCeiling of shape (n_units,)
+        Ceilings of the same units.
+    above : float
+        Units whose √NC, a correlation, is not above this are NaN; in (0, 1).
+
+    Returns
+    -------
+    CorrelationFraction of shape (n_units,)
+        Its ``normalisation`` states the threshold.
+
+    Raises
+    ------
+    QuantityError
+        If `scores` or `ceiling` is a plain array or of another kind.
+    InputError
+        If the shapes differ, or `above` is not in (0, 1).
+    """
+    _check_threshold(above, "a correlation")
+    fractions = _above(*_correlations(scores, ceiling), above)
+    return CorrelationFraction(
+        fractions, normalisation=f"above {above:g}", definition=ceiling.definition
+    )
+
+
+def _above(
+    values: NDArray[np.float64], largest: NDArray[np.float64], threshold: float
+) -> NDArray[np.float64]:
+    fractions = np.full(values.shape, np.nan)
+    np.divide(values, largest, out=fractions, where=largest > threshold)
+    return fractions
+
+
+def _check_threshold(above: float, what: str) -> None:
+    if not 0 < above < 1:
+        raise InputError(
+            f"above={above}: state {what} between 0 and 1, such as 0.1 "
+            "(a ceiling of 0 cannot be divided by)."
+        )
+
+
+def _correlations(
+    scores: Correlation, ceiling: NoiseCeiling
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    require_kind(scores, Correlation, "scores")
+    _, explainable = _variances(scores, ceiling)
+    return np.asarray(scores), np.sqrt(explainable)
 
 
 def _variances(

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainkit.errors import InputError
+from brainkit.errors import InputError, QuantityError
 from brainkit.evaluation._quantity import Quantity, require_kind
 
 
@@ -123,6 +123,48 @@ class NCSNR(Quantity):
         return cls._wrap(values, definition=definition)
 
 
+class ExplainableVariance(Quantity):
+    """Share of a single trial's variance that repeats have in common, at most 1.
+
+    Units without signal scatter about 0 where the bias of the noise has been taken off.
+
+    Parameters
+    ----------
+    values : array_like
+        The shares.
+    bias_corrected : bool, default True
+        Whether the share that noise contributes to the mean over repeats has been taken off.
+    """
+
+    bounds = (-np.inf, 1.0)
+    attributes = ("bias_corrected",)
+    bias_corrected: bool
+
+    def __new__(cls, values: ArrayLike, *, bias_corrected: bool = True) -> Self:
+        """Wrap plain numbers."""
+        return cls._wrap(values, bias_corrected=bool(bias_corrected))
+
+    def ceiling(self, n_repeats: float | Mapping[int, int]) -> NoiseCeiling:
+        """Give the noise ceiling of means over `n_repeats` trials.
+
+        NC(n) = n·EV / (1 + (n - 1)·EV), 0 where EV is below 0.
+
+        Raises
+        ------
+        QuantityError
+            If the values are not corrected for bias.
+        """
+        if not self.bias_corrected:
+            raise QuantityError(
+                "Explainable variance without bias correction contains noise and is no ceiling: "
+                "use explainable_variance(..., bias_correction=True)."
+            )
+        n = effective_repeats(n_repeats)
+        share = np.maximum(np.asarray(self), 0.0)
+        values = n * share / (1.0 + (n - 1.0) * share)
+        return NoiseCeiling(values, definition="explainable-variance", n_repeats=n)
+
+
 class CeilingFraction(Quantity):
     """Explained share of the explainable variance; 1 is a perfect model, chance is 0.
 
@@ -134,6 +176,31 @@ class CeilingFraction(Quantity):
         The shares.
     normalisation : str
         ``"pooled"``, or ``"above 0.1"`` for units above a stated ceiling.
+    definition : str
+        Definition of the noise ceiling that divided.
+    """
+
+    attributes = ("normalisation", "definition")
+    normalisation: str
+    definition: str
+
+    def __new__(cls, values: ArrayLike, *, normalisation: str, definition: str) -> Self:
+        """Wrap plain numbers."""
+        return cls._wrap(values, normalisation=normalisation, definition=definition)
+
+
+class CorrelationFraction(Quantity):
+    """Share of the largest correlation that can be expected; 1 is a perfect model, chance is 0.
+
+    The square of neither side: it does not mix with :class:`CeilingFraction`, a share of variance.
+    Nothing is clamped.
+
+    Parameters
+    ----------
+    values : array_like
+        The shares.
+    normalisation : str
+        ``"pooled"``, or ``"above 0.05"`` for units above a stated largest correlation.
     definition : str
         Definition of the noise ceiling that divided.
     """
@@ -205,7 +272,7 @@ def ncsnr_to_ceiling(ncsnr: NCSNR, n_repeats: float | Mapping[int, int]) -> Nois
     require_kind(ncsnr, NCSNR, "ncsnr")
     repeats = effective_repeats(n_repeats)
     # Written with reciprocals so that the limits hold: 0 for ncsnr 0, 1 for an infinite one.
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         noise_to_signal = 1.0 / (repeats * np.asarray(ncsnr) ** 2)
     return NoiseCeiling(
         1.0 / (1.0 + noise_to_signal), definition=ncsnr.definition, n_repeats=repeats

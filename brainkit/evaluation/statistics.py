@@ -4,7 +4,6 @@ Bootstraps here resample scores of *test* items, after every fit. Resampling tri
 would put copies of one trial on both sides of it, and pure noise would then be predicted well.
 """
 
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,10 +5,13 @@ from brainkit.errors import InputError, QuantityError
 from brainkit.evaluation import (
     CeilingFraction,
     Correlation,
+    CorrelationFraction,
     NoiseCeiling,
     RSquared,
     pooled_ceiling_fraction,
+    pooled_correlation_fraction,
     thresholded_ceiling_fraction,
+    thresholded_correlation_fraction,
 )
 
 
@@ -70,3 +73,20 @@ def test_kinds_are_required():
         pooled_ceiling_fraction(Correlation([0.1]), np.array([0.1]))
     with pytest.raises(QuantityError, match="fraction"):
         pooled_ceiling_fraction(Correlation([0.1]), ceilings([0.1]).percent())
+
+
+def test_correlation_fractions_by_hand():
+    scores = Correlation([0.3, -0.1, 0.2, np.nan])
+    ceiling = ceilings([0.36, 0.01, 0.0, 0.25])
+    pooled = pooled_correlation_fraction(scores, ceiling)
+    assert isinstance(pooled, CorrelationFraction)
+    assert float(pooled) == pytest.approx(0.4 / 0.7)
+    assert (pooled.normalisation, pooled.definition) == ("pooled", "nsd")
+    fractions = thresholded_correlation_fraction(scores, ceiling, above=0.05)
+    np.testing.assert_allclose(np.asarray(fractions), [0.5, -1.0, np.nan, np.nan])
+    assert fractions.normalisation == "above 0.05"
+    assert np.isnan(float(pooled_correlation_fraction(Correlation([0.1]), ceilings([0.0]))))
+    with pytest.raises(InputError, match="state a correlation between 0 and 1"):
+        thresholded_correlation_fraction(scores, ceiling, above=0)
+    with pytest.raises(QuantityError, match="expected Correlation"):
+        pooled_correlation_fraction(RSquared([0.1] * 4), ceiling)

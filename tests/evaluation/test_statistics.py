@@ -12,9 +12,6 @@ from brainkit.evaluation import (
     bootstrap_ci,
     bootstrap_difference,
     fdr_bh,
-    pearson_r,
-    permutation_p,
-    permutation_test,
     shuffled_indices,
 )
 from brainkit.evaluation import statistics as statistics_module
@@ -101,74 +98,6 @@ def test_bootstrap_bad_input(values, options, message):
 def test_difference_needs_pairs():
     with pytest.raises(InputError, match="3 items and b 2"):
         bootstrap_difference([1, 2, 3], [1, 2])
-
-
-def test_permutation_p_by_hand():
-    observed = [0.5, 0.1, np.nan]
-    null = [[0.4, 0.1, 0.0], [0.5, 0.2, 0.0], [0.0, np.nan, 9.0]]
-    np.testing.assert_allclose(permutation_p(observed, null), [2 / 4, 4 / 4, np.nan])
-    corrected = permutation_p(observed, null, max_statistic=True)
-    np.testing.assert_allclose(corrected, [2 / 4, 3 / 4, np.nan])
-    assert permutation_p(0.5, [0.1, 0.6, 0.2]) == 0.5
-
-
-def test_permutation_p_bad_input():
-    for null in (np.zeros((5, 2)), np.zeros((0, 3)), np.zeros(3)):
-        with pytest.raises(InputError, match="n_permutations"):
-            permutation_p(np.zeros(3), null)
-
-
-def test_permutation_test_finds_signal_and_controls_errors():
-    generator = np.random.default_rng(0)
-    pred = generator.normal(size=(60, 100))
-    true = generator.normal(size=(60, 100))
-    true[:, :5] += 2 * pred[:, :5]
-    true[:, 9] = 1.0
-    result = permutation_test(pearson_r, true, pred, n=400)
-    assert (result.p[:5] == 1 / 401).all()
-    assert (result.p_familywise[:5] == 1 / 401).all()
-    noise = np.r_[5:9, 10:100]
-    assert 0.4 < result.p[noise].mean() < 0.6
-    assert result.p_familywise[noise].min() > 0.01
-    assert (result.p_familywise[noise] >= result.p[noise]).all()
-    assert np.isnan(result.p[9])
-    assert np.isnan(result.p_familywise[9])
-    np.testing.assert_array_equal(result.observed, np.asarray(pearson_r(true, pred)))
-
-
-def test_permutation_test_of_one_target():
-    x = np.random.default_rng(0).normal(size=40)
-    result = permutation_test(pearson_r, x, x, n=99)
-    assert result.p.shape == ()
-    assert float(result.p) == 0.01
-
-
-def test_blocks_keep_repeats_of_an_image_together():
-    # Image effects that trials of one image share make trials falsely look exchangeable.
-    images = np.repeat(np.arange(8), 12)
-    free, blocked = [], []
-    for seed in range(60):
-        generator = np.random.default_rng(seed)
-        true, pred = generator.normal(size=(2, 8))[:, images]
-        free.append(permutation_test(pearson_r, true, pred, n=60, seed=seed).p)
-        blocked.append(permutation_test(pearson_r, true, pred, n=60, seed=seed, blocks=images).p)
-    assert np.mean(np.array(free) < 0.05) > 0.25
-    assert np.mean(np.array(blocked) < 0.05) < 0.12
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"Y_true": np.zeros((3, 2))}, "same samples"),
-        ({"n": 0}, "at least 1 permutation"),
-        ({"blocks": [0, 1, 1, 2, 2, 2]}, "all differ in size"),
-        ({"blocks": [0, 1]}, "one label per item"),
-    ],
-)
-def test_permutation_test_bad_input(options, message):
-    arguments = {"Y_true": np.zeros((6, 2)), "Y_pred": np.zeros((6, 2))} | options
-    with pytest.raises(InputError, match=message):
-        permutation_test(pearson_r, **arguments)
 
 
 @given(st.integers(2, 40), st.integers(0, 5))

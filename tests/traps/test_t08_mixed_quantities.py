@@ -6,19 +6,25 @@ import pytest
 from brainkit.errors import QuantityError
 from brainkit.evaluation import (
     NCSNR,
+    CeilingFraction,
     Correlation,
+    CorrelationFraction,
+    ExplainableVariance,
     NoiseCeiling,
     RSquared,
     ncsnr_to_ceiling,
     pearson_r,
     pooled_ceiling_fraction,
+    pooled_correlation_fraction,
     r2,
     thresholded_ceiling_fraction,
+    thresholded_correlation_fraction,
 )
 
 r = Correlation([0.3, 0.5])
 ceiling = NoiseCeiling([0.4, 0.6], definition="nsd", n_repeats=3)
 ncsnr = NCSNR([0.5, 0.8])
+share = ExplainableVariance([0.2, 0.4])
 
 
 @pytest.mark.parametrize(
@@ -31,6 +37,14 @@ ncsnr = NCSNR([0.5, 0.8])
         (ncsnr, ceiling, "ncsnr_to_ceiling"),
         (ceiling.percent(), ncsnr, r"ncsnr_to_ceiling\(ncsnr, n_repeats\)\.percent"),
         (r, ncsnr, "no conversion"),
+        (share, ceiling, r"ExplainableVariance\.ceiling\(n_repeats\)"),
+        (r, share, r"ExplainableVariance\.ceiling\(n_repeats\), then divide"),
+        (r.signed_square(), share, r"ExplainableVariance\.ceiling\(n_repeats\), then divide"),
+        (
+            thresholded_ceiling_fraction(r, ceiling, above=0.1),
+            thresholded_correlation_fraction(r, ceiling, above=0.1),
+            "no conversion",
+        ),
     ],
 )
 def test_mixing_raises_and_tells_the_conversion(first, second, conversion):
@@ -48,6 +62,33 @@ def test_definitions_and_repeats_do_not_mix():
         _ = single - triple
     with pytest.raises(QuantityError, match="definition"):
         _ = RSquared([0.1], definition="determination") - RSquared([0.1], "signed-square")
+
+
+def test_no_two_definitions_of_a_ceiling_mix():
+    names = ["nsd", "split-half", "explainable-variance", "cross-subject", "cross-subject-all"]
+    ceilings = [NoiseCeiling([0.4], definition=name, n_repeats=3) for name in names]
+    for i, one in enumerate(ceilings):
+        for other in ceilings[i + 1 :]:
+            with pytest.raises(QuantityError, match="differ in what they are"):
+                _ = one - other
+            with pytest.raises(QuantityError, match="differ in what they are"):
+                np.concatenate([one, other])
+    corrected = ExplainableVariance([0.4])
+    with pytest.raises(QuantityError, match="bias_corrected"):
+        _ = corrected - ExplainableVariance([0.4], bias_corrected=False)
+
+
+def test_shares_say_what_they_are_shares_of():
+    of_variance = pooled_ceiling_fraction(r, ceiling)
+    of_correlation = pooled_correlation_fraction(r, ceiling)
+    assert isinstance(of_variance, CeilingFraction)
+    assert isinstance(of_correlation, CorrelationFraction)
+    with pytest.raises(QuantityError, match="CeilingFraction and CorrelationFraction"):
+        _ = of_variance + of_correlation
+    with pytest.raises(QuantityError, match="expected Correlation"):
+        pooled_correlation_fraction(r.signed_square(), ceiling)
+    with pytest.raises(QuantityError, match="NoiseCeiling"):
+        thresholded_correlation_fraction(r, share, above=0.1)
 
 
 def test_wrapping_again_does_not_relabel():
