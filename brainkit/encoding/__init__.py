@@ -1,6 +1,7 @@
 """Encoding: estimators from features to responses, and how they are judged."""
 
 from brainkit.encoding.assess import EncodingProtocol, EncodingResult, assess_encoder
+from brainkit.encoding.kernel import KernelRidge
 from brainkit.encoding.reduced_rank import ReducedRankRidge
 from brainkit.encoding.ridge import VoxelwiseRidge
 from brainkit.encoding.similarity import RSAProtocol, RSAResult, assess_rsa, layer_rdm
@@ -15,6 +16,7 @@ __all__ = [
     "EncodingProtocol",
     "EncodingResult",
     "FeatureTable",
+    "KernelRidge",
     "RSAProtocol",
     "RSAResult",
     "ReducedRankRidge",

@@ -18,6 +18,7 @@ from brainkit.arrays.seeds import rng
 from brainkit.data.preparing import AverageRepeats, Prepared, prepare
 from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
+from brainkit.encoding.context import context_of, tell
 from brainkit.encoding.summary import Scores, region_table, summarise, unit_table
 from brainkit.errors import InputError
 from brainkit.evaluation import NoiseCeiling, noise_ceiling, pearson_r, r2
@@ -49,6 +50,8 @@ class EncodingProtocol:
         stimuli; with one fold the test items of the fixed predictions are exchanged.
     shuffles : int
         Null refits on exchanged stimuli, beside every score.
+    n_train : int, optional
+        Training stimuli to learn from, drawn by the seed of the folds; all where not given.
     """
 
     split: str
@@ -59,6 +62,7 @@ class EncodingProtocol:
     ceiling: str | None = "nsd"
     permutations: int = 200
     shuffles: int = 3
+    n_train: int | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds or self.shuffles < 1 or self.permutations < 0:
@@ -147,8 +151,8 @@ def prepare_folds(
             zscore=protocol.zscore,
             unseen=protocol.unseen,
             average_repeats=protocol.average_repeats,
-        )
-        for fold in recording.split(protocol.split, seed=seed)
+        ).fewer(protocol.n_train, rng(seed, "training stimuli", number))
+        for number, fold in enumerate(recording.split(protocol.split, seed=seed))
     ]
 
 
@@ -170,7 +174,7 @@ def exchanged_stimuli(folds: Sequence[Prepared], seed: int) -> list[tuple[Array,
 
 
 def held_out(
-    stimuli: Stimuli | None,
+    recording: Recording,
     folds: Sequence[Prepared],
     features: Any,
     model: Any,
@@ -182,8 +186,8 @@ def held_out(
 
     Parameters
     ----------
-    stimuli : Stimuli
-        What was shown.
+    recording : Recording
+        Whose stimuli were shown; folds are of it.
     folds : sequence of Prepared
         See `prepare_folds`.
     features : transformer
@@ -196,6 +200,7 @@ def held_out(
         Fitted features to use again where training and test stimuli are the same sets, as in null
         runs of a split with one fold; gains new ones.
     """
+    stimuli = recording.stimuli
     if stimuli is None:
         raise InputError("An encoding model needs stimuli; this recording has none.")
     if exchange is None:
@@ -214,6 +219,7 @@ def held_out(
         space, train_features, test_features = found
         X_train = train_features[train_items]
         Y_train = fold.train[:, fold.usable]
+        tell(encoder, context_of(recording, space, fold.usable))
         encoder.fit(X_train, Y_train, groups=fold.train_stimuli)
         mean = np.full(len(fold.usable), np.nan, dtype=np.float32)
         mean[fold.usable] = Y_train.mean(axis=0, dtype=np.float64)
@@ -221,7 +227,7 @@ def held_out(
         prediction[:, fold.usable] = encoder.predict(test_features[test_items])
         prediction -= mean
         alpha = np.full(len(fold.usable), np.nan)
-        alpha[fold.usable] = encoder.alpha_
+        alpha[fold.usable] = getattr(encoder, "alpha_", np.nan)  # deep encoders have no penalty
         truth.append(fold.test - mean)
         predicted.append(prediction)
         alphas.append(alpha)
@@ -280,17 +286,17 @@ def assess_encoder(
     who = recording.subject
     folds = prepare_folds(recording, protocol, seed=protocol.seeds[0])
     tables: Tables | None = {} if len(folds) == 1 else None
-    first = held_out(recording.stimuli, folds, features, model, tables=tables)
+    first = held_out(recording, folds, features, model, tables=tables)
     r_by_seed, r2_by_seed = [first.r()], [first.r2()]
     for seed in track(protocol.seeds[1:], f"{who}: encode"):
         # Of the other seeds only the scores are kept: each has the whole recording in its folds.
         others = prepare_folds(recording, protocol, seed=seed)
-        run = held_out(recording.stimuli, others, features, model)
+        run = held_out(recording, others, features, model)
         r_by_seed.append(run.r())
         r2_by_seed.append(run.r2())
     shuffled_r, shuffled_r2 = [], []
     for number in track(range(protocol.shuffles), f"{who}: shuffled stimuli"):
-        run = held_out(recording.stimuli, folds, features, model, exchange=number, tables=tables)
+        run = held_out(recording, folds, features, model, exchange=number, tables=tables)
         shuffled_r.append(run.r())
         shuffled_r2.append(run.r2())
     scores = Scores(
@@ -331,7 +337,7 @@ def _permuted(
     rows = []
     for number in track(range(protocol.permutations), f"{recording.subject}: permutations"):
         if len(folds) > 1:
-            run = held_out(recording.stimuli, folds, features, model, exchange=1000 + number)
+            run = held_out(recording, folds, features, model, exchange=1000 + number)
             rows.append(run.r())
         else:
             order = rng(number, "permuted test items").permutation(len(first.truth))

@@ -18,7 +18,9 @@ from brainkit.linear.reduced_rank import (
     ridge_errors,
     solve_reduced_rank,
 )
-from brainkit.linear.ridge import is_primal, select_alphas
+from brainkit.linear.ridge import select_alphas
+from brainkit.linear.spectrum import is_primal
+from brainkit.linear.targets import refuse_constant
 
 
 class ReducedRankRidge(CrossValidatedRidge):
@@ -89,7 +91,10 @@ class ReducedRankRidge(CrossValidatedRidge):
             ensure_min_samples=2,
         )  # fmt: skip
         alphas, ranks = self._checked_alphas(), self._checked_ranks()
+        if isinstance(self.cv, str):
+            raise InputError(f"cv must be a number of folds for ReducedRankRidge; got {self.cv!r}.")
         Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
+        refuse_constant(Y)
         codes = group_codes(runs if groups is None else groups, len(samples))
         repeated = len(samples) > codes.max() + 1 and _same_features(samples, codes)
         metric = None

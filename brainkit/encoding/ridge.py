@@ -1,6 +1,11 @@
 """Voxelwise ridge: each voxel has weights and a penalty of its own."""
 
+from typing import Any
+
+from numpy.typing import NDArray
+
 from brainkit.linear.estimator import CrossValidatedRidge
+from brainkit.linear.targets import refuse_constant
 
 
 class VoxelwiseRidge(CrossValidatedRidge):
@@ -15,8 +20,9 @@ class VoxelwiseRidge(CrossValidatedRidge):
     ----------
     alphas : sequence of float
         Candidate penalties, positive; by default 13 from 1 to 10⁶.
-    cv : int, default=5
-        Folds; `groups` given to `fit` stay whole.
+    cv : int, "loo" or "gcv", default=5
+        Folds, `groups` given to `fit` stay whole; or every sample left out in turn, exactly or by
+        generalised cross-validation.
     fit_intercept : bool, default=True
         Fit the means.
     standardise : bool, default=False
@@ -48,3 +54,6 @@ class VoxelwiseRidge(CrossValidatedRidge):
     >>> bool(model.score(X[150:], X[150:] @ W) > 0.99)
     True
     """
+
+    def _check_targets(self, Y: NDArray[Any]) -> None:
+        refuse_constant(Y)

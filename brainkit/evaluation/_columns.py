@@ -69,10 +69,12 @@ def centred(values: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[n
     block = values.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         largest = np.abs(block).max(axis=0)
+        # The mean of many equal values may be some units off, so that they would seem to vary.
+        same = np.ptp(block, axis=0) == 0
         block -= block.mean(axis=0)
         sum_of_squares = np.einsum("ij,ij->j", block, block)
         eps = np.finfo(values.dtype.char if values.dtype.kind == "f" else "d").eps
         rounding = float(eps) * largest  # one unit in the last place
-        flat = ~(np.sqrt(sum_of_squares / len(block)) > rounding)
+        flat = same | ~(np.sqrt(sum_of_squares / len(block)) > rounding)
     sum_of_squares[flat | ~np.isfinite(sum_of_squares)] = np.nan
     return block, sum_of_squares

@@ -3,6 +3,7 @@
 from brainkit.features.backbones.base import Backbone
 from brainkit.features.backbones.module import TorchModel
 from brainkit.features.backbones.registry import open_backbone
+from brainkit.features.delays import Delays
 from brainkit.features.energy import OrientedEnergy, oriented_energy
 from brainkit.features.extraction import extract
 from brainkit.features.layer import ModelLayer
@@ -16,6 +17,7 @@ from brainkit.features.store import FeatureStore
 
 __all__ = [
     "Backbone",
+    "Delays",
     "FeaturePCA",
     "FeatureStack",
     "FeatureStore",

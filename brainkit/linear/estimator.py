@@ -100,6 +100,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         )  # fmt: skip
         alphas = self._checked_alphas()
         Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
+        self._check_targets(Y)
         scale = training_scale(samples) if self.standardise else None
         found = ridge_cv(
             samples if scale is None else samples / scale,
@@ -113,11 +114,15 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         self.alpha_, self.intercept_ = np.asarray(alphas)[found.chosen], found.intercept
         self.coef_ = found.coef if scale is None else found.coef / scale
         least = np.take_along_axis(found.errors, found.chosen[None], axis=0)[0]
-        self.cv_r2_ = 1 - least / np.where(found.total > 0, found.total, np.nan)
+        varies = (np.ptp(Y, axis=0) > 0) & (found.total > 0)
+        self.cv_r2_ = 1 - least / np.where(varies, found.total, np.nan)
         self.batch_size_ = found.batch_size
         self.primal_ = is_primal(*samples.shape)
         self.single_target_ = targets.ndim == 1
         return self
+
+    def _check_targets(self, Y: NDArray[Any]) -> None:
+        """Raise if targets (n_samples, n_targets) cannot be fitted; what can is the subclass's."""
 
     def _checked_alphas(self) -> list[float]:
         return positive(self.alphas)
@@ -161,7 +166,9 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
             raise InputError(f"Y has shape {np.shape(Y)}; the predictions have {predicted.shape}.")
         total = ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
         residual = ((truth - predicted) ** 2).sum(axis=0)
-        return np.asarray(1 - residual / np.where(total > 0, total, np.nan))
+        # By what is equal, not by the total: the mean of equal values may be off by rounding.
+        varies = np.ptp(truth, axis=0) > 0
+        return np.asarray(1 - residual / np.where(varies, total, np.nan))
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """Return the mean over targets of `score_targets`; NaN if all targets are constant."""

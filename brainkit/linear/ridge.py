@@ -40,7 +40,7 @@ from brainkit.linear.targets import (
 )
 
 Array = Any  # a NumPy array or a torch tensor
-LARGEST_BATCH = 2048  # beyond it nothing is gained and memory is lost
+LARGEST_BATCH = 1024  # beyond it nothing is gained and memory is lost
 
 
 @dataclass(frozen=True)

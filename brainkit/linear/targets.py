@@ -79,6 +79,24 @@ def check_rows(X: Array, Y: Targets) -> None:
         )
 
 
+def refuse_constant(Y: Array) -> None:
+    """Raise if a target (n_samples, n_targets) never changes: no encoder can be judged on it.
+
+    Raises
+    ------
+    InputError
+    """
+    xp = array_namespace(Y)
+    constant = xp.max(Y, axis=0) == xp.min(Y, axis=0)
+    count = int(xp.sum(xp.astype(constant, xp.int64)))
+    if count:
+        first = int(xp.argmax(xp.astype(constant, xp.int8)))
+        raise InputError(
+            f"{count} of {Y.shape[1]} targets are constant, the first of them number {first}; "
+            "leave them out, as `brainkit encode` does."
+        )
+
+
 def column_mean(values: Array, wanted: bool) -> Array:
     """Return the mean of each column, summed in double precision, or 0 where it is not wanted."""
     xp = array_namespace(values)

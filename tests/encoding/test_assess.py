@@ -196,7 +196,7 @@ def test_truth_and_predictions_are_deviations_from_each_folds_training_mean():
     recording, _ = linear_brain(n_train=40, n_test=10, n_units=4, n_repeats=1)
     protocol = EncodingProtocol("kfold:5", zscore=None, average_repeats=False)
     folds = prepare_folds(recording, protocol)
-    run = held_out(recording.stimuli, folds, Pixels(), MODEL)
+    run = held_out(recording, folds, Pixels(), MODEL)
     start = 0
     for fold in folds:
         X = recording.stimuli.read(fold.train_stimuli).reshape(len(fold.train), -1)

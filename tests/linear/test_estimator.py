@@ -165,18 +165,20 @@ def test_scores_are_r2_by_target_and_their_mean(data):
     assert model.score(X[60:], Y[60:]) == pytest.approx(expected.mean())
 
 
-def test_a_constant_target_scores_nan_and_leaves_the_mean(data):
+def test_a_constant_target_scores_nan_is_refused_by_encoders_and_has_its_mean_in_decoders(data):
     X, Y = data
     model = VoxelwiseRidge().fit(X, Y)
     flat = Y.copy()
-    flat[:, 2] = 5.0
+    flat[:, 2] = 0.1  # which rounding makes differ from its mean
     scores = model.score_targets(X, flat)
     assert np.isnan(scores).tolist() == [False, False, True, False, False, False]
     assert model.score(X, flat) == pytest.approx(np.nanmean(scores))
     assert np.isnan(model.score(X, np.ones_like(Y)))
-    constant = VoxelwiseRidge().fit(X, flat)
-    assert np.isnan(constant.cv_r2_[2])
-    np.testing.assert_allclose(constant.predict(X)[:, 2], 5.0, rtol=1e-12)
+    with pytest.raises(InputError, match=r"1 of 6 targets are constant, .* number 2"):
+        VoxelwiseRidge().fit(X, flat)
+    constant = RidgeDecoder(alpha_per_target=True).fit(X, flat)
+    assert np.isnan(constant.cv_r2_).tolist() == [False, False, True, False, False, False]
+    np.testing.assert_allclose(constant.predict(X)[:, 2], 0.1, rtol=1e-12)
 
 
 def test_arguments_are_left_alone(data):
