@@ -40,6 +40,7 @@ from brainkit.generators.sampling import (
     image_generators,
     start,
 )
+from brainkit.training.devices import pick_device
 
 BATCH_SIZE = 16
 DEFAULT_STRENGTH = 0.75  # Brain-Diffuser's (Ozcelik & VanRullen 2023)
@@ -63,8 +64,7 @@ class Generator(ABC):
     guidance = 1.0
 
     def __init__(self, pipe: Any, name: str = "the generator") -> None:
-        self.pipe = pipe
-        self.name = name
+        self.pipe, self.name = pipe, name
         self.autoencoder = Autoencoder(pipe.vae)
 
     @classmethod
@@ -106,7 +106,7 @@ class Generator(ABC):
         CorruptFileError
             If weights cannot be read or fit only in part.
         """
-        precision, where = loading.pick_dtype(dtype), loading.pick_device(device)
+        precision, where = loading.pick_dtype(dtype), pick_device(device)
         folder = loading.find_pipeline(id_or_path, download)
         kind = generator_class(loading.read_index(folder)["_class_name"])
         if not issubclass(kind, cls):
@@ -188,8 +188,8 @@ class Generator(ABC):
             One embedding per image, as `embed_images` gives them (neither normalised nor scaled).
             Without them, and without `text`, the images are unconditional.
         text : str or sequence of str, optional
-            One per image, or one for all; empty by default. It acts together with `image_embeds`.
-            What is beyond the context of the text encoder is left out, with a warning.
+            One per image, or one for all; empty by default; together with `image_embeds`. What the
+            text encoder has no room for is left out, with a warning.
         init_latents : array (n, c, h, w), optional
             Where to start from, on the scheduler's scale, as `encode_latents` gives them.
         strength : float, optional
@@ -236,8 +236,7 @@ class Generator(ABC):
         images = [np.empty((0, *self.image_size, 3), np.float32)]
         for first in track(range(0, len(generators), batch_size), "generating images"):
             rows = slice(first, first + batch_size)
-            told = None if embeds is None else embeds[rows]
-            begin = None if init is None else init[rows]
+            told, begin = (None if part is None else part[rows] for part in (embeds, init))
             images.append(self._batch(run, told, begin, texts[rows], generators[rows]))
         return np.concatenate(images)
 
@@ -315,7 +314,8 @@ class Generator(ABC):
         level = levels(self.pipe.scheduler, steps)
         weight = guidance_weight(self.guidance if guidance is None else guidance)
         condition = self._condition(embeds, texts, weight, noise_level, None)
-        output = guided_output(self.pipe.unet, condition, latents * level.scale.to(self.dtype), steps)
+        scaled = latents * level.scale.to(self.dtype)
+        output = guided_output(self.pipe.unet, condition, scaled, steps)
         # The factors are float32, hence also the sum of large and small terms.
         return predict_original(level.kind, latents, output, level.signal, level.noise)
 

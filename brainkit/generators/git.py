@@ -31,7 +31,7 @@ from brainkit.generators.captioner import (
     read_sentences,
     same_permissions,
 )
-from brainkit.generators.loading import pick_device
+from brainkit.training.devices import pick_device
 
 
 class _GivenTokens(nn.Module):

@@ -33,19 +33,6 @@ def pick_dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def pick_device(name: str) -> torch.device:
-    """Return a device; ``"auto"`` is a GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"{name!r} is no device; give 'auto', 'cpu' or 'cuda'.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"There is no GPU for device={name!r}; give 'auto' or 'cpu'.")
-    return device
-
-
 def find_pipeline(name: str | Path, download: bool | None) -> Path:
     """Return the folder of a pipeline: ``"tiny"``, a local folder or an id on the hub."""
     wanted = "tiny/diffusion" if str(name) == "tiny" else str(name)

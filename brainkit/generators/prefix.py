@@ -33,7 +33,7 @@ from brainkit.generators.captioner import (
     read_sentences,
     same_permissions,
 )
-from brainkit.generators.loading import pick_device
+from brainkit.training.devices import pick_device
 
 WEIGHTS_FILE = "prefix.safetensors"
 IGNORED = -100  # a label that transformers' losses leave out

@@ -68,7 +68,8 @@ class StableUnCLIPGenerator(Generator):
         noise_level: int,
         generators: Sequence[torch.Generator] | None,
     ) -> Condition:
-        guided = guidance > 1
+        # Told nothing, both branches of the guidance are the unconditional one.
+        guided = guidance > 1 and (embeds is not None or any(texts))
         with torch.no_grad(), quiet(*loading.LIBRARIES):  # of cut texts brainkit warns
             hidden, without = self.pipe.encode_prompt(texts, self.device, 1, guided)
         if embeds is None:  # what the denoiser was trained to take for "no embedding"
@@ -81,4 +82,5 @@ class StableUnCLIPGenerator(Generator):
         if guided:
             hidden = torch.cat([without, hidden])
             labels = torch.cat([torch.zeros_like(labels), labels])
-        return Condition({"encoder_hidden_states": hidden, "class_labels": labels}, guidance)
+        weight = guidance if guided else 1.0
+        return Condition({"encoder_hidden_states": hidden, "class_labels": labels}, weight)

@@ -115,6 +115,8 @@ class _Run:
         self.trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not self.trained:
             raise InputError("No parameter of the module requires a gradient: nothing to train.")
+        # Running statistics belong to the weights that they were taken with.
+        self.values = {**self.trained, **dict(module.named_buffers())}
         frozen = {n: p for n, p in module.named_parameters() if not p.requires_grad}
         self.report = Report(_count(self.trained), _count(frozen))
         groups: list[dict[str, Any]] = [
@@ -140,9 +142,7 @@ class _Run:
         waited = [step for step, _ in report.scores if step > (report.best_step or 0)]
         return len(waited) >= patience
 
-    def step(
-        self, loss: Callable[[nn.Module, Step], Tensor], number: int, *, check: bool
-    ) -> float:
+    def step(self, loss: Callable[[nn.Module, Step], Tensor], number: int, *, check: bool) -> float:
         schedule = self.schedule
         set_training(self.module)
         seed = int(rng(schedule.seed, "torch", number).integers(2**62))
@@ -193,15 +193,15 @@ class _Run:
         self.report.scores.append((done, score))
         if self.schedule.patience is not None and score > best:
             self.report.best_step = done
-            self.best = {n: p.detach().clone() for n, p in self.trained.items()}
+            self.best = {n: v.detach().clone() for n, v in self.values.items()}
         self._swap_in(kept)
 
     def _swap_in(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Give the module other weights and return those it had."""
-        kept = {name: self.trained[name].detach().clone() for name in values}
+        kept = {name: self.values[name].detach().clone() for name in values}
         with torch.no_grad():
             for name, value in values.items():
-                self.trained[name].copy_(value)
+                self.values[name].copy_(value)
         return kept
 
     def finish(self) -> None:
@@ -250,7 +250,7 @@ class _Run:
         self.module.load_state_dict(_under(tensors, "module."), strict=True)
         for prefix, group in (("average.", self.average), ("best.", self.best)):
             for name, value in _under(tensors, prefix).items():
-                group[name] = value.to(self.trained[name].device)
+                group[name] = value.to(self.values[name].device)
         state = _under(tensors, "optimiser.")
         for name, parameter in self.trained.items():
             own = {key: state[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainkit.arrays.sources import Averaged, Memory, Source, Stacked, Standardised, View
+from brainkit.arrays.sources import Averaged, Kept, Memory, Source, Stacked, Standardised, View
 from brainkit.errors import InputError
 
 
@@ -150,3 +150,23 @@ def test_what_does_not_stack_is_refused():
         Stacked([Memory(np.ones((2, 3))), Memory(np.ones((2, 4)))])
     with pytest.raises(InputError, match="at least one"):
         Stacked([])
+
+
+def test_what_is_kept_is_read_once_and_let_go():
+    array = np.arange(24.0).reshape(4, 3, 2)
+    inner = Counting(array)
+    kept = Kept(inner)
+    assert kept.shape == array.shape
+    assert inner.calls == []  # nothing is read before it is needed
+    rows, columns = np.array([2, 0, 2]), np.array([1])
+    np.testing.assert_array_equal(kept.read(rows, columns), array[rows][:, columns])
+    whole = kept.read()
+    np.testing.assert_array_equal(whole, array)
+    whole[:] = -1
+    out = np.empty((2, 3, 2), dtype=np.float32)
+    View(kept, np.array([3, 1])).read_into(out)
+    np.testing.assert_array_equal(out, array[[3, 1]])
+    assert len(inner.calls) == 1
+    kept.forget()
+    np.testing.assert_array_equal(kept.read(rows), array[rows])
+    assert len(inner.calls) == 2

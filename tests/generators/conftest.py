@@ -12,16 +12,16 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 TEXT_LENGTH = 8
 
 
-def tokenizer() -> Any:
+def tokenizer(length: int = TEXT_LENGTH) -> Any:
     from transformers import CLIPTokenizer
 
     tokens = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), "do", "dog</w>", START, END]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     merges = [("d", "o"), ("do", "g</w>")]
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TEXT_LENGTH)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
 
 
-def text_config(width: int, projection: int = 16) -> Any:
+def text_config(width: int, projection: int = 16, length: int = TEXT_LENGTH) -> Any:
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
@@ -30,7 +30,7 @@ def text_config(width: int, projection: int = 16) -> Any:
         intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=TEXT_LENGTH,
+        max_position_embeddings=length,
         bos_token_id=54,
         eos_token_id=55,
         pad_token_id=55,
@@ -118,7 +118,9 @@ def ddim(kind: str = "v_prediction") -> Any:
     )
 
 
-def unclip_pipeline(width: int = 24, scheduler: Any = None, vae: Any = None) -> Any:
+def unclip_pipeline(
+    width: int = 24, scheduler: Any = None, vae: Any = None, text_length: int = TEXT_LENGTH
+) -> Any:
     from diffusers import DDPMScheduler, StableUnCLIPImg2ImgPipeline
     from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
         StableUnCLIPImageNormalizer,
@@ -136,8 +138,8 @@ def unclip_pipeline(width: int = 24, scheduler: Any = None, vae: Any = None) -> 
         image_encoder=encoder,
         image_normalizer=normalizer,
         image_noising_scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
-        tokenizer=tokenizer(),
-        text_encoder=CLIPTextModel(text_config(16)),
+        tokenizer=tokenizer(text_length),
+        text_encoder=CLIPTextModel(text_config(16, length=text_length)),
         unet=unet(
             sample_size=8,
             cross_attention_dim=16,

@@ -189,3 +189,11 @@ def test_bad_adapters_are_named(
     save_file(part, tmp_path / "part.safetensors")
     with pytest.raises(InputError, match="does not fit this pipeline"):
         Generator.from_pretrained(sdxl_folder, adapter=tmp_path / "part.safetensors")
+
+
+def test_texts_that_are_cut_are_told_of(sdxl_folder: Path) -> None:
+    """Once, though two text encoders read them."""
+    generator = Generator.from_pretrained(sdxl_folder, device="cpu")
+    with pytest.warns(UserWarning, match=r"at most 8 tokens.* 1 of 'dog dog") as told:
+        generator.generate(seeds=[1, 2], text="dog dog dog dog dog dog dog", steps=1)
+    assert sum("at most 8 tokens" in str(warning.message) for warning in told) == 1

@@ -116,6 +116,53 @@ def test_nothing_given_is_the_unconditional_branch(unclip: Generator) -> None:
     np.testing.assert_allclose(plain, unclip.generate(seeds=[5], steps=2, guidance=6.0), atol=1e-5)
 
 
+@pytest.mark.parametrize("text", [None, "", ["", "dog"]])
+def test_guidance_costs_nothing_where_nothing_is_told(
+    unclip: Generator, monkeypatch: pytest.MonkeyPatch, text: Any
+) -> None:
+    rows: list[int] = []
+    unet = unclip.pipe.unet
+    monkeypatch.setattr(
+        unet, "forward", lambda x, *a, f=unet.forward, **k: rows.append(len(x)) or f(x, *a, **k)
+    )
+    unclip.generate(seeds=[5, 6], text=text, steps=2, guidance=6.0)
+    assert rows == ([4, 4] if isinstance(text, list) else [2, 2])
+
+
+def test_an_empty_text_among_others_is_the_unconditional_branch(unclip: Generator) -> None:
+    settings = {"steps": 2, "guidance": 6.0}
+    mixed = unclip.generate(seeds=[5, 6], text=["", "dog"], **settings)
+    np.testing.assert_allclose(mixed[:1], unclip.generate(seeds=[5], **settings), atol=1e-5)
+
+
+def test_texts_that_are_cut_are_told_of_once(
+    unclip: Generator, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The context has eight tokens, two of them for start and end."""
+    long, longer = "dog dog dog dog dog dog dog", "a dog dog dog dog dog dog dog dog"
+    settings: dict[str, Any] = {"steps": 1, "guidance": 2.0, "batch_size": 1}
+    with pytest.warns(UserWarning, match="at most 8 tokens") as told:
+        cut = unclip.generate(seeds=[1, 2, 1], text=[long, longer, long], **settings)
+    (warning,) = told
+    assert "2 of 2 different texts" in str(warning.message)
+    assert f"1 of {long!r}; 3 of {longer!r}" in str(warning.message)
+    assert warning.filename == __file__
+    fitting = unclip.generate(seeds=[1], text="dog dog dog dog dog dog", **settings)
+    np.testing.assert_allclose(cut[:1], fitting, atol=1e-5)
+    np.testing.assert_allclose(cut[2:], fitting, atol=1e-5)
+    with pytest.warns(UserWarning, match=r"1 of 2 different texts: 3 of"):
+        unclip.predict_x0(torch.zeros(2, 4, 8, 8), 500, text=[longer, "dog"])
+    heard = capfd.readouterr()
+    assert "truncated" not in heard.err + heard.out  # not said a second time by the libraries
+    assert "longer than" not in heard.err + heard.out
+
+
+def test_a_long_text_is_quoted_in_part(unclip: Generator) -> None:
+    text = "dog " * 40
+    with pytest.warns(UserWarning, match=rf"34 of '{('dog ' * 15).rstrip()}\.\.\.'\. Give"):
+        unclip.generate(seeds=[1], text=text, steps=1)
+
+
 def test_strength_runs_from_the_initial_latents(unclip: Generator) -> None:
     images = np.random.default_rng(0).random((2, 32, 32, 3), dtype=np.float32)
     init, embeds = unclip.encode_latents(images), embeddings(2)

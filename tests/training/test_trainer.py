@@ -1,12 +1,18 @@
 """The trainer: exact resumption, early stopping, what is trained and what is not."""
 
+import json
+import re
+import time
+from dataclasses import asdict
+
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from brainkit.arrays import progress
 from brainkit.errors import CorruptFileError, InputError
-from brainkit.training import Schedule, train
+from brainkit.training import Report, Schedule, train
 from brainkit.training.trainer import CHECKPOINT, read_header
 
 SCHEDULE = Schedule(
@@ -162,6 +168,80 @@ def test_other_settings_do_not_take_up_a_run(tmp_path):
     other = Schedule(steps=13, learning_rate=0.05)
     with pytest.raises(InputError, match="other settings"):
         train(network(), regression, other, folder=tmp_path)
+
+
+def test_another_identity_does_not_take_up_a_run(tmp_path):
+    train(network(), regression, SCHEDULE, folder=tmp_path, identity={"data": "a", "size": (3, 4)})
+    same = {"size": [3, 4], "data": "a"}
+    train(network(), stopping_at(0), SCHEDULE, folder=tmp_path, identity=same)
+    with pytest.raises(InputError, match=r"other settings or data \(data\)"):
+        train(network(), regression, SCHEDULE, folder=tmp_path, identity={**same, "data": "b"})
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path):
+    train(network(), regression, SCHEDULE, folder=tmp_path)
+    path = tmp_path / CHECKPOINT
+    header = {**read_header(path), "format": 99}
+    save_file(load_file(path), path, metadata={"brainkit": json.dumps(header)})
+    with pytest.raises(CorruptFileError, match="format 99; this brainkit reads 1"):
+        train(network(), regression, SCHEDULE, folder=tmp_path)
+
+
+@pytest.mark.parametrize("stop", [4, 7])
+def test_early_stopping_survives_an_interruption(tmp_path, stop):
+    schedule = Schedule(
+        steps=40, learning_rate=0.05, warmup=2, checkpoint_every=3, validate_every=2, patience=3
+    )
+
+    def validate(module):
+        return -abs(float(module[3].weight.sum()) - 0.5)
+
+    whole, broken, resumed = network(), network(), network(seed=1)
+    report = train(whole, regression, schedule, validate=validate)
+    with pytest.raises(StopError):
+        train(broken, stopping_at(stop), schedule, folder=tmp_path, validate=validate)
+    again = train(resumed, regression, schedule, folder=tmp_path, validate=validate)
+    assert (again.steps, again.best_step, again.scores) == (
+        report.steps, report.best_step, report.scores,
+    )  # fmt: skip
+    assert report.steps > report.best_step
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_running_statistics_are_those_of_the_best_weights():
+    module, seen = network(), []
+
+    def validate(current):
+        seen.append({name: value.clone() for name, value in current.state_dict().items()})
+        return [0.1, 0.9, 0.3, 0.2][len(seen) - 1]
+
+    schedule = Schedule(steps=100, warmup=1, validate_every=2, patience=2)
+    assert train(module, regression, schedule, validate=validate).best_step == 4
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, seen[1][name]), name
+
+
+def test_loss_and_score_are_shown(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    schedule = Schedule(steps=60, warmup=1, checkpoint_every=1, validate_every=1)
+
+    def slow(module, step):
+        time.sleep(0.005)
+        return regression(module, step)
+
+    monkeypatch.setattr(progress, "LOG_INTERVAL", 0.05)
+    report = train(network(), slow, schedule, validate=lambda module: 0.25, description="it")
+    shown = capsys.readouterr().err
+    assert re.search(r"it: .*loss [0-9.]+, score 0.25", shown)
+    assert report.state() == f"loss {report.losses[-1][1]:.4g}, score 0.25"
+    train(network(), slow, schedule, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_report_comes_back_from_json():
+    report = train(network(), regression, SCHEDULE, validate=lambda module: 0.5)
+    assert Report.from_dict(json.loads(json.dumps(asdict(report)))) == report
 
 
 def test_a_broken_checkpoint_is_named(tmp_path):

@@ -6,6 +6,7 @@ import torch
 
 from brainkit.features import TorchModel, extract, open_backbone
 from brainkit.features.weights import weights_hash
+from brainkit.training import Schedule, Step, train
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
@@ -37,3 +38,25 @@ def test_a_module_of_the_users_leaves_as_it_came(training: bool) -> None:
     assert weights_hash(module) == before
     assert [part.training for part in module.modules()] == modes
     assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_a_frozen_trunk_in_a_trained_module_stays_as_it_is() -> None:
+    trunk = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4, affine=False), torch.nn.Dropout(0.5)
+    ).requires_grad_(False)
+    head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(1))
+    module = torch.nn.Sequential(trunk, head)
+    shown = torch.from_numpy(IMAGES).permute(0, 3, 1, 2) / 255
+    module.eval()(shown)
+    before, modes = weights_hash(trunk), []
+
+    def loss(current: torch.nn.Module, step: Step) -> torch.Tensor:
+        modes.append([part.training for part in trunk.modules()])
+        assert current[1].training
+        return current(shown).square().mean()
+
+    report = train(module.train(), loss, Schedule(steps=5, warmup=1))
+    assert weights_hash(trunk) == before
+    assert not any(map(any, modes))
+    assert report.frozen == {"0": 4 * 3 * 9 + 4}
+    assert report.trained == {"1": 62 * 62 * 4 + 1}
