@@ -3,6 +3,7 @@
 A `Source` knows its shape and reads any rows and columns as float32. Sources wrap each other:
 a `View` selects, `Stacked` puts sessions under one another, `Averaged` averages groups of rows,
 `Standardised` shifts and scales by group. None of them holds the data; each reads what is asked.
+Only `Kept` reads once and holds what it read, until it is told to forget.
 Readers of volume files are in `brainkit.arrays.volumes`.
 """
 
@@ -58,6 +59,31 @@ class Memory(Source):
         elif columns is not None:
             part = part[:, columns]
         return np.array(part, dtype=np.float32)
+
+
+class Kept(Source):
+    """Another source that is read as a whole when it is first needed, and then kept in memory.
+
+    For several passes over responses that fit in memory but are slow to read.
+
+    Parameters
+    ----------
+    base : Source
+    """
+
+    def __init__(self, base: Source) -> None:
+        self.base, self.shape = base, base.shape
+        self._memory: Memory | None = None
+
+    def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
+        """Return the chosen part as a new array."""
+        if self._memory is None:
+            self._memory = Memory(self.base.read())
+        return self._memory.read(rows, columns)
+
+    def forget(self) -> None:
+        """Let go of what is kept; it is read again when it is needed again."""
+        self._memory = None
 
 
 class View(Source):

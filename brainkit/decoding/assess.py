@@ -2,7 +2,7 @@
 
 Nulls, all made without the test images:
 
-- ``shuffled_brain``: the whole pipeline fitted and tested on responses exchanged between trials;
+- ``shuffled_brain``: the whole pipeline fitted and tested on responses exchanged between images;
 - ``mean_image``: the mean training image;
 - ``class_mean``: the mean training image of the true class (where classes are known; of all
   training images for an item whose class is not): what a decoder of the class alone could show;
@@ -25,9 +25,11 @@ from brainkit.arrays.seeds import rng
 from brainkit.data.preparing import AverageRepeats, Prepared, prepare
 from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
+from brainkit.decoding.exchange import exchanged, fit_with_null
 from brainkit.decoding.images import RetrievalBank, invert
 from brainkit.decoding.scores import decoding_metrics, item_scores
 from brainkit.errors import InputError, unknown_name
+from brainkit.features import read_for
 from brainkit.features.images import as_float
 
 Array = NDArray[Any]
@@ -76,7 +78,7 @@ class Decoded:
     stimuli : array of int (items,)
         Stimulus row of each item.
     images : dict of str to float array (items, height, width[, 3])
-        ``"reconstruction"`` and the nulls that this pass makes.
+        ``"reconstruction"`` and the nulls.
     fitted : (features, model)
         Of the first fold.
     """
@@ -154,10 +156,6 @@ def assess_decoder(
         ]
         spaces = fit_spaces(stimuli, folds, features)
         run = reconstruct(stimuli, folds, spaces, model, protocol.back, seed=seed)
-        shuffled = reconstruct(
-            stimuli, folds, spaces, model, protocol.back, seed=seed, exchange=seed
-        )
-        run.images["shuffled_brain"] = shuffled.images["reconstruction"]
         scores = item_scores(as_float(stimuli.read(run.stimuli)), run.images)
         order = np.argsort(run.stimuli, kind="stable")
         if not by_seed:  # the images of the first seed are kept
@@ -194,7 +192,8 @@ def fit_spaces(
     spaces = []
     for fold in folds:
         space = clone(features)
-        spaces.append((space, space.fit_transform(stimuli.read(fold.train_stimuli))))
+        given = read_for(space, stimuli, fold.train_stimuli)
+        spaces.append((space, space.fit_transform(given)))
     return spaces
 
 
@@ -206,7 +205,6 @@ def reconstruct(
     back: str,
     *,
     seed: int = 0,
-    exchange: int | None = None,
 ) -> Decoded:
     """Fit on each fold's training part and reconstruct the images of its test part.
 
@@ -214,30 +212,33 @@ def reconstruct(
     ----------
     spaces : sequence of (features, array)
         See `fit_spaces`.
-    exchange : int, optional
-        Seed of a null run in which the training and the test responses are each exchanged
-        between items; the nulls that need no brain are then not made.
+    seed : int, default=0
+        Of the nulls.
     """
     rows, made, fitted = [], [], []
     for number, (fold, (space, Z)) in enumerate(zip(folds, spaces, strict=True)):
-        decoder = clone(model)
         X_train, X_test = fold.train[:, fold.usable], fold.test[:, fold.usable]
-        if exchange is not None:
-            generator = rng(exchange, "exchanged brain", number)
-            X_train = X_train[generator.permutation(len(X_train))]
-            X_test = X_test[generator.permutation(len(X_test))]
-        decoder.fit(X_train, Z, groups=fold.train_stimuli)
+        generator = rng(seed, "exchanged brain", number)
+        decoder, null = fit_with_null(
+            model,
+            X_train,
+            Z,
+            groups=fold.train_stimuli,
+            exchange=exchanged(fold.train_stimuli, generator),
+        )
         decoded = decoder.predict(X_test)
+        by_chance = null.predict(X_test[generator.permutation(len(X_test))])
         bank = RetrievalBank(stimuli, fold.train_stimuli, Z)
-        images = {
-            "reconstruction": bank.images(decoded) if back == "bank" else invert(space, decoded)
-        }
-        if exchange is None:
-            images["nearest_training_image"] = bank.images(decoded)
-            shown = stimuli.read(fold.train_stimuli)
-            images |= _brainless(shown, fold, stimuli, rng(seed, "no brain", number))
+        shown = stimuli.read(fold.train_stimuli)
+        made.append(
+            {
+                "reconstruction": _back(bank, space, decoded, back),
+                "nearest_training_image": bank.images(decoded),
+                **_brainless(shown, fold, stimuli, rng(seed, "no brain", number)),
+                "shuffled_brain": _back(bank, space, by_chance, back),
+            }
+        )
         rows.append(fold.test_stimuli)
-        made.append(images)
         fitted.append((space, decoder))
     return Decoded(
         stimuli=np.concatenate(rows),
@@ -245,6 +246,11 @@ def reconstruct(
         fitted=fitted[0],
         zscore=folds[0].zscore,
     )
+
+
+def _back(bank: RetrievalBank, space: Any, decoded: Array, back: str) -> Array:
+    """Return the images that decoded features become."""
+    return bank.images(decoded) if back == "bank" else invert(space, decoded)
 
 
 def _brainless(

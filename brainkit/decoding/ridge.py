@@ -1,10 +1,18 @@
 """Ridge from responses to a feature space."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import validate_data
 
-from brainkit.linear.estimator import CrossValidatedRidge
+from brainkit.linear.blocks import BlockFit, TargetBlock, ridge_blocks
+from brainkit.linear.estimator import CrossValidatedRidge, training_scale
+from brainkit.linear.folds import kfold
+from brainkit.linear.spectrum import is_primal
+from brainkit.linear.targets import batch_size
 
 DEFAULT_ALPHAS = tuple(float(alpha) for alpha in np.logspace(1, 7, 13))
 
@@ -56,3 +64,52 @@ class RidgeDecoder(CrossValidatedRidge):
             alpha_per_target=alpha_per_target,
             n_targets_batch=n_targets_batch,
         )
+
+    @property
+    def shares_decompositions(self) -> bool:
+        """Whether `fit_with_null` can do it: with one penalty for all features, as by default."""
+        plain = self.fit_intercept and self.standardise and not self.alpha_per_target
+        return plain and not isinstance(self.cv, str)
+
+    def fit_with_null(
+        self, X: ArrayLike, y: ArrayLike, exchange: ArrayLike, groups: ArrayLike | None = None
+    ) -> "RidgeDecoder":
+        """Fit, and fit a clone to exchanged features, decomposing the responses once for both.
+
+        Parameters
+        ----------
+        X, y, groups
+            As for `fit`.
+        exchange : array of int (n_samples,)
+            The features that the clone is told each sample goes with, by sample number.
+
+        Returns
+        -------
+        RidgeDecoder
+            The clone, fitted to ``y[exchange]``.
+        """
+        samples, targets = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
+            ensure_min_samples=2,
+        )  # fmt: skip
+        Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
+        scale = training_scale(samples)
+        size = batch_size(samples, Y.shape[1], self.n_targets_batch)
+        alphas = self._checked_alphas()
+        null: RidgeDecoder = clone(self)
+        null.n_features_in_ = self.n_features_in_
+        blocks = [TargetBlock(Y, alphas, size, rows) for rows in (None, np.asarray(exchange))]
+        folds = kfold(len(samples), int(self.cv), groups=groups)
+        for model, fit in zip(
+            (self, null), ridge_blocks(samples / scale, blocks, folds), strict=True
+        ):
+            model._take(fit, scale)
+            model.batch_size_, model.primal_ = size, is_primal(*samples.shape)
+            model.single_target_ = targets.ndim == 1
+        return null
+
+    def _take(self, fit: BlockFit, scale: NDArray[Any]) -> None:
+        """Take what was found for samples that were divided by `scale`."""
+        self.coef_, self.intercept_ = fit.coef / scale, fit.intercept
+        self.alpha_ = np.full(len(fit.coef), fit.alpha)
+        self.cv_r2_ = fit.cv_r2

@@ -9,11 +9,10 @@ from brainkit.evaluation import (
     bootstrap_ci,
     bootstrap_difference,
     greyscale,
-    identification,
     pixel_correlation,
     ssim,
 )
-from brainkit.evaluation.identification import IdentificationDirection
+from brainkit.evaluation.identification import IdentificationDirection, identification_both_ways
 
 Array = NDArray[Any]
 Scores = dict[tuple[str, str], Array]
@@ -56,9 +55,9 @@ def item_scores(shown: Array, images: dict[str, Array]) -> Scores:
             values = ssim(grey, _grey(made), data_range=1.0, variant=SSIM)
             scores[f"ssim_{SSIM}", kind] = values
         if kind != "mean_image" and len(shown) > 1:
+            found = identification_both_ways(made, shown, ties="half")
             for direction in DIRECTIONS:
-                values = identification(made, shown, direction, ties="half")
-                scores[f"identification_{direction}", kind] = values
+                scores[f"identification_{direction}", kind] = found[direction]
     return scores
 
 

@@ -113,8 +113,35 @@ def identification(
     """
     if direction not in IDENTIFICATION_METRICS:
         raise unknown_name("identification direction", direction, list(IDENTIFICATION_METRICS))
-    if ties not in ("failure", "half"):
-        raise unknown_name("tie rule", ties, ("failure", "half"))
+    found = _image_similarities(reconstructions, images, similarity)
+    return _share_beaten(found if direction == "reconstruction_given_image" else found.T, ties)
+
+
+def identification_both_ways(
+    reconstructions: ArrayLike,
+    images: ArrayLike,
+    *,
+    similarity: Similarity = "pearson",
+    ties: Ties = "failure",
+) -> dict[IdentificationDirection, NDArray[np.float64]]:
+    """Score both directions of `identification`, comparing images and reconstructions once.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray of shape (n_items,)
+        By direction.
+    """
+    found = _image_similarities(reconstructions, images, similarity)
+    return {
+        "reconstruction_given_image": _share_beaten(found, ties),
+        "image_given_reconstruction": _share_beaten(found.T, ties),
+    }
+
+
+def _image_similarities(
+    reconstructions: ArrayLike, images: ArrayLike, similarity: Similarity
+) -> NDArray[np.float64]:
+    """Similarity of every image to every reconstruction, (n_items, n_items)."""
     recon, real = row_vectors(reconstructions, "reconstructions"), row_vectors(images, "images")
     if len(recon) != len(real):
         raise InputError(
@@ -122,18 +149,21 @@ def identification(
         )
     if len(recon) < 2:
         raise InputError(f"There are {len(recon)} items: identification needs at least 2.")
-    fixed, distractors = (
-        (real, recon) if direction == "reconstruction_given_image" else (recon, real)
-    )
-    # n_items (fixed), n_items (candidates) = similarities.shape
-    similarities = _similarities(fixed, distractors, similarity)
+    return _similarities(real, recon, similarity)
+
+
+def _share_beaten(similarities: NDArray[np.float64], ties: Ties) -> NDArray[np.float64]:
+    """Return what share of the other candidates (columns) each fixed item's own one beats."""
+    if ties not in ("failure", "half"):
+        raise unknown_name("tie rule", ties, ("failure", "half"))
+    n_others = len(similarities) - 1
     own = np.diag(similarities)[:, None]
     beaten = (similarities < own - TIE_TOLERANCE).sum(axis=1)
     if ties == "failure":
-        return np.asarray(beaten / (len(recon) - 1), dtype=np.float64)
+        return np.asarray(beaten / n_others, dtype=np.float64)
     better = (similarities > own + TIE_TOLERANCE).sum(axis=1)
-    tied = len(recon) - 1 - beaten - better
-    return np.asarray((beaten + 0.5 * tied) / (len(recon) - 1), dtype=np.float64)
+    tied = n_others - beaten - better
+    return np.asarray((beaten + 0.5 * tied) / n_others, dtype=np.float64)
 
 
 def retrieval(

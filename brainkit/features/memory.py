@@ -1,16 +1,20 @@
-"""Remember the features of images already seen, for spaces without a fitted part."""
+"""Remember the features of images already seen, and what was fitted to the same images."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
+from brainkit.features.reading import ReadsAsInner
+
 Float = NDArray[np.float32]
+Fitted = dict[str, Any]  # attributes by name
 
 
-class Remembered(TransformerMixin, BaseEstimator):
+class Remembered(ReadsAsInner, TransformerMixin, BaseEstimator):
     """A stateless feature space that computes each distinct stimulus once.
 
     Stimuli are told apart by their content, and kept with the space's parameters. Clones share
@@ -46,9 +50,14 @@ class Remembered(TransformerMixin, BaseEstimator):
         """Return the features, computing only those of stimuli not seen before."""
         stimuli = np.ascontiguousarray(stimuli)
         settings = sorted(self.space.get_params().items())
-        header = f"{type(self.space)}{settings}{stimuli.dtype}{stimuli.shape[1:]}".encode()
+        texts = stimuli.dtype.kind == "U"  # whose type says how long the longest is
+        form = "text" if texts else f"{stimuli.dtype}{stimuli.shape[1:]}"
+        header = f"{type(self.space)}{settings}{form}".encode()
         keys = [
-            hashlib.blake2b(header + item.tobytes(), digest_size=16).digest() for item in stimuli
+            hashlib.blake2b(
+                header + (item.encode() if texts else item.tobytes()), digest_size=16
+            ).digest()
+            for item in stimuli
         ]
         fresh = {key: number for number, key in enumerate(keys) if key not in self._rows}
         if fresh:
@@ -62,3 +71,33 @@ class Remembered(TransformerMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
+
+
+class RememberedFits:
+    """What estimators of equal settings found when they were fitted to the same stimuli.
+
+    An estimator that takes long to fit keeps one and shares it with its clones. What is remembered
+    is told apart by the estimator's class and parameters and by the content of the stimuli, so that
+    no result changes; it is not saved.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[bytes, Fitted] = {}
+
+    def fitted(
+        self, estimator: Any, stimuli: NDArray[Any], fit: Callable[[NDArray[Any]], Fitted]
+    ) -> Fitted:
+        """Return what `fit` finds for the stimuli, or what it once found for the same ones."""
+        stimuli = np.ascontiguousarray(stimuli)
+        settings = sorted(estimator.get_params().items())
+        header = f"{type(estimator)}{settings}{stimuli.dtype}{stimuli.shape}".encode()
+        digest = hashlib.blake2b(header, digest_size=16)
+        digest.update(stimuli.data)
+        key = digest.digest()
+        if key not in self._found:
+            self._found[key] = fit(stimuli)
+        return self._found[key]
+
+    def forget(self) -> None:
+        """Drop what is remembered, for all that share it."""
+        self._found.clear()

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from brainkit.errors import InputError
 from brainkit.features.images import as_float
+from brainkit.features.memory import Fitted, RememberedFits
 
 Float = NDArray[np.float32]
 EXACT_SIZE = 4000  # on the smaller side; beyond it a few components are found by iteration
@@ -95,6 +96,17 @@ class PixelPCA(TransformerMixin, BaseEstimator):
     def __init__(self, n_components: int = 20) -> None:
         self.n_components = n_components
 
+    def __sklearn_clone__(self) -> "PixelPCA":
+        twin = type(self)(**self.get_params())
+        if "_fits" in vars(self):
+            twin._fits = self._fits
+        return twin
+
+    def remember(self, fits: RememberedFits) -> Self:
+        """Share what is found for the same images with all spaces that `fits` is given to."""
+        self._fits = fits
+        return self
+
     def fit(self, images: NDArray[Any], y: None = None) -> Self:
         """Fit on the training images (n, height, width[, 3]).
 
@@ -103,6 +115,14 @@ class PixelPCA(TransformerMixin, BaseEstimator):
         InputError
             If there are too few images for the components, or they vary in too few directions.
         """
+        fits: RememberedFits | None = getattr(self, "_fits", None)
+        found = self._found(images) if fits is None else fits.fitted(self, images, self._found)
+        for name, value in found.items():
+            setattr(self, name, value)
+        return self
+
+    def _found(self, images: NDArray[Any]) -> Fitted:
+        """Return the fitted attributes."""
         values = as_float(images)
         flat = values.reshape(len(values), -1)
         most = min(len(flat) - 1, flat.shape[1])
@@ -111,15 +131,15 @@ class PixelPCA(TransformerMixin, BaseEstimator):
                 f"n_components must be from 1 to {most} for {len(flat)} training images of "
                 f"{flat.shape[1]} values; got {self.n_components}."
             )
-        self.mean_ = values.mean(axis=0, dtype=np.float64).astype(np.float32)
-        flat -= self.mean_.ravel()  # our own copy: as_float never returns the caller's array
-        self.components_, self.explained_variance_ = principal_axes(flat, self.n_components)
-        if len(self.components_) < self.n_components:
+        mean = values.mean(axis=0, dtype=np.float64).astype(np.float32)
+        flat -= mean.ravel()  # our own copy: as_float never returns the caller's array
+        components, variances = principal_axes(flat, self.n_components)
+        if len(components) < self.n_components:
             raise InputError(
-                f"The {len(flat)} training images vary in {len(self.components_)} directions only, "
+                f"The {len(flat)} training images vary in {len(components)} directions only, "
                 f"so they have no {self.n_components} principal components; ask for fewer."
             )
-        return self
+        return {"mean_": mean, "components_": components, "explained_variance_": variances}
 
     def transform(self, images: NDArray[Any]) -> Float:
         """Return the components' scores, (n, n_components)."""

@@ -10,9 +10,11 @@ import pandas as pd
 
 from brainkit.arrays.atomic import check_output, output_folder, plain, write_json
 from brainkit.arrays.progress import track
+from brainkit.arrays.sources import Kept
 from brainkit.data.cards import DatasetCard, Licence, read_card
 from brainkit.data.loading import load
 from brainkit.data.recording import Recording
+from brainkit.data.responses import Responses
 from brainkit.data.world import Population, SceneWorld, write_nsd
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult, SpaceComparison
@@ -169,12 +171,14 @@ class _Study:
     def results(self, recording: Recording) -> SubjectResults:
         """Do everything with one person."""
         known: Known = {}  # the jobs of a person share features; people share few images
+        kept = Kept(recording.responses.source)  # and all of them read all responses
+        recording = replace(recording, responses=Responses(kept))
         found = {
             job: run_recipe(recording, recipe, regions=REGIONS, known=known, parts=self.parts)
             for job, recipe in self.recipes.items()
         }
-        for space in known.values():
-            space.forget()
+        for part in (kept, *known.values()):
+            part.forget()
         return SubjectResults(
             encoding=cast(EncodingResult, found["encode"]),
             spaces=cast(SpaceComparison, found["layers"]),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from brainkit.data.recording import Recording
 from brainkit.data.world import Population, SimulatedBrain
+from brainkit.data.world.early import EYE_SIZE
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.evaluation import Correlation, NoiseCeiling, pooled_ceiling_fraction
@@ -40,13 +41,16 @@ def with_truth(
     """
     brain = SimulatedBrain.from_manifest(root, subject, people)
     truth = _by_unit(ranking.recording, brain)
+    stimuli = ranking.recording.stimuli
+    # What was shown is what the simulated eye sees where it is as large; else that is painted anew.
+    pictures = stimuli.read if stimuli is not None and brain.world.size == EYE_SIZE else None
     added: dict[str, dict[str, float]] = {}
     responses: dict[int, Array] = {}
     for name, part in ranking.rankings.items():
         inside = ranking.recording.roi_mask(name)
         key = hash(part.bank.tobytes())
         if key not in responses:
-            raw = brain.response(part.bank)[:, truth]
+            raw = brain.response(part.bank, images=pictures)[:, truth]
             responses[key] = (raw - raw.mean(axis=0)) / raw.std(axis=0)
         drive = responses[key][:, inside].mean(axis=1)
         chosen = drive[np.searchsorted(part.bank, part.rows)].mean()

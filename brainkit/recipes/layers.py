@@ -17,20 +17,22 @@ from brainkit.encoding import (
 )
 from brainkit.errors import InputError
 from brainkit.features import (
-    OrientedEnergy,
-    PrincipalSpace,
     SingleSpace,
     extract,
 )
 from brainkit.features.projection import SparseProjection
-from brainkit.recipes.building import build_model
-from brainkit.recipes.schema import LayersRecipe
+from brainkit.recipes.building import Known, build_features, build_model
+from brainkit.recipes.schema import FeatureSpec, LayersRecipe
 
 ENERGY = "oriented energy"
 
 
 def compare_layers(
-    recording: Recording, recipe: LayersRecipe, *, regions: Sequence[str] | None = None
+    recording: Recording,
+    recipe: LayersRecipe,
+    *,
+    regions: Sequence[str] | None = None,
+    known: Known | None = None,
 ) -> SpaceComparison:
     """Fit one encoder a layer of a model, and one to oriented energy, and compare them.
 
@@ -45,6 +47,8 @@ def compare_layers(
         Which layers of which network, and how they are compared.
     regions : sequence of str, optional
         Regions to sum up.
+    known : dict, optional
+        Features to share between runs, see `build_features`.
 
     Raises
     ------
@@ -72,7 +76,8 @@ def compare_layers(
     inputs = {name: FeatureTable(rows, features) for name, features in values.items()}
     spaces: dict[str, Any] = {}
     if recipe.energy:
-        spaces[ENERGY] = PrincipalSpace(SingleSpace(OrientedEnergy()), recipe.components)
+        energy = FeatureSpec(kind="oriented-energy", scale="feature")
+        spaces[ENERGY] = build_features([energy], recipe.components, known)
     spaces |= {name: SingleSpace(FunctionTransformer(), scale="space") for name in recipe.layers}
     return compare_spaces(
         recording,

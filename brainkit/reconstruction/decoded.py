@@ -11,7 +11,9 @@ from sklearn.base import clone
 from brainkit.arrays.seeds import rng
 from brainkit.data.preparing import Prepared
 from brainkit.data.stimuli import Stimuli
+from brainkit.decoding.exchange import exchanged, fit_with_null
 from brainkit.errors import InputError, listed
+from brainkit.reconstruction.embeddings import EmbeddingDecoder, fit_decoders
 from brainkit.reconstruction.nulls import (
     Condition,
     Training,
@@ -25,6 +27,7 @@ from brainkit.reconstruction.parts import ReconstructionParts
 from brainkit.reconstruction.scores import MADE, TRUE
 
 Array = NDArray[Any]
+Models = tuple[Any, Any]  # of embeddings, of latents
 SHUFFLED = "shuffled_brain"
 
 
@@ -77,7 +80,7 @@ def decode_fold(
     stimuli : Stimuli
     parts : ReconstructionParts
     seed : int
-        Of the exchanged responses and the captions at random.
+        Of the exchanged images and the captions at random.
     number : int
         Of the fold.
 
@@ -95,11 +98,11 @@ def decode_fold(
     embeddings = parts.embeddings(stimuli, fold.train_stimuli)
     training = Training(stimuli, fold.train_stimuli, embeddings, latents)
     X_train, X_test = fold.train[:, fold.usable], fold.test[:, fold.usable]
-    compared, condition, fitted = _decode(training, X_train, X_test, parts)
     generator = rng(seed, "exchanged brain", number)
-    X_train = X_train[generator.permutation(len(X_train))]
-    X_test = X_test[generator.permutation(len(X_test))]
-    compared_null, condition_null, _ = _decode(training, X_train, X_test, parts)
+    fitted, null = fit_models(training, X_train, parts, exchanged(training.rows, generator))
+    compared, condition = _decode(fitted, X_test, training)
+    X_exchanged = X_test[generator.permutation(len(X_test))]
+    compared_null, condition_null = _decode(null, X_exchanged, training)
     true = parts.embeddings(stimuli, rows)
     nearest = nearest_training(training, fitted[0], compared)
     sentences = caption_nulls(training, nearest, rng(seed, "captions at random", number))
@@ -126,21 +129,50 @@ def decode_fold(
     )
 
 
-def _decode(
-    training: Training, train: Array, test: Array, parts: ReconstructionParts
-) -> tuple[Array, Condition, tuple[Any, Any]]:
-    """Fit both decoders; return standardised embeddings, what to draw from, and the decoders."""
+def fit_models(
+    training: Training, responses: Array, parts: ReconstructionParts, exchange: Array
+) -> tuple[Models, Models]:
+    """Fit the decoders of embeddings and of latents, to the training part and to exchanged images.
+
+    Parameters
+    ----------
+    training : Training
+    responses : array (n, units)
+        Of the training images.
+    parts : ReconstructionParts
+    exchange : array of int (n,)
+        See `exchanged`.
+
+    Returns
+    -------
+    fitted, null : (embedding model, latent model)
+        The latter is None without latents. All `EmbeddingDecoder` share the decompositions of the
+        responses, which are most of the work.
+    """
+    shared: dict[str, Any] = {"groups": training.rows, "exchange": exchange}
     model = clone(parts.embedding_model)
-    model.fit(train, training.embeddings, groups=training.rows)
-    start, latent_model = None, None
-    if training.latents is not None:
+    if training.latents is None:
+        (null,) = fit_decoders([model], responses, [training.embeddings], **shared)
+        return (model, None), (null, None)
+    flat = training.latents.reshape(len(training.latents), -1)
+    if isinstance(parts.latent_model, EmbeddingDecoder):
         latent_model = clone(parts.latent_model)
+        both = [model, latent_model]
+        null, latent_null = fit_decoders(both, responses, [training.embeddings, flat], **shared)
+    else:
+        (null,) = fit_decoders([model], responses, [training.embeddings], **shared)
+        latent_model, latent_null = fit_with_null(parts.latent_model, responses, flat, **shared)
+    return (model, latent_model), (null, latent_null)
+
+
+def _decode(models: Models, test: Array, training: Training) -> tuple[Array, Condition]:
+    """Return standardised embeddings, and what to draw from."""
+    model, latent_model = models
+    start = None
+    if training.latents is not None:
         shape = training.latents.shape[1:]
-        flat = training.latents.reshape(len(training.latents), -1)
-        latent_model.fit(train, flat, groups=training.rows)
         start = np.asarray(latent_model.predict(test), dtype=np.float32).reshape(-1, *shape)
-    condition = Condition(model.predict(test), start)
-    return model.predict_standardised(test), condition, (model, latent_model)
+    return model.predict_standardised(test), Condition(model.predict(test), start)
 
 
 def join(folds: Sequence[Decoded]) -> Decoded:

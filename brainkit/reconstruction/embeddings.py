@@ -3,23 +3,27 @@
 Ridge predicts towards the mean: the less the brain tells of a dimension, the less its predictions
 vary. A generator that was trained on full embeddings takes such a shrunken one for a bland image.
 What restores the spread is learned from the training part alone (trap T01), on predictions for
-images that the fit had not seen, since those for its own are less shrunken.
+images that the fit had not seen, since those for its own are less shrunken. They are the very ones
+by which the penalty is chosen.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from brainkit.data.stimuli import Stimuli
-from brainkit.decoding.ridge import DEFAULT_ALPHAS, RidgeDecoder
+from brainkit.decoding.ridge import DEFAULT_ALPHAS
 from brainkit.errors import InputError, unknown_name
+from brainkit.linear.blocks import BlockFit, TargetBlock, ridge_blocks
 from brainkit.linear.estimator import training_scale
 from brainkit.linear.folds import kfold
-from brainkit.linear.ridge import solve_ridge
+from brainkit.linear.spectrum import is_primal
+from brainkit.linear.targets import batch_size
 
 Array = NDArray[Any]
 SPREADS = ("dimension", "whole", None)
@@ -54,8 +58,16 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Attributes
     ----------
-    ridge_ : RidgeDecoder
+    coef_ : array (n_dimensions, n_units)
         Responses → standardised embeddings.
+    intercept_ : array (n_dimensions,)
+    alpha_ : float
+    cv_r2_ : array (n_dimensions,)
+        Held-out R² within the training data.
+    batch_size_ : int
+        Dimensions at once.
+    primal_ : bool
+        Whether there are no more units than samples.
     mean_, scale_ : array (n_dimensions,)
         μ and σ.
     predicted_mean_, predicted_scale_ : array (n_dimensions,)
@@ -103,26 +115,35 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         InputError
             If the embeddings are not (n_samples, n_dimensions), or `spread` is unknown.
         """
+        fit_decoders([self], X, [y], groups=runs if groups is None else groups)
+        return self
+
+    def _begin(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, TargetBlock]:
+        """Check what is given, and return the responses and the standardised embeddings."""
         if self.spread not in SPREADS:
             raise unknown_name("way to restore spread", self.spread, [str(s) for s in SPREADS])
-        Z, responses = np.asarray(y, dtype=np.float32), np.asarray(X)
-        if responses.dtype.kind != "f":
-            responses = responses.astype(np.float64)
-        if Z.ndim != 2:
-            raise InputError(f"Embeddings are (n_samples, n_dimensions); got shape {Z.shape}.")
-        kept = runs if groups is None else groups
+        if np.ndim(y) != 2:
+            raise InputError(f"Embeddings are (n_samples, n_dimensions); got shape {np.shape(y)}.")
+        responses, Z = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], multi_output=True, ensure_min_samples=2
+        )
+        Z = Z.astype(np.float32, copy=False)
         self.mean_ = Z.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.scale_ = training_scale(Z)
         self.norm_ = float(np.linalg.norm(Z, axis=1).mean(dtype=np.float64))
-        targets = self.standardise(Z)
-        self.ridge_ = RidgeDecoder(
-            alphas=self.alphas, cv=self.cv, n_targets_batch=self.n_targets_batch
-        ).fit(responses, targets, groups=kept)
-        self.predicted_mean_, self.predicted_scale_ = _out_of_fold_spread(
-            self.ridge_, responses, targets, kept
-        )
+        self.batch_size_ = batch_size(responses, Z.shape[1], self.n_targets_batch)
+        self.primal_ = is_primal(*responses.shape)
+        targets = self.standardise(Z).astype(responses.dtype, copy=False)
+        alphas = [float(alpha) for alpha in np.ravel(self.alphas)]
+        return responses, TargetBlock(targets, alphas, self.batch_size_)
+
+    def _finish(self, fit: BlockFit, scale: Array) -> None:
+        """Take what was found for responses that were divided by `scale`."""
+        self.coef_, self.intercept_ = fit.coef / scale, fit.intercept
+        self.alpha_, self.cv_r2_ = fit.alpha, fit.cv_r2
+        self.predicted_mean_ = fit.predicted_mean.astype(np.float32)
+        self.predicted_scale_ = fit.predicted_scale.astype(np.float32)
         self.gain_ = _gain(self.predicted_scale_, self.spread)
-        return self
 
     def standardise(self, embeddings: ArrayLike) -> NDArray[np.float32]:
         """Return embeddings minus the training mean, over the training standard deviation."""
@@ -136,8 +157,9 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         array (n_samples, n_dimensions)
         """
-        check_is_fitted(self)
-        return np.asarray(self.ridge_.predict(X), dtype=np.float32)
+        check_is_fitted(self, "coef_")
+        responses = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return np.asarray(responses @ self.coef_.T + self.intercept_, dtype=np.float32)
 
     def predict(self, X: ArrayLike) -> NDArray[np.float32]:
         """Predict embeddings with the spread that embeddings have: best to generate from.
@@ -155,23 +177,64 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return to_length(embeddings, self.norm_) if self.renormalise else embeddings
 
 
-def _out_of_fold_spread(
-    ridge: RidgeDecoder, X: Array, Z: Array, groups: ArrayLike | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and standard deviation of predictions for samples held out of the fit."""
-    Z = Z.astype(X.dtype, copy=False)
-    total, squares = np.zeros(Z.shape[1]), np.zeros(Z.shape[1])
-    for train, test in kfold(len(X), ridge.cv, groups=groups):
-        scale = training_scale(X[train])
-        coef, intercept = solve_ridge(
-            X[train] / scale, Z[train], ridge.alpha_, n_targets_batch=ridge.batch_size_
-        )
-        predicted = X[test] / scale @ coef.T + intercept
-        total += predicted.sum(axis=0, dtype=np.float64)
-        squares += np.square(predicted, dtype=np.float64).sum(axis=0)
-    mean = total / len(X)
-    variance = np.maximum(squares / len(X) - mean**2, 0)
-    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+def fit_decoders(
+    decoders: Sequence[EmbeddingDecoder],
+    X: ArrayLike,
+    targets: Sequence[ArrayLike],
+    *,
+    groups: ArrayLike | None = None,
+    exchange: ArrayLike | None = None,
+) -> list[EmbeddingDecoder]:
+    """Fit several decoders to the same responses, which are decomposed once for all of them.
+
+    Parameters
+    ----------
+    decoders : sequence of EmbeddingDecoder
+        Fitted in place, as `EmbeddingDecoder.fit` does.
+    X : array (n_samples, n_units)
+        Responses.
+    targets : sequence of array (n_samples, n_dimensions)
+        What each decoder predicts.
+    groups : array (n_samples,), optional
+        Samples of one group stay in one fold, such as the repeats of an image.
+    exchange : array of int (n_samples,), optional
+        Fit a clone of each decoder too, to the targets in this order.
+
+    Returns
+    -------
+    list of EmbeddingDecoder
+        The clones; none without `exchange`. They standardise as the decoders do.
+
+    Raises
+    ------
+    InputError
+        If targets are not (n_samples, n_dimensions), or a setting is unknown or out of range.
+    """
+    begun = [one._begin(X, y) for one, y in zip(decoders, targets, strict=True)]
+    blocks = [block for _, block in begun]
+    fitted, nulls = list(decoders), []
+    if exchange is not None:
+        nulls = [_null_of(decoder) for decoder in decoders]
+        fitted += nulls
+        blocks += [replace(block, rows=np.asarray(exchange)) for block in blocks]
+    responses = begun[0][0]
+    scale = training_scale(responses)
+    scaled = responses / scale
+    for cv in dict.fromkeys(decoder.cv for decoder in decoders):
+        alike = [place for place, decoder in enumerate(fitted) if decoder.cv == cv]
+        folds = kfold(len(scaled), cv, groups=groups)
+        found = ridge_blocks(scaled, [blocks[place] for place in alike], folds)
+        for place, fit in zip(alike, found, strict=True):
+            fitted[place]._finish(fit, scale)
+    return nulls
+
+
+def _null_of(decoder: EmbeddingDecoder) -> EmbeddingDecoder:
+    """Return a clone that standardises as a decoder does, and is yet to be fitted."""
+    null: EmbeddingDecoder = clone(decoder)
+    for name in ("mean_", "scale_", "norm_", "batch_size_", "primal_", "n_features_in_"):
+        setattr(null, name, getattr(decoder, name))
+    return null
 
 
 def _gain(predicted_scale: Array, spread: str | None) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ from hypothesis.extra import numpy as npst
 
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.evaluation import IDENTIFICATION_METRICS, identification, retrieval
+from brainkit.evaluation.identification import identification_both_ways
 
 DIRECTIONS = list(IDENTIFICATION_METRICS)
 vectors = npst.arrays(np.int64, (5, 4), elements=st.integers(-3, 3))
@@ -170,3 +171,19 @@ def test_retrieval_bad_input(change, message):
     arguments |= {"direction": "image_from_brain", "gallery_name": "test-images"} | change
     with pytest.raises(InputError, match=message):
         retrieval(**arguments)
+
+
+@pytest.mark.parametrize("ties", ["failure", "half"])
+@pytest.mark.parametrize("similarity", ["pearson", "cosine"])
+def test_both_ways_at_once_are_the_two_directions(similarity, ties):
+    rng = np.random.default_rng(4)
+    images = rng.normal(size=(30, 5, 5))
+    made = 0.5 * images + rng.normal(size=images.shape)
+    made[:10] = made[0]  # ties
+    found = identification_both_ways(made, images, similarity=similarity, ties=ties)
+    assert set(found) == {"reconstruction_given_image", "image_given_reconstruction"}
+    for direction, scores in found.items():
+        alone = identification(made, images, direction, similarity=similarity, ties=ties)
+        np.testing.assert_array_equal(scores, alone)
+    ways = list(found.values())
+    assert not np.array_equal(ways[0], ways[1])

@@ -12,6 +12,7 @@ from brainkit.data.stimuli import Stimuli
 from brainkit.data.world import SceneWorld
 
 WIDTH = 24
+LETTERS = 256  # of the longest caption: to the random pipeline every letter is a token
 N_TRAIN, N_TEST = 70, 20
 
 
@@ -26,11 +27,12 @@ def builders(repository, name) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def generator(repository, tmp_path_factory):
-    """A random unCLIP pipeline: 32-pixel images, embeddings 24 wide."""
+    """A random unCLIP pipeline: 32-pixel images, embeddings 24 wide, whole captions."""
     from brainkit.generators import Generator
 
     folder = tmp_path_factory.mktemp("pipeline") / "unclip"
-    builders(repository, "conftest").unclip_pipeline(WIDTH).save_pretrained(folder)
+    pipeline = builders(repository, "conftest").unclip_pipeline(WIDTH, text_length=LETTERS)
+    pipeline.save_pretrained(folder)
     return Generator.from_pretrained(folder, device="cpu")
 
 

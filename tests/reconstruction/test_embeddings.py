@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
 
 import brainkit
@@ -14,7 +15,7 @@ from brainkit.errors import InputError, UnknownNameError
 from brainkit.features import PixelPCA
 from brainkit.linear.folds import kfold
 from brainkit.reconstruction import EmbeddingDecoder
-from brainkit.reconstruction.embeddings import embed_stimuli, to_length
+from brainkit.reconstruction.embeddings import embed_stimuli, fit_decoders, to_length
 
 
 def world(n=400, n_units=60, width=12, noise=2.0, seed=0):
@@ -51,11 +52,11 @@ def test_spread_of_new_predictions_is_that_of_the_embeddings(decoder):
 
 def test_shrinkage_is_what_a_plain_loop_over_held_out_folds_finds(decoder):
     targets = (Z[TRAIN] - Z[TRAIN].mean(axis=0)) / Z[TRAIN].std(axis=0)
+    scaled = X[TRAIN] / X[TRAIN].std(axis=0)
     held_out = np.empty_like(targets)
     for train, test in kfold(300, 5):
-        scale = X[TRAIN][train].std(axis=0)
-        ridge = Ridge(alpha=decoder.ridge_.alpha_[0]).fit(X[TRAIN][train] / scale, targets[train])
-        held_out[test] = ridge.predict(X[TRAIN][test] / scale)
+        ridge = Ridge(alpha=decoder.alpha_).fit(scaled[train], targets[train])
+        held_out[test] = ridge.predict(scaled[test])
     np.testing.assert_allclose(decoder.predicted_mean_, held_out.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(decoder.predicted_scale_, held_out.std(axis=0), rtol=1e-3)
     np.testing.assert_allclose(decoder.gain_, 1 / decoder.predicted_scale_, rtol=1e-6)
@@ -70,6 +71,8 @@ def test_the_ridge_is_that_of_the_standardised_embeddings(decoder):
     np.testing.assert_allclose(targets.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(targets.std(axis=0), 1, rtol=1e-4)
     plain = RidgeDecoder().fit(X[TRAIN], targets)
+    assert set(plain.alpha_) == {decoder.alpha_}
+    np.testing.assert_allclose(decoder.cv_r2_, plain.cv_r2_, atol=1e-5)
     np.testing.assert_allclose(
         decoder.predict_standardised(X[TEST]), plain.predict(X[TEST]), atol=1e-5
     )
@@ -151,7 +154,54 @@ def test_saved_and_loaded_it_predicts_the_same(decoder, tmp_path):
     np.testing.assert_array_equal(loaded.predict(X[TEST]), decoder.predict(X[TEST]))
 
 
+def fitted_values(decoder):
+    return {name: value for name, value in vars(decoder).items() if name.endswith("_")}
+
+
+def test_fitted_together_they_are_what_they_are_alone():
+    made = [
+        EmbeddingDecoder(cv=4),
+        EmbeddingDecoder(alphas=[3.0, 30.0], cv=4, spread="whole", n_targets_batch=2),
+        EmbeddingDecoder(cv=3, spread=None, renormalise=False),
+    ]
+    targets = [Z[TRAIN], Z[TRAIN, :5], Z[TRAIN, 2:] ** 2]
+    groups = np.arange(300) // 2
+    order = np.random.default_rng(3).permutation(300)
+    nulls = fit_decoders(made, X[TRAIN], targets, groups=groups, exchange=order)
+    for decoder, null, target in zip(made, nulls, targets, strict=True):
+        for found, y in ((decoder, target), (null, target[order])):
+            alone = clone(decoder).fit(X[TRAIN], y, groups=groups)
+            assert found.get_params() == alone.get_params()
+            assert fitted_values(found).keys() == fitted_values(alone).keys()
+            for name, value in fitted_values(alone).items():
+                np.testing.assert_allclose(
+                    fitted_values(found)[name], value, rtol=1e-3, atol=1e-5, err_msg=name
+                )
+    assert fit_decoders([clone(made[0])], X[TRAIN], [Z[TRAIN]]) == []
+
+
+def test_units_are_scaled_by_the_training_part(decoder):
+    """A unit in other units of measurement is decoded the same."""
+    factor = np.geomspace(1e-3, 1e3, X.shape[1]).astype(np.float32)
+    other = clone(decoder).fit(X[TRAIN] * factor, Z[TRAIN])
+    np.testing.assert_allclose(
+        other.predict(X[TEST] * factor), decoder.predict(X[TEST]), rtol=1e-3, atol=1e-3
+    )
+
+
 def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="NaN"):
+        EmbeddingDecoder().fit(np.where(X > 1, np.nan, X), Z)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        EmbeddingDecoder().fit(X, Z[:-1])
+    with pytest.raises(InputError, match="alphas must be positive"):
+        EmbeddingDecoder(alphas=[0.0, 1.0]).fit(X, Z)
+    with pytest.raises(InputError, match="n_targets_batch must be at least 1"):
+        EmbeddingDecoder(n_targets_batch=0).fit(X, Z)
+    with pytest.raises(NotFittedError):
+        EmbeddingDecoder().predict(X)
+    with pytest.raises(ValueError, match="60 features"):
+        EmbeddingDecoder().fit(X, Z).predict(X[:, 1:])
     with pytest.raises(UnknownNameError, match="dimensions"):
         EmbeddingDecoder(spread="dimensions").fit(X, Z)
     with pytest.raises(InputError, match=r"shape \(400,\)"):

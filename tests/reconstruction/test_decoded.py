@@ -1,0 +1,95 @@
+"""Decoders of a fold and of its null, which share all decompositions of the responses."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from brainkit.data.stimuli import Stimuli
+from brainkit.decoding import RidgeDecoder
+from brainkit.decoding.exchange import exchanged
+from brainkit.linear import blocks
+from brainkit.reconstruction import EmbeddingDecoder, ReconstructionParts
+from brainkit.reconstruction.decoded import fit_models
+from brainkit.reconstruction.nulls import Training
+
+N, UNITS = 40, 30
+DECODER = EmbeddingDecoder(alphas=[1.0, 30.0], cv=4)
+LATENT = EmbeddingDecoder(alphas=[3.0, 100.0], cv=4, renormalise=False)
+
+
+@pytest.fixture(scope="module")
+def training():
+    """Forty images, the first ten of them seen twice."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([np.arange(N), np.arange(10)])[rng.permutation(N + 10)]
+    embeddings = rng.normal(size=(N, 6)).astype(np.float32)[rows]
+    latents = rng.normal(size=(N, 2, 3, 3)).astype(np.float32)[rows]
+    return Training(Stimuli(np.zeros((N, 4, 4), np.uint8)), rows, embeddings, latents)
+
+
+@pytest.fixture(scope="module")
+def responses(training):
+    rng = np.random.default_rng(1)
+    known = np.concatenate([training.embeddings, training.latents.reshape(N + 10, -1)], axis=1)
+    signal = known @ rng.normal(size=(24, UNITS))
+    return (signal + rng.normal(size=signal.shape)).astype(np.float32)
+
+
+def parts_of(generator, latent_model=LATENT):
+    return ReconstructionParts(generator, embedding_model=DECODER, latent_model=latent_model)
+
+
+def test_model_and_null_are_what_separate_fits_give(generator, training, responses):
+    order = exchanged(training.rows, np.random.default_rng(3))
+    fitted, null = fit_models(training, responses, parts_of(generator), order)
+    flat = training.latents.reshape(N + 10, -1)
+    settings = {"groups": training.rows}
+    for found, target in ((fitted, slice(None)), (null, order)):
+        for decoder, values in zip(found, (training.embeddings, flat), strict=True):
+            alone = clone(decoder).fit(responses, values, **settings)
+            alone.fit(responses, values[target], **settings)
+            assert decoder.alpha_ == alone.alpha_
+            np.testing.assert_allclose(
+                decoder.predict_standardised(responses) * decoder.scale_ + decoder.mean_,
+                alone.predict_standardised(responses) * alone.scale_ + alone.mean_,
+                atol=1e-3,
+            )
+    told = fitted[0].standardise(training.embeddings)
+    errors = [
+        np.abs(one.predict_standardised(responses) - told).mean() for one in (fitted[0], null[0])
+    ]
+    assert errors[0] < 0.5 * errors[1]
+    np.testing.assert_array_equal(null[0].mean_, fitted[0].mean_)  # one standardised space
+
+
+def test_embeddings_latents_and_both_nulls_take_one_decomposition_a_fold(
+    generator, training, responses, monkeypatch
+):
+    done = []
+    original = blocks.decompose
+    monkeypatch.setattr(blocks, "decompose", lambda X: done.append(len(X)) or original(X))
+    order = exchanged(training.rows, np.random.default_rng(3))
+    fit_models(training, responses, parts_of(generator), order)
+    assert len(done) == DECODER.cv + 1
+    assert done[-1] == N + 10
+
+
+def test_latents_by_another_estimator(generator, training, responses):
+    order = exchanged(training.rows, np.random.default_rng(3))
+    parts = parts_of(generator, RidgeDecoder(alphas=[1.0, 10.0], cv=4))
+    (_, latent), (_, null) = fit_models(training, responses, parts, order)
+    flat = training.latents.reshape(N + 10, -1)
+    expected = clone(parts.latent_model).fit(responses, flat[order], groups=training.rows)
+    np.testing.assert_allclose(null.predict(responses), expected.predict(responses), atol=1e-6)
+    assert not np.allclose(latent.predict(responses), null.predict(responses), atol=0.1)
+
+
+def test_without_latents_there_is_no_model_of_them(generator, training, responses):
+    order = exchanged(training.rows, np.random.default_rng(3))
+    bare = Training(training.stimuli, training.rows, training.embeddings)
+    (model, latent), (null, latent_null) = fit_models(
+        bare, responses, ReconstructionParts(generator, embedding_model=DECODER), order
+    )
+    assert latent is None
+    assert latent_null is None
+    assert not np.allclose(model.coef_, null.coef_, atol=0.01)
