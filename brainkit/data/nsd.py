@@ -12,7 +12,6 @@ has them, stand in ``annotations``; ``nsddata/experiments/nsd/nsd_stim_info_merg
 photograph is which stimulus.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -36,6 +35,7 @@ from brainkit.data.nsd_annotations import (
 from brainkit.data.nsd_rois import STANDARD_ROIS, find_roi, label_names, roi_files
 from brainkit.data.recording import Recording
 from brainkit.data.rois import roi_table
+from brainkit.data.simulation import simulation_info
 from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import HDF5Stimuli, Stimuli
 from brainkit.errors import (
@@ -280,7 +280,7 @@ def load(
         stimuli=_stimuli(root, annotations),
         space=VolumeSpace(grid, affine, voxels, background),
         info={"measure": "percent signal change", "betas": betas, "sessions": list(files)}
-        | _simulation(root),
+        | simulation_info(root),
     )
 
 
@@ -352,20 +352,3 @@ def _stimuli(root: Path, annotations: str | Path | Literal[False] | None) -> Sti
     info = root / STIMULUS_INFO
     files = annotation_files(folder, set(read_stimulus_info(info, len(source))["cocoSplit"]))
     return Stimuli(source, table=partial(read_table, info, files, len(source)))
-
-
-def _simulation(root: Path) -> dict[str, Any]:
-    """Return what a simulated dataset says of itself; nothing for a real one."""
-    path = root / "SIMULATED.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        complete = content.get("complete", True)
-    except (ValueError, AttributeError) as error:
-        raise CorruptFileError(f"{path} is damaged ({error}); simulate the data anew.") from error
-    if not complete:
-        raise CorruptFileError(
-            f"The simulated data in {root} were not written to their end; simulate them anew."
-        )
-    return {"simulated": content}

@@ -19,9 +19,11 @@ from brainkit.data.preparing import AverageRepeats, Prepared, prepare
 from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding.context import context_of, tell
+from brainkit.encoding.patterns import PatternScores, pattern_scores, with_patterns
 from brainkit.encoding.summary import Scores, region_table, summarise, unit_table
 from brainkit.errors import InputError
 from brainkit.evaluation import NoiseCeiling, noise_ceiling, pearson_r, r2
+from brainkit.features import read_for
 
 Array = NDArray[Any]
 Tables = dict[tuple[bytes, bytes], tuple[Any, Array, Array]]
@@ -52,6 +54,9 @@ class EncodingProtocol:
         Null refits on exchanged stimuli, beside every score.
     n_train : int, optional
         Training stimuli to learn from, drawn by the seed of the folds; all where not given.
+    pattern_scores : bool
+        Score the pattern over each region's units too, by 2V2 and pattern correlation (see
+        `brainkit.encoding.patterns`).
     """
 
     split: str
@@ -63,6 +68,7 @@ class EncodingProtocol:
     permutations: int = 200
     shuffles: int = 3
     n_train: int | None = None
+    pattern_scores: bool = False
 
     def __post_init__(self) -> None:
         if not self.seeds or self.shuffles < 1 or self.permutations < 0:
@@ -84,6 +90,8 @@ class HeldOut:
         NaN. Without the deviation a mean prediction would correlate negatively
         with held-out responses pooled over folds, since each fold's training mean moves against
         its test items.
+    fold : array of int (items,)
+        The fold that each item was tested in.
     alpha : array (units,)
         Penalty, geometric mean over folds.
     fitted : (features, model)
@@ -92,6 +100,7 @@ class HeldOut:
 
     truth: Array
     predicted: Array
+    fold: Array
     alpha: Array
     fitted: tuple[Any, Any] = field(repr=False)
 
@@ -236,6 +245,7 @@ def held_out(
     return HeldOut(
         truth=np.concatenate(truth),
         predicted=np.concatenate(predicted),
+        fold=np.repeat(np.arange(len(truth)), [len(part) for part in truth]),
         alpha=np.exp(np.mean(np.log(alphas), axis=0)),
         fitted=fitted,
     )
@@ -244,8 +254,8 @@ def held_out(
 def _table(stimuli: Stimuli, features: Any, train: Array, test: Array) -> tuple[Any, Array, Array]:
     """Fit features on the training stimuli; return them and both parts' values by stimulus."""
     space = clone(features)
-    fitted = space.fit_transform(stimuli.read(train))
-    return space, fitted, space.transform(stimuli.read(test))
+    fitted = space.fit_transform(read_for(space, stimuli, train))
+    return space, fitted, space.transform(read_for(space, stimuli, test))
 
 
 def assess_encoder(
@@ -286,42 +296,62 @@ def assess_encoder(
     who = recording.subject
     folds = prepare_folds(recording, protocol, seed=protocol.seeds[0])
     tables: Tables | None = {} if len(folds) == 1 else None
+    names = list(regions) if regions else recording.region_names
+    masks = {name: recording.roi_mask(name) for name in names}
+    patterned = masks if protocol.pattern_scores else None
     first = held_out(recording, folds, features, model, tables=tables)
-    r_by_seed, r2_by_seed = [first.r()], [first.r2()]
+    observed, shuffled = [_scored(first, patterned)], []
     for seed in track(protocol.seeds[1:], f"{who}: encode"):
         # Of the other seeds only the scores are kept: each has the whole recording in its folds.
         others = prepare_folds(recording, protocol, seed=seed)
         run = held_out(recording, others, features, model)
-        r_by_seed.append(run.r())
-        r2_by_seed.append(run.r2())
-    shuffled_r, shuffled_r2 = [], []
+        observed.append(_scored(run, patterned))
     for number in track(range(protocol.shuffles), f"{who}: shuffled stimuli"):
         run = held_out(recording, folds, features, model, exchange=number, tables=tables)
-        shuffled_r.append(run.r())
-        shuffled_r2.append(run.r2())
+        shuffled.append(_scored(run, patterned))
     scores = Scores(
-        r=np.stack(r_by_seed),
-        r2=np.stack(r2_by_seed),
-        shuffled_r=np.stack(shuffled_r),
-        shuffled_r2=np.stack(shuffled_r2),
+        r=np.stack([run.r for run in observed]),
+        r2=np.stack([run.r2 for run in observed]),
+        shuffled_r=np.stack([run.r for run in shuffled]),
+        shuffled_r2=np.stack([run.r2 for run in shuffled]),
         permuted_r=_permuted(recording, folds, features, model, protocol, first),
         ceiling=unit_ceiling(recording, protocol, folds),
     )
     usable = np.all([fold.usable for fold in folds], axis=0)
-    names = list(regions) if regions else recording.region_names
-    masks = {name: recording.roi_mask(name) for name in names}
+    shown = np.concatenate([fold.test_stimuli for fold in folds])
+    table = region_table(masks, scores)
+    metrics = summarise(masks, scores, first.truth, first.predicted)
+    if patterned:
+        seen, null = ([run.patterns for run in runs] for runs in (observed, shuffled))
+        table, metrics = with_patterns(table, metrics, seen, null, shown)
     return EncodingResult(
         recording=recording,
         protocol=protocol,
         units=unit_table(recording.units, scores, first.alpha, usable),
-        regions=region_table(masks, scores),
-        metrics=summarise(masks, scores, first.truth, first.predicted),
+        regions=table,
+        metrics=metrics,
         predictions=first.predicted,
         truth=first.truth,
-        test_stimuli=np.concatenate([fold.test_stimuli for fold in folds]),
+        test_stimuli=shown,
         counts={"units": len(usable), "constant_or_nan": int((~usable).sum())},
         fitted=first.fitted,
         zscore=folds[0].zscore,
+    )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What is kept of one pass over a split."""
+
+    r: Array
+    r2: Array
+    patterns: PatternScores
+
+
+def _scored(run: HeldOut, masks: dict[str, Array] | None) -> _Scored:
+    """Score a pass over a split by unit and, where regions are given, by pattern."""
+    return _Scored(
+        run.r(), run.r2(), pattern_scores(masks or {}, run.truth, run.predicted, run.fold)
     )
 
 

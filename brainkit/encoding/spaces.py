@@ -3,8 +3,9 @@
 For a network the spaces are its layers: the map from layers to regions is what is asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from sklearn.base import clone
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
 from brainkit.data.recording import Recording
+from brainkit.data.stimuli import Stimuli
 from brainkit.encoding.assess import EncodingProtocol, prepare_folds
 from brainkit.errors import InputError, SplitError
 from brainkit.evaluation import bootstrap_ci, pearson_r
+from brainkit.features import read_for
 
 Array = NDArray[Any]
 VALIDATION_PART, FEWEST_STIMULI = 0.2, 10
@@ -167,13 +170,14 @@ def compare_spaces(
     order = generator.permutation(len(fold.test))
     validation, test, shuffled = {}, {}, {}
     for name, space in track(list(spaces.items()), f"{recording.subject}: feature spaces"):
-        fitted, given = clone(space), (inputs or {}).get(name, stimuli)
-        X = _by_item(fitted.fit_transform, given, fold.train_stimuli[shown])
+        fitted = clone(space)
+        read = _reader(fitted, stimuli, (inputs or {}).get(name))
+        X = _by_item(fitted.fit_transform, read, fold.train_stimuli[shown])
         encoder = clone(model)
         Y = fold.train[shown][:, fold.usable]
         encoder.fit(X, Y, groups=fold.train_stimuli[shown])
-        aside = encoder.predict(_by_item(fitted.transform, given, fold.train_stimuli[chosen]))
-        found = encoder.predict(_by_item(fitted.transform, given, fold.test_stimuli))
+        aside = encoder.predict(_by_item(fitted.transform, read, fold.train_stimuli[chosen]))
+        found = encoder.predict(_by_item(fitted.transform, read, fold.test_stimuli))
         validation[name] = pearson_r(fold.train[chosen][:, fold.usable], aside)
         test[name] = pearson_r(fold.test[:, fold.usable], found)
         shuffled[name] = pearson_r(fold.test[order][:, fold.usable], found)
@@ -234,10 +238,15 @@ def stimuli_in_use(
     return np.sort(fit), np.sort(aside)
 
 
-def _by_item(compute: Any, given: Any, rows: Array) -> Array:
+def _reader(space: Any, stimuli: Stimuli, table: FeatureTable | None) -> Callable[[Array], Any]:
+    """Return what reads a space's input by stimulus row."""
+    return table.read if table is not None else partial(read_for, space, stimuli)
+
+
+def _by_item(compute: Any, read: Callable[[Array], Any], rows: Array) -> Array:
     """Compute the features of each distinct stimulus once and return them by item."""
     distinct, items = np.unique(rows, return_inverse=True)
-    return np.asarray(compute(given.read(distinct)))[items]
+    return np.asarray(compute(read(distinct)))[items]
 
 
 def _row(region: str, name: str, r: Array, shuffled: Array, prefers: Array) -> dict[str, Any]:

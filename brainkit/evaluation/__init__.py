@@ -23,6 +23,7 @@ from brainkit.evaluation.patterns import (
     two_vs_two,
     two_vs_two_by_item,
     two_vs_two_ci,
+    two_vs_two_pseudo_values,
 )
 from brainkit.evaluation.permutation import PermutationResult, permutation_p, permutation_test
 from brainkit.evaluation.quantities import (
@@ -102,4 +103,5 @@ __all__ = [
     "two_vs_two",
     "two_vs_two_by_item",
     "two_vs_two_ci",
+    "two_vs_two_pseudo_values",
 ]

@@ -106,14 +106,35 @@ def two_vs_two_ci(
     InputError
         As in :func:`two_vs_two`, or if there are fewer than 3 items.
     """
-    shares = two_vs_two_by_item(Y_true, Y_pred)
-    if len(shares) < 3:
-        raise InputError(f"There are {len(shares)} items: an interval of 2V2 needs at least 3.")
-    rest = len(shares) - 1
-    # Of n (n - 1) U / 2 wins, (n - 1) shares_i go with item i; (n - 1)(n - 2) / 2 pairs are left.
-    without = (len(shares) * shares.mean() - 2 * shares) / (rest - 1)
-    pseudo = len(shares) * shares.mean() - rest * without
+    pseudo = two_vs_two_pseudo_values(two_vs_two_by_item(Y_true, Y_pred))
     return bootstrap_ci(pseudo, n, level, seed, groups=groups)
+
+
+def two_vs_two_pseudo_values(shares: ArrayLike) -> NDArray[np.float64]:
+    """Give the jackknife pseudo-values of a 2V2 accuracy, which :func:`two_vs_two_ci` draws from.
+
+    Parameters
+    ----------
+    shares : array_like of shape (n_items,)
+        As :func:`two_vs_two_by_item` gives them, of at least 3 items.
+
+    Returns
+    -------
+    numpy.ndarray of shape (n_items,)
+        Their mean is the accuracy.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 3 items.
+    """
+    won = real_array(shares, "shares")
+    if len(won) < 3:
+        raise InputError(f"There are {len(won)} items: an interval of 2V2 needs at least 3.")
+    rest = len(won) - 1
+    # Of n (n - 1) U / 2 wins, (n - 1) shares_i go with item i; (n - 1)(n - 2) / 2 pairs are left.
+    without = (len(won) * won.mean() - 2 * won) / (rest - 1)
+    return np.asarray(len(won) * won.mean() - rest * without)
 
 
 def two_vs_two_by_item(Y_true: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from brainkit.features.backbones.base import Backbone
 from brainkit.features.backbones.module import TorchModel
 from brainkit.features.backbones.registry import open_backbone
+from brainkit.features.captions import CaptionLayer
 from brainkit.features.delays import Delays
 from brainkit.features.energy import OrientedEnergy, oriented_energy
 from brainkit.features.extraction import extract
@@ -11,12 +12,14 @@ from brainkit.features.memory import Remembered
 from brainkit.features.pixels import PixelPCA
 from brainkit.features.principal import FeaturePCA
 from brainkit.features.projection import SparseProjection
+from brainkit.features.reading import SideBySide, read_for
 from brainkit.features.spec import Spec, parse_spec
 from brainkit.features.stack import FeatureStack, PrincipalSpace, SingleSpace
 from brainkit.features.store import FeatureStore
 
 __all__ = [
     "Backbone",
+    "CaptionLayer",
     "Delays",
     "FeaturePCA",
     "FeatureStack",
@@ -26,6 +29,7 @@ __all__ = [
     "PixelPCA",
     "PrincipalSpace",
     "Remembered",
+    "SideBySide",
     "SingleSpace",
     "SparseProjection",
     "Spec",
@@ -34,4 +38,5 @@ __all__ = [
     "open_backbone",
     "oriented_energy",
     "parse_spec",
+    "read_for",
 ]

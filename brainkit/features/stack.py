@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError
 from brainkit.features.pixels import principal_axes
+from brainkit.features.reading import ReadsAsInner, SideBySide, read_for, reads
 
 Float = NDArray[np.float32]
 
 
-class SingleSpace(TransformerMixin, BaseEstimator):
+class SingleSpace(ReadsAsInner, TransformerMixin, BaseEstimator):
     """Features on the scale of the training stimuli.
 
     Parameters
@@ -39,12 +41,12 @@ class SingleSpace(TransformerMixin, BaseEstimator):
         self.space = space
         self.scale = scale
 
-    def fit(self, stimuli: NDArray[Any], y: None = None) -> Self:
+    def fit(self, stimuli: Any, y: None = None) -> Self:
         """Fit the space and the scale on the training stimuli."""
         self.fit_transform(stimuli)
         return self
 
-    def fit_transform(self, stimuli: NDArray[Any], y: None = None) -> Float:
+    def fit_transform(self, stimuli: Any, y: None = None) -> Float:
         """Fit, and return the training stimuli's features, computed once."""
         if self.scale not in ("feature", "space"):
             raise InputError(f"scale must be 'feature' or 'space'; got {self.scale!r}.")
@@ -58,7 +60,7 @@ class SingleSpace(TransformerMixin, BaseEstimator):
         self.scale_ = np.where(spread > 1e-8, spread, 1.0).astype(np.float32)
         return (values - self.mean_) / self.scale_
 
-    def transform(self, stimuli: NDArray[Any]) -> Float:
+    def transform(self, stimuli: Any) -> Float:
         """Return the features of any stimuli, with the training statistics."""
         check_is_fitted(self, "mean_")
         return (self.space.transform(stimuli) - self.mean_) / self.scale_
@@ -70,32 +72,76 @@ class FeatureStack(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     spaces : sequence of transformers
-        Each from stimuli to (n, features), such as `SingleSpace`.
+        Each from stimuli to (n, features), such as `SingleSpace`. Where they do not all read the
+        same of the stimuli (images, captions), the stack takes what `read` gives.
+
+    Attributes
+    ----------
+    widths_ : list of int
+        Number of features of each space.
     """
 
     def __init__(self, spaces: Sequence[Any]) -> None:
         self.spaces = spaces
 
-    def fit(self, stimuli: NDArray[Any], y: None = None) -> Self:
+    @property
+    def reads(self) -> str:
+        """What the spaces read, each thing named once."""
+        return " and ".join(dict.fromkeys(reads(space) for space in self.spaces))
+
+    def read(self, stimuli: Stimuli, rows: ArrayLike) -> Any:
+        """Read what the spaces take of some stimuli, each thing once.
+
+        Returns
+        -------
+        array or SideBySide
+            What all spaces read, or what each does where they differ.
+        """
+        found: dict[str, Any] = {}
+        for space in self.spaces:
+            if reads(space) not in found:
+                found[reads(space)] = read_for(space, stimuli, rows)
+        parts = tuple(found[reads(space)] for space in self.spaces)
+        return parts[0] if len(found) == 1 else SideBySide(parts)
+
+    def fit(self, stimuli: Any, y: None = None) -> Self:
         """Fit every space on the training stimuli."""
         self.fit_transform(stimuli)
         return self
 
-    def fit_transform(self, stimuli: NDArray[Any], y: None = None) -> Float:
+    def fit_transform(self, stimuli: Any, y: None = None) -> Float:
         """Fit every space and return the training stimuli's features."""
         if not self.spaces:
             raise InputError("A FeatureStack needs at least one feature space.")
-        parts = [space.fit_transform(stimuli) for space in self.spaces]
+        pairs = zip(self.spaces, self._by_space(stimuli), strict=True)
+        parts = [space.fit_transform(given) for space, given in pairs]
         self.widths_ = [part.shape[1] for part in parts]
         return np.concatenate(parts, axis=1)
 
-    def transform(self, stimuli: NDArray[Any]) -> Float:
+    def transform(self, stimuli: Any) -> Float:
         """Return the features of any stimuli, (n, sum of features)."""
         check_is_fitted(self, "widths_")
-        return np.concatenate([space.transform(stimuli) for space in self.spaces], axis=1)
+        pairs = zip(self.spaces, self._by_space(stimuli), strict=True)
+        return np.concatenate([space.transform(given) for space, given in pairs], axis=1)
+
+    def _by_space(self, stimuli: Any) -> Sequence[Any]:
+        """Return what each space is given."""
+        if not isinstance(stimuli, SideBySide):
+            if len({reads(space) for space in self.spaces}) > 1:
+                raise InputError(
+                    f"This stack reads {self.reads}, so that one array is not enough: give it what "
+                    "read_for(stack, stimuli, rows) returns."
+                )
+            return [stimuli] * len(self.spaces)
+        if len(stimuli.parts) != len(self.spaces):
+            raise InputError(
+                f"This stack has {len(self.spaces)} feature spaces and was given what "
+                f"{len(stimuli.parts)} read."
+            )
+        return stimuli.parts
 
 
-class PrincipalSpace(TransformerMixin, BaseEstimator):
+class PrincipalSpace(ReadsAsInner, TransformerMixin, BaseEstimator):
     """The leading principal components of another space's features, by their training variance.
 
     For spaces with more features than a ridge needs: what is cut off has so little variance that
@@ -121,12 +167,12 @@ class PrincipalSpace(TransformerMixin, BaseEstimator):
         self.space = space
         self.n_components = n_components
 
-    def fit(self, stimuli: NDArray[Any], y: None = None) -> Self:
+    def fit(self, stimuli: Any, y: None = None) -> Self:
         """Fit the space and the components on the training stimuli."""
         self.fit_transform(stimuli)
         return self
 
-    def fit_transform(self, stimuli: NDArray[Any], y: None = None) -> Float:
+    def fit_transform(self, stimuli: Any, y: None = None) -> Float:
         """Fit, and return the training stimuli's components."""
         if self.n_components < 1:
             raise InputError(f"n_components must be at least 1; got {self.n_components}.")
@@ -144,7 +190,7 @@ class PrincipalSpace(TransformerMixin, BaseEstimator):
         self.kept_variance_ = float(variances.sum(dtype=np.float64)) / total
         return centred @ self.components_.T
 
-    def transform(self, stimuli: NDArray[Any]) -> Float:
+    def transform(self, stimuli: Any) -> Float:
         """Return the components of any stimuli, (n, n_components)."""
         check_is_fitted(self, "mean_")
         return (self.space.transform(stimuli) - self.mean_) @ self.components_.T

@@ -1,15 +1,18 @@
 """From a recipe's names and settings to parts."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_type_hints
+from importlib import import_module
+from typing import Any, cast, get_type_hints
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 
 from brainkit.decoding import RidgeDecoder
-from brainkit.encoding import ReducedRankRidge, VoxelwiseRidge
+from brainkit.encoding import KernelRidge, ReducedRankRidge, VoxelwiseRidge
 from brainkit.errors import InputError, listed, unknown_name
 from brainkit.features import (
+    CaptionLayer,
     FeatureStack,
     ModelLayer,
     OrientedEnergy,
@@ -18,6 +21,7 @@ from brainkit.features import (
     Remembered,
     SingleSpace,
 )
+from brainkit.features.memory import RememberedFits
 from brainkit.recipes.schema import FeatureSpec, ModelSpec
 from brainkit.reconstruction import EmbeddingDecoder
 
@@ -25,15 +29,27 @@ FEATURES: Mapping[str, type] = {
     "oriented-energy": OrientedEnergy,
     "pixel-pca": PixelPCA,
     "model-layer": ModelLayer,
+    "caption-layer": CaptionLayer,
 }
-STATELESS = ("oriented-energy", "model-layer")
-MODELS: Mapping[str, type] = {
+STATELESS = ("oriented-energy", "model-layer", "caption-layer")
+# Deep encoders are named, not imported: most recipes do without them.
+MODELS: Mapping[str, type | str] = {
     "voxelwise-ridge": VoxelwiseRidge,
+    "banded-ridge": "brainkit.encoding.banded:BandedRidge",
+    "kernel-ridge": KernelRidge,
     "reduced-rank-ridge": ReducedRankRidge,
+    "feature-weighted-rf": "brainkit.encoding.readouts:FeatureWeightedRF",
+    "linear-readout": "brainkit.encoding.readouts:LinearReadout",
+    "gaussian-readout": "brainkit.encoding.readouts:GaussianReadout",
+    "factorized-readout": "brainkit.encoding.readouts:FactorizedReadout",
+    "semantic-readout": "brainkit.encoding.readouts:SemanticReadout",
+    "routing-encoder": "brainkit.encoding.routing:RoutingEncoder",
+    "in-context": "brainkit.encoding.in_context:InContextEncoder",
     "ridge-decoder": RidgeDecoder,
     "embedding-decoder": EmbeddingDecoder,
 }
-Known = dict[str, Remembered]
+PIXEL_FITS = "fits of pixel components"
+Known = dict[str, Remembered | RememberedFits]
 
 
 def build_features(
@@ -48,9 +64,10 @@ def build_features(
     components : int, optional
         Keep that many principal components of all of them together.
     known : dict, optional
-        Stateless spaces that were built before and remember what they computed; gains new ones.
+        What was computed before: stateless spaces that remember their features, and fits of pixel
+        components; gains new ones.
     """
-    spaces = [_space(spec, {} if known is None else known) for spec in specs]
+    spaces = [_space(spec, known) for spec in specs]
     whole = spaces[0] if len(spaces) == 1 else _side_by_side(specs, spaces)
     return whole if components is None else PrincipalSpace(whole, components)
 
@@ -65,35 +82,61 @@ def _side_by_side(specs: Sequence[FeatureSpec], spaces: Sequence[Any]) -> Featur
     return FeatureStack(spaces)
 
 
-def _space(spec: FeatureSpec, known: Known) -> Any:
+def _space(spec: FeatureSpec, known: Known | None) -> Any:
     part = _build(FEATURES, "feature space", spec.kind, spec.settings)
     if spec.kind in STATELESS:
-        part = known.setdefault(repr(sorted(part.get_params().items())), Remembered(part))
+        memory = Remembered(part)
+        name = f"{spec.kind} {sorted(part.get_params().items())!r}"
+        part = memory if known is None else known.setdefault(name, memory)
+    elif known is not None and isinstance(part, PixelPCA):
+        part.remember(cast(RememberedFits, known.setdefault(PIXEL_FITS, RememberedFits())))
     return part if spec.scale is None else SingleSpace(part, scale=spec.scale)
 
 
 def build_model(spec: ModelSpec) -> Any:
     """Return the estimator that a recipe names."""
-    span = spec.alphas
-    alphas = tuple(float(a) for a in np.geomspace(span.low, span.high, span.count))
-    return _build(MODELS, "model", spec.kind, {"alphas": alphas, "cv": spec.cv, **spec.settings})
+    named: dict[str, Any] = {}
+    if spec.alphas is not None:
+        span = spec.alphas
+        named["alphas"] = tuple(float(a) for a in np.geomspace(span.low, span.high, span.count))
+    if spec.cv is not None:
+        named["cv"] = spec.cv
+    return _build(MODELS, "model", spec.kind, named | spec.settings)
 
 
-def _build(parts: Mapping[str, type], what: str, kind: str, settings: Mapping[str, Any]) -> Any:
+def _build(
+    parts: Mapping[str, type | str], what: str, kind: str, settings: Mapping[str, Any]
+) -> Any:
     if kind not in parts:
         raise unknown_name(what, kind, sorted(parts))
-    part = parts[kind]()
-    known = part.get_params(deep=False)
+    part = imported(parts[kind])
+    made = part()
+    known = made.get_params(deep=False)
     for name in settings:
         if name not in known:
             raise InputError(f"{kind} has no setting {name!r}; it has {listed(known)}.")
-    return part.set_params(**{n: _value(parts[kind], n, value) for n, value in settings.items()})
+    return made.set_params(**{n: _value(part, n, value) for n, value in settings.items()})
+
+
+def imported(part: type | str) -> Any:
+    """Return a class that is given as itself, or as ``module:Class``."""
+    if not isinstance(part, str):
+        return part
+    module, name = part.split(":")
+    return getattr(import_module(module), name)
 
 
 def _value(part: Any, name: str, value: Any) -> Any:
     """Return a setting as the type that the part takes: a file's `3` may stand for `3.0`."""
+    # A parameter may be that of a base class, taken as a keyword.
+    kinds = (
+        get_type_hints(vars(kind)["__init__"]) for kind in part.__mro__ if "__init__" in vars(kind)
+    )
+    hint = next(hints[name] for hints in kinds if name in hints)
     try:
-        checked = TypeAdapter(get_type_hints(part.__init__)[name]).validate_python(value)
+        checked = TypeAdapter(hint).validate_python(value)
+    except PydanticSchemaGenerationError:  # an array, which the part itself checks
+        return value
     except ValidationError as error:
         faults = listed(dict.fromkeys(fault["msg"] for fault in error.errors()))
         raise InputError(f"The setting {name} cannot be {value!r}: {faults}.") from error

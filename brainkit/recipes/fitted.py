@@ -11,10 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from brainkit.data.preparing import prepare
+from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import DecodingProtocol, DecodingResult
 from brainkit.decoding.images import invert
 from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.errors import InputError
+from brainkit.features import read_for
 from brainkit.recipes.reconstruct import captioner_options, generator_options
 from brainkit.recipes.schema import Recipe, ReconstructRecipe
 from brainkit.reconstruction import ReconstructionResult
@@ -41,10 +43,15 @@ class ImageEncoder(BaseEstimator):
         self.model = model
         self.usable = usable
 
-    def predict(self, images: Array) -> Array:
+    def read(self, stimuli: Stimuli, rows: ArrayLike) -> Any:
+        """Read what `predict` takes of some stimuli: images, captions or both."""
+        return read_for(self.features, stimuli, rows)
+
+    def predict(self, images: Any) -> Array:
         """Predict the responses to images, (n, units), as the model was fitted on them.
 
         Where the recipe z-scores, predictions are in standard deviations of the training trials.
+        An encoder whose features read captions takes what `read` gives.
         """
         predicted = np.asarray(self.model.predict(self.features.transform(images)))
         whole = np.full((len(predicted), len(self.usable)), np.nan, dtype=predicted.dtype)

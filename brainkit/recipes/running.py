@@ -80,7 +80,7 @@ def run_recipe(
         regions = [name for name in listed if name in _available(recording)] or None
     settings = recipe.protocol.model_dump()
     if isinstance(recipe, LayersRecipe):
-        return compare_layers(recording, recipe, regions=regions)
+        return compare_layers(recording, recipe, regions=regions, known=known)
     if isinstance(recipe, ReconstructRecipe):
         protocol = ReconstructionProtocol(**settings)
         return assess_reconstruction(recording, protocol, parts or build_parts(recipe))

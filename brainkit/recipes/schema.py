@@ -39,11 +39,11 @@ class FeatureSpec(Strict):
 
 
 class ModelSpec(Strict):
-    """An estimator and its penalties."""
+    """An estimator, its penalties where it has any, and its other parameters."""
 
     kind: str
-    alphas: Alphas
-    cv: int = Field(default=5, ge=2)
+    alphas: Alphas | None = None
+    cv: Annotated[int, Field(ge=2)] | Literal["loo", "gcv"] | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -63,6 +63,8 @@ class EncodeSettings(Shared):
     ceiling: Literal["nsd"] | None = "nsd"
     permutations: int = Field(default=200, ge=0)
     shuffles: int = Field(default=3, ge=1)
+    n_train: int | None = Field(default=None, ge=2)
+    pattern_scores: bool = False
 
 
 class DecodeSettings(Shared):

@@ -121,6 +121,10 @@ def _region_tables(result: EncodingResult) -> Html:
          + PERMUTATION_NOTE.format(smallest=smallest)),
         (["units", count], "Units with a high r (mean over fold seeds)."),
         (["ceiling", "ceiling fraction", "shuffled fraction"], "Against the noise ceiling."),
+        (["units", "2V2", "shuffled 2V2"], "Patterns over the units of a region: share of pairs of "
+         "held-out items that are told apart. Chance is .5."),
+        (["units", "pattern r", "shuffled pattern r"], "Patterns over the units of a region: mean "
+         "correlation over held-out items. Chance is 0."),
     ]  # fmt: skip
     tables = []
     for columns, caption in kinds:

@@ -32,6 +32,12 @@ ENCODING = {
     "feature belongs to its response. About 0 in large data sets; with few items and many folds "
     "somewhat below 0, since predictions from unrelated stimuli lean away from the items that "
     "were left out.",
+    "2V2": "Pattern score: share of pairs of held-out items of one fold whose predicted patterns "
+    "over a region's units are nearer (cosine) to their own measured patterns than to each "
+    "other's. Chance is .5. The value is a mean over regions.",
+    "pattern r": "Pattern score: correlation over a region's units between the measured and the "
+    "predicted pattern of one held-out item, both less the units' training means; mean over "
+    "items, then over regions. Another quantity than the r of a unit, which is over items.",
     "p": "Share of null runs with a score at least as high, counting the observed run as one "
     "(so never below 1 / (runs + 1)).",
     "left-out units": f"Units whose training responses are constant or not finite are not fitted; "
@@ -54,7 +60,7 @@ DECODING = {
     "known); what a decoder of the class alone could show.",
     "mean image": "Null: the mean of all training images, the same for every item of a fold.",
     "shuffled brain": "Null: the whole decoder fitted and tested on responses exchanged between "
-    "trials.",
+    "images.",
     "no brain": "Null: a training image drawn at random, the prior without any brain.",
     "difference": "Mean over held-out images of (score of the reconstruction − score of the null), "
     "with the 95 % bootstrap interval over images. It is told apart from the null where "

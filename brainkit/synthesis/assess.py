@@ -15,6 +15,7 @@ from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, SplitError, unknown_name
 from brainkit.evaluation import pearson_r
+from brainkit.features import read_for
 from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_regions
 
 Array = NDArray[Any]
@@ -180,7 +181,7 @@ def _fit(
     rows = prepared.train_stimuli[inside]
     unique, items = np.unique(rows, return_inverse=True)
     stimuli = _shown(recording)
-    X = features.fit_transform(stimuli.read(unique))[items]
+    X = features.fit_transform(read_for(features, stimuli, unique))[items]
     model.fit(X, prepared.train[inside][:, prepared.usable], groups=rows)
     return FittedEncoder(features, model, frozenset(unique.tolist()))
 
@@ -209,9 +210,8 @@ def _region_table(
     rankings: dict[str, Ranking],
 ) -> pd.DataFrame:
     stimuli = _shown(recording)
-    shown = stimuli.read(prepared.test_stimuli)
     truth = prepared.test[:, prepared.usable]
-    predicted = [model.predict(shown) for model in pair]
+    predicted = [model.predict(model.read(stimuli, prepared.test_stimuli)) for model in pair]
     rows = []
     for name, ranking in rankings.items():
         inside = recording.roi_mask(name)[prepared.usable]

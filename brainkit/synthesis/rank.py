@@ -17,7 +17,13 @@ from brainkit.arrays.sources import Index
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, LeakError, listed
 from brainkit.evaluation import pearson_r
-from brainkit.features import FeatureStack, PrincipalSpace, Remembered, SingleSpace
+from brainkit.features import (
+    FeatureStack,
+    PrincipalSpace,
+    Remembered,
+    SingleSpace,
+    read_for,
+)
 
 Array = NDArray[Any]
 BATCH = 512  # stimuli read at once: a bank of photographs does not fit in memory
@@ -42,8 +48,12 @@ class FittedEncoder:
     model: Any
     trained_on: AbstractSet[int]
 
-    def predict(self, stimuli: Array) -> Array:
-        """Predict the responses of all units, (n, units)."""
+    def read(self, stimuli: Stimuli, rows: ArrayLike) -> Any:
+        """Read what the features take of some stimuli."""
+        return read_for(self.features, stimuli, rows)
+
+    def predict(self, stimuli: Any) -> Array:
+        """Predict the responses of all units, (n, units), to what `read` gives."""
         return np.asarray(self.model.predict(self.features.transform(stimuli)))
 
 
@@ -179,7 +189,7 @@ def _drives(
     """Return each region's mean prediction (less the other's), standardised over the bank."""
     parts = []
     for start in range(0, len(rows), BATCH):
-        predicted = encoder.predict(stimuli.read(rows[start : start + BATCH]))
+        predicted = encoder.predict(encoder.read(stimuli, rows[start : start + BATCH]))
         part = np.stack([_region_mean(predicted, units, "region") for units in regions.values()], 1)
         if against is not None:
             part -= _region_mean(predicted, against, "region to rank against")[:, None]

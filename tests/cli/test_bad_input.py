@@ -351,7 +351,7 @@ def test_an_empty_folder_is_used(call, base, tmp_path):
         ("features.0.settings.n_components=few", "n_components cannot be 'few'"),
         ("features.0.settings.n_components=2.5", "n_components cannot be 2.5"),
         ("model.kind=nope", "Unknown model 'nope': there are"),
-        ("model.cv=1", "model.cv: Input should be greater"),
+        ("model.cv=1", "Input should be greater than or equal to 2"),
         ("model.alphas.low=0", "model.alphas.low: Input should be greater"),
         ("model.alphas.high=.inf", "model.alphas.high: Input should be a finite number"),
         ("model.settings.fit_intercept=perhaps", "fit_intercept cannot be 'perhaps'"),
@@ -433,7 +433,7 @@ def test_roots(refused, nsd, recipes, tmp_path, monkeypatch):
     said = refused("encode", "digits69", "--root", tmp_path / "empty", "--out", tmp_path / "out")
     assert "69digits.mat" in said
     said = refused("encode", "nope", "--root", nsd)
-    assert "Unknown dataset card 'nope': there are digits69, nsd, rsa92." in said
+    assert "Unknown dataset card 'nope': there are bold5000, digits69, nsd, rsa92." in said
 
 
 def test_a_faulty_card(refused, tmp_path):

@@ -27,7 +27,7 @@ def builders(repository, name):
 def save_models(repository, folder, width):
     """Write a generator, its image encoder, a captioner and a GIT, all with random weights."""
     generators = builders(repository, "conftest")
-    generators.unclip_pipeline(width).save_pretrained(folder / "unclip")
+    generators.unclip_pipeline(width, text_length=256).save_pretrained(folder / "unclip")
     generators.extractor().save_pretrained(folder / "unclip" / "image_encoder")
     captioners = builders(repository, "test_captioner")
     captioners.build(embedding_width=width).save_pretrained(folder / "captioner")

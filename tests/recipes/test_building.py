@@ -6,7 +6,13 @@ import pytest
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.features import FeatureStack, PixelPCA, SingleSpace
-from brainkit.recipes.building import FEATURES, MODELS, build_features, build_model
+from brainkit.recipes.building import (
+    FEATURES,
+    MODELS,
+    build_features,
+    build_model,
+    imported,
+)
 from brainkit.recipes.schema import FeatureSpec, ModelSpec
 
 ALPHAS = {"low": 0.1, "high": 1000, "count": 5}
@@ -23,9 +29,10 @@ def test_a_model():
 
 @pytest.mark.parametrize("kind", sorted(MODELS))
 def test_every_model_can_be_built_with_its_own_settings(kind):
-    given = MODELS[kind]().get_params(deep=False)
+    given = imported(MODELS[kind])().get_params(deep=False)
     lists = {n: list(v) if isinstance(v, tuple) else v for n, v in given.items()}
-    model = build_model(ModelSpec(kind=kind, alphas=ALPHAS, settings=lists))
+    alphas = ALPHAS if "alphas" in given else None
+    model = build_model(ModelSpec(kind=kind, alphas=alphas, settings=lists))
     assert model.get_params(deep=False) == given
 
 
@@ -46,6 +53,23 @@ def test_one_space_and_several():
     assert type(build_features([scaled, scaled])) is FeatureStack
     with pytest.raises(InputError, match="need a scale, 'feature' or 'space'; pixel-pca"):
         build_features([scaled, alone])
+
+
+def test_spaces_that_are_known_share_what_they_compute():
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16), dtype=np.uint8)
+    energy = FeatureSpec(kind="oriented-energy", settings={"side": 16, "frequencies": [2.0]})
+    pixels = FeatureSpec(kind="pixel-pca", settings={"n_components": 3})
+    known = {}
+    spaces = [build_features([spec], known=known) for spec in (energy, energy, pixels, pixels)]
+    values = [space.fit_transform(images) for space in spaces]
+    assert spaces[0] is spaces[1]
+    assert spaces[2].components_ is spaces[3].components_
+    apart = [build_features([spec]) for spec in (energy, pixels)]
+    for space, made in zip(apart, values[::2], strict=True):
+        np.testing.assert_array_equal(space.fit_transform(images), made)
+    assert apart[1].components_ is not spaces[2].components_
+    for part in known.values():
+        part.forget()
 
 
 @pytest.mark.parametrize(

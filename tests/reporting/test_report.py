@@ -273,6 +273,17 @@ def test_true_percentiles_are_shown_where_known(make_recording, make_ranking):
     assert "Simulated data only" in page
 
 
+def test_pattern_scores_have_tables_and_explanations(make_recording, make_encoding):
+    encoding = make_encoding(make_recording())
+    page = Page(render(SubjectResults(encoding=encoding)))
+    assert not any("pattern" in text.lower() for text in page.text)
+    encoding.regions["2V2"], encoding.regions["shuffled 2V2"] = [0.7312, np.nan], [0.4987, np.nan]
+    encoding.regions["pattern r"] = [0.0912, np.nan]
+    text = " ".join(Page(render(SubjectResults(encoding=encoding))).text)
+    for said in ("shuffled 2V2", "0.731", "0.499", "pattern r", "0.0912", "Chance is .5"):
+        assert said in text
+
+
 @pytest.mark.parametrize("ceilings", [True, False])
 def test_recordings_without_a_volume_have_no_map(make_recording, make_encoding, ceilings):
     recording = make_recording(space=None)

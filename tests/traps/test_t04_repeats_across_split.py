@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from brainkit import Recording
+from brainkit.data.bold5000 import read_stimulus_list
 from brainkit.data.splits import split_by_hand
 from brainkit.errors import LeakError
 from brainkit.linear.folds import kfold
@@ -55,6 +56,29 @@ def test_windows_of_one_trial():
         split_by_hand(recording, train=range(2, 40), test=[0, 1])
     assert caught.value.ids == [0]
     assert len(recording.split("kfold:5:trial")) == 5
+
+
+def test_bold5000_knows_repeats_by_the_images_name(tmp_path):
+    """Published folds cut the list of trials into ten stretches, whatever was shown in them."""
+    names = [*(f"scene{n}.jpg" for n in range(80)), *("rep_bar1.jpg", "rep_bar2.jpg") * 4]
+    order = np.random.default_rng(0).permutation(len(names))
+    path = tmp_path / "CSI01_stim_lists.txt"
+    path.write_text("\n".join(names[n] for n in order))
+    trials = read_stimulus_list(path)
+    trials["stimulus"] = pd.factorize(trials["image"])[0]
+    recording = Recording.from_arrays(np.ones((88, 3)), trials=trials)
+    folds = np.array_split(np.arange(88), 10)
+    torn = set()
+    for fold in folds:
+        rest = np.setdiff1d(np.arange(88), fold)
+        try:
+            split_by_hand(recording, train=rest, test=fold)
+        except LeakError as error:
+            torn |= set(error.ids)
+    again = trials.loc[trials["repeated"], "stimulus"]
+    assert torn == set(again)
+    assert sorted(again.value_counts()) == [4, 4]
+    assert len(recording.split("kfold:10:stimulus")) == 10
 
 
 def test_torn_repeats_would_have_paid():

@@ -117,7 +117,7 @@ def parts(repository, tmp_path_factory):
         built[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(built[name])
     folder = tmp_path_factory.mktemp("pipeline") / "unclip"
-    built["conftest"].unclip_pipeline(24).save_pretrained(folder)
+    built["conftest"].unclip_pipeline(24, text_length=256).save_pretrained(folder)
     return ReconstructionParts(
         Generator.from_pretrained(folder, device="cpu"),
         {"energy": OrientedEnergy(side=12, frequencies=(2.0, 4.0), n_cells=3)},

@@ -1,5 +1,6 @@
 """The simulated world: painted scenes, brains that answer them, written in real data's layout."""
 
+from brainkit.data.world.bold5000_layout import write_bold5000
 from brainkit.data.world.brain import SimulatedBrain
 from brainkit.data.world.nsd_layout import write_nsd
 from brainkit.data.world.objects import SceneObject
@@ -13,5 +14,6 @@ __all__ = [
     "SceneObject",
     "SceneWorld",
     "SimulatedBrain",
+    "write_bold5000",
     "write_nsd",
 ]

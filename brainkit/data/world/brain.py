@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from brainkit.data.simulation import MANIFEST
 from brainkit.data.world.anatomy import build_anatomy
 from brainkit.data.world.noise import (
     LIMIT,
@@ -29,7 +30,6 @@ Ids = Sequence[int] | npt.NDArray[np.integer]
 _BLOCK: Final = 256
 OWN_VARIANCE: Final = 0.4
 SOFTPLUS_BIAS: Final = 1.0
-MANIFEST: Final = "SIMULATED.json"
 
 
 class SimulatedBrain:

@@ -17,16 +17,18 @@ import scipy.io
 
 from brainkit.arrays.atomic import atomic_path, write_json, write_text
 from brainkit.arrays.progress import track
+from brainkit.data.simulation import MANIFEST
 from brainkit.data.world.anatomy import ROI_FILES, Anatomy
-from brainkit.data.world.brain import MANIFEST, SimulatedBrain
+from brainkit.data.world.brain import SimulatedBrain
 from brainkit.data.world.early import EYE_SIZE
+from brainkit.data.world.manifest import check_root
 from brainkit.data.world.nsd_betas import Recorder, write_nifti
 from brainkit.data.world.nsd_coco import coco_annotations
 from brainkit.data.world.nsd_design import Design, draw_design, stimulus_info
 from brainkit.data.world.population import Population, ReadImages
 from brainkit.data.world.scenes import SceneWorld
 from brainkit.data.world.workers import in_order, n_workers
-from brainkit.errors import InputError, OutputError
+from brainkit.errors import InputError
 
 BETAS_VERSION: Final = "betas_fithrf_GLMdenoise_RR"
 _ATLAS_WIDTH: Final = 0.02
@@ -104,9 +106,14 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     seed = seed if seed is not None else population.seed if population else world.seed
     design = draw_design(chosen, images_per_subject, shared, trials_per_session, seed)
     held = _held_sessions(sessions, design)
-    options: dict[str, Any] = {"gate": gate, "shared_tuning": shared_tuning, "seed": seed, "density": density}
+    options: dict[str, Any] = {
+        "gate": gate,
+        "shared_tuning": shared_tuning,
+        "seed": seed,
+        "density": density,
+    }
     manifest = _describe(world, options, design, held, betas_version)
-    _check_root(root, manifest)
+    check_root(root, manifest)
     people = population or Population(world, seed, gate=gate)
     brains = [SimulatedBrain(world, one, population=people, **options) for one in chosen]
     # Written first, so that a broken-off run can be told from real data and started again.
@@ -146,32 +153,6 @@ def _describe(
         "scene_of_stimulus": "the scene's id is the 0-based stimulus row",
         "ncsnr": "NSD recipe on the written betas",
     }
-
-
-def _check_root(root: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse to mix this simulation with real data or with another simulation."""
-    if root.exists() and not root.is_dir():
-        raise OutputError(f"{root} is a file; give a folder to write the simulated data to.")
-    if not root.is_dir() or not any(root.iterdir()):
-        return
-    path = root / MANIFEST
-    if not path.is_file():
-        raise OutputError(
-            f"{root} holds files but no {MANIFEST}: nothing is simulated into a folder that may "
-            "hold real data. Choose a new or empty folder."
-        )
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        earlier = None
-    if not isinstance(earlier, dict) or {**earlier, "complete": None} != {
-        **manifest,
-        "complete": None,
-    }:
-        raise OutputError(
-            f"{root} holds another simulation (see its {MANIFEST}). Choose another folder or "
-            "remove it."
-        )
 
 
 def _held_sessions(sessions: int | Mapping[int, int] | None, design: Design) -> dict[int, int]:
