@@ -1,0 +1,227 @@
+"""Banded ridge: each voxel weighs bands of features, such as layers or feature spaces, itself."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from brainkit.encoding.context import FitContext
+from brainkit.errors import InputError, unknown_name
+from brainkit.linear.banded import BandedRidgeFit, banded_ridge_cv
+from brainkit.linear.bands import CONCENTRATIONS, band_columns
+from brainkit.linear.estimator import DEFAULT_ALPHAS, CrossValidatedRidge, training_scale
+from brainkit.linear.folds import kfold
+from brainkit.linear.racing import RacingRule
+from brainkit.linear.targets import refuse_constant
+
+
+class BandedRidge(CrossValidatedRidge):
+    r"""Linear encoding model, bands of features → responses, each voxel weighing the bands.
+
+    For every voxel v, with the features in bands :math:`X_b`,
+
+    .. math:: \min_{w, c} \Big\lVert y_v - \sum_b \sqrt{\gamma_{vb}}\, X_b w_b - c \Big\rVert^2
+              + \alpha_v \lVert w \rVert^2,
+              \qquad \gamma_{vb} \ge 0, \quad \sum_b \gamma_{vb} = 1.
+
+    Weights of bands and penalty are those with the least squared error summed over the held-out
+    parts of a K-fold cross-validation within the training data: penalties from a grid, weights
+    from random draws, among which are the corners of the simplex, so that a band can be switched
+    off. See `brainkit.linear.banded`.
+
+    Parameters
+    ----------
+    bands : None, mapping, or sequence, default=None
+        Sizes of bands, a label for each column, or one slice, array of column numbers or mask for
+        each band; see `brainkit.linear.bands.band_columns`. None is one band: plain ridge.
+    draws : int or array (n_draws, n_bands), default=100
+        Number of draws, or the weights to try.
+    concentration : float or sequence of float, default=(0.1, 1.0)
+        Of the Dirichlet distributions that weights are drawn from.
+    seed : int, default=0
+        Of the draws.
+    racing : bool or float, default=False
+        Give draws up for a voxel once they are behind on the folds seen so far; a number is the
+        slack of `brainkit.linear.racing.RacingRule`. The search is exact without.
+    alphas : sequence of float
+        Candidate penalties, positive; by default 13 from 1 to 10⁶.
+    cv : int, default=5
+        Folds; `groups` given to `fit` stay whole.
+    fit_intercept : bool, default=True
+        Fit the means.
+    standardise : bool or "bands", default=False
+        True scales each feature by its training standard deviation; "bands" scales each band by
+        the root mean square of its features' standard deviations, so that bands in other units
+        weigh alike and features within a band keep their ratios.
+    alpha_per_target : bool, default=True
+        False chooses one penalty for all voxels that take the same draw.
+    n_targets_batch : int, optional
+        Voxels at once; by free memory where not given.
+
+    Attributes
+    ----------
+    band_weights_ : array (n_voxels, n_bands)
+        γ.
+    alpha_ : array (n_voxels,)
+    coef_ : array (n_voxels, n_features)
+        Of the features as given.
+    intercept_ : array (n_voxels,)
+    cv_r2_ : array (n_voxels,)
+        Held-out R² of the chosen weights and penalty, within the training data.
+    bands_ : list of int arrays
+        Columns of each band.
+
+    References
+    ----------
+    Nunez-Elizalde, Huth and Gallant (2019). Voxelwise encoding models with non-spherical
+    multivariate normal priors. NeuroImage 197:482.
+    Dupré la Tour, Eickenberg, Nunez-Elizalde and Gallant (2022). Feature-space selection with
+    banded ridge regression. NeuroImage 264:119728.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainkit.encoding.banded import BandedRidge
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 30))
+    >>> Y = X[:, :10] @ rng.normal(size=(10, 3))
+    >>> model = BandedRidge(bands=[10, 20], draws=10).fit(X, Y)
+    >>> model.band_weights_.tolist()
+    [[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - scikit-learn: one argument for each parameter
+        self,
+        bands: Any = None,
+        draws: int | ArrayLike = 100,
+        concentration: float | Sequence[float] = CONCENTRATIONS,
+        seed: int = 0,
+        racing: bool | float = False,
+        alphas: Sequence[float] = DEFAULT_ALPHAS,
+        cv: int = 5,
+        fit_intercept: bool = True,
+        standardise: bool | Literal["bands"] = False,
+        alpha_per_target: bool = True,
+        n_targets_batch: int | None = None,
+    ) -> None:
+        super().__init__(
+            alphas=alphas,
+            cv=cv,
+            fit_intercept=fit_intercept,
+            standardise=standardise,  # type: ignore[arg-type]
+            alpha_per_target=alpha_per_target,
+            n_targets_batch=n_targets_batch,
+        )
+        self.bands = bands
+        self.draws = draws
+        self.concentration = concentration
+        self.seed = seed
+        self.racing = racing
+
+    def set_context(self, context: FitContext) -> None:
+        """Take the feature spaces side by side as bands, where none were given."""
+        if self.bands is None and context.bands:
+            self.bands = list(context.bands)
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        runs: ArrayLike | None = None,
+    ) -> Self:
+        """Choose weights of bands and penalties, and fit.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_features)
+            Features.
+        y : array (n_samples, n_targets) or (n_samples,)
+            Targets.
+        groups : array (n_samples,), optional
+            Samples of one group stay in one fold, such as the repeats of an image.
+        runs : array (n_samples,), optional
+            Used as groups where none are given.
+
+        Raises
+        ------
+        ValueError
+            If the data hold NaN or infinities, or do not fit each other.
+        InputError
+            If a target is constant, bands do not fit the features, draws are not weights on the
+            simplex, there are fewer groups than folds, or a penalty is not positive.
+        """
+        samples, targets = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
+            ensure_min_samples=2,
+        )  # fmt: skip
+        if isinstance(self.cv, str):
+            raise InputError(f"Banded ridge needs a number of folds; got cv={self.cv!r}.")
+        Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
+        refuse_constant(Y)
+        bands = band_columns(self.bands, samples.shape[1])
+        scale = self._scale(samples, bands)
+        folds = kfold(len(samples), self.cv, groups=runs if groups is None else groups)
+        counted = np.ndim(self.draws) == 0
+        drawn: dict[str, Any] = {"n_draws": self.draws} if counted else {"draws": self.draws}
+        found = banded_ridge_cv(
+            samples if scale is None else samples / scale, Y, bands, self._checked_alphas(), folds,
+            concentration=self.concentration, seed=self.seed, fit_intercept=self.fit_intercept,
+            alpha_per_target=self.alpha_per_target,
+            racing=self._racing(),
+            n_targets_batch=self.n_targets_batch, **drawn,
+        )  # fmt: skip
+        self.bands_ = bands
+        self._take(found, scale)
+        self.single_target_ = targets.ndim == 1
+        return self
+
+    def _racing(self) -> RacingRule | None:
+        """Return the rule; a number is its slack, and 0 is one too."""
+        if isinstance(self.racing, bool | np.bool_):
+            return RacingRule() if self.racing else None
+        return RacingRule(float(self.racing))
+
+    def _take(self, found: BandedRidgeFit, scale: NDArray[Any] | None) -> None:
+        """Keep what was found, the coefficients for features as they were given."""
+        self.coef_ = found.coef if scale is None else found.coef / scale
+        self.intercept_, self.alpha_ = found.intercept, found.alpha
+        self.band_weights_, self.batch_size_ = found.weights, found.batch_size
+        least = np.take_along_axis(found.errors, found.chosen[None], axis=0)[0]
+        self.cv_r2_ = 1 - least / np.where(found.total > 0, found.total, np.nan)
+
+    def _scale(self, samples: NDArray[Any], bands: list[NDArray[np.int64]]) -> Any:
+        """Return what each feature is divided by, or None."""
+        if not isinstance(self.standardise, str):
+            return training_scale(samples) if self.standardise else None
+        if self.standardise != "bands":
+            raise unknown_name("way to standardise", self.standardise, ["bands"])
+        variance = samples.var(axis=0, dtype=np.float64)
+        scale = np.ones(samples.shape[1])
+        for columns in bands:
+            spread = float(variance[columns].mean()) ** 0.5
+            scale[columns] = spread if spread > 0 else 1.0
+        return scale.astype(samples.dtype)
+
+    def predict_bands(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict the targets from each band alone.
+
+        With `intercept_` the bands' predictions sum to `predict`; see
+        `brainkit.linear.partition.r2_split` for what part of R² each of them has.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_features)
+
+        Returns
+        -------
+        array (n_bands, n_samples, n_targets), or (n_bands, n_samples) if fitted so
+        """
+        check_is_fitted(self)
+        samples = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        predicted = np.stack(
+            [samples[:, columns] @ self.coef_[:, columns].T for columns in self.bands_]
+        )
+        return predicted[..., 0] if self.single_target_ else predicted
