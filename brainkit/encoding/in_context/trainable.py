@@ -1,0 +1,311 @@
+"""The network of an in-context encoder: opened by name, or trained on other subjects."""
+
+import copy
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+
+from brainkit.encoding.in_context.checkpoint import Origin, load_network, save_network
+from brainkit.encoding.in_context.module import Architecture, InContextNetwork
+from brainkit.encoding.in_context.stages import Stage, published_stages, train_stage
+from brainkit.encoding.in_context.tasks import (
+    Subject,
+    SubjectVoxels,
+    SyntheticVoxels,
+    check_excluded,
+    unit_norm,
+)
+from brainkit.errors import InputError, listed
+from brainkit.training.devices import pick_device, pick_precision
+
+Float = NDArray[np.float32]
+STRANGE = 30.0  # mean squared whitened embedding from which they are another model's
+
+
+class TrainableNetwork(BaseEstimator):
+    """What `InContextEncoder` has of a network; see there for the parameters."""
+
+    def __init__(
+        self,
+        checkpoint: str | None = "tiny",
+        width: int = 560,
+        layers: int = 20,
+        heads: int = 10,
+        hidden: int = 2048,
+        registers: int = 4,
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.width = width
+        self.layers = layers
+        self.heads = heads
+        self.hidden = hidden
+        self.registers = registers
+        self.seed = seed
+        self.device = device
+        self.precision = precision
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, device: str = "auto") -> Self:
+        """Return an encoder with the network of a checkpoint.
+
+        Parameters
+        ----------
+        name : str or path
+            ``"tiny"``, or a folder that `save_pretrained` wrote.
+        device : str, default="auto"
+
+        Raises
+        ------
+        MissingFileError, CorruptFileError
+            If there is none, or it is damaged or of another format.
+        """
+        encoder = cls(str(name), device=device)
+        encoder.open()
+        return encoder
+
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: Literal["float32", "float16"] = "float32"
+    ) -> Path:
+        """Write the network to a folder that `from_pretrained` reads; the support set is left out.
+
+        Parameters
+        ----------
+        folder : path
+        dtype : {"float32", "float16"}, default="float32"
+            What the weights are kept as.
+        """
+        network, origin = self.open()
+        return save_network(network, origin, folder, dtype=dtype)
+
+    @property
+    def origin(self) -> Origin:
+        """What the network learned from."""
+        return self.open()[1]
+
+    def open(self) -> tuple[InContextNetwork, Origin]:
+        """Return the network and what it learned from; it is loaded once.
+
+        Raises
+        ------
+        InputError
+            If there is no checkpoint and nothing was trained.
+        """
+        if not hasattr(self, "_network"):
+            if self.checkpoint is None:
+                raise InputError(
+                    "This encoder has no network yet: train one with pretrain and fit_subjects, or "
+                    "name a checkpoint, such as 'tiny'. A network that was trained is kept by "
+                    "save_pretrained alone."
+                )
+            network, self._origin = load_network(self.checkpoint)
+            self._network = network.to(pick_device(self.device))
+        return self._network, self._origin
+
+    def pretrain(
+        self,
+        X: ArrayLike,
+        *,
+        steps: int | None = None,
+        stages: Sequence[Stage] | None = None,
+        embedding_model: str | None = None,
+        folder: str | Path | None = None,
+    ) -> Self:
+        """Train a new network on synthetic voxels: the first two stages.
+
+        Parameters
+        ----------
+        X : array (n_images, n_features)
+            Embeddings of images, as many as there are; no responses are needed.
+        steps : int, optional
+            Of each stage, with contexts cut to what the images allow, for a quick trial.
+        stages : sequence of Stage, optional
+            Instead of the first two of `published_stages`.
+        embedding_model : str, optional
+            Spec of the model whose embeddings these are; kept with the network.
+        folder : path, optional
+            Where checkpoints are kept; an interrupted training goes on from there.
+
+        Returns
+        -------
+        self
+        """
+        embeddings = unit_norm(X)
+        self._network, self._origin = self._new(embeddings), Origin(embedding_model)
+        source = SyntheticVoxels(embeddings)
+        chosen = published_stages()[:2] if stages is None else stages
+        for stage in _shortened(chosen, steps, source.longest):
+            self._train(stage, source, None, folder)
+        return self
+
+    def fit_subjects(
+        self,
+        X: Mapping[str, ArrayLike],
+        Y: Mapping[str, ArrayLike],
+        *,
+        held_out: Iterable[str] = (),
+        steps: int | None = None,
+        stage: Stage | None = None,
+        validation: float = 0.1,
+        embedding_model: str | None = None,
+        folder: str | Path | None = None,
+    ) -> Self:
+        """Train the network on subjects' voxels: the third stage.
+
+        Parameters
+        ----------
+        X : mapping of str to array (n_images, n_features)
+            Embeddings of the images that each subject saw.
+        Y : mapping of str to array (n_images, n_voxels)
+            Their responses; subjects differ in voxels.
+        held_out : iterable of str
+            Subjects that will be predicted as new.
+        steps : int, optional
+            Of the stage, with contexts cut to what the images allow, for a quick trial.
+        stage : Stage, optional
+            Instead of the third of `published_stages`.
+        validation : float, default=0.1
+            Share of each subject's images that is put aside, to watch the training and to stop it
+            by where the stage's schedule has a patience.
+        embedding_model : str, optional
+            Spec of the model whose embeddings these are; refused if the network reads another's.
+        folder : path, optional
+            Where checkpoints are kept; an interrupted training goes on from there.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        LeakError
+            If a held-out subject is among those to learn from, or among those that the network
+            learned from before.
+        InputError
+            If subjects or embeddings do not fit each other.
+        """
+        if set(X) != set(Y):
+            raise InputError(
+                f"X and Y must be of the same subjects; got {listed(sorted(X))} and "
+                f"{listed(sorted(Y))}."
+            )
+        excluded = list(held_out)
+        check_excluded(excluded, X)
+        subjects = {
+            name: Subject(unit_norm(X[name]), np.asarray(Y[name], dtype=np.float32)) for name in X
+        }
+        source = SubjectVoxels(subjects, validation, seed=self.seed)
+        if self.checkpoint is None and not hasattr(self, "_network"):
+            whole = np.concatenate([subject.embeddings for subject in subjects.values()])
+            self._network, self._origin = self._new(whole), Origin(embedding_model)
+        network, origin = self.open()
+        check_excluded(excluded, origin.subjects)
+        for subject in subjects.values():
+            check_embeddings(network, origin, subject.embeddings, embedding_model)
+        # A copy: clones of this encoder, and what they predict, keep the network they have.
+        self._network = copy.deepcopy(network).requires_grad_(True)
+        (chosen,) = _shortened([stage or published_stages()[2]], steps, source.longest)
+        self._train(chosen, source, source.for_validation(), folder)
+        self._origin = dataclasses.replace(
+            self._origin, subjects=tuple(sorted({*origin.subjects, *subjects}))
+        )
+        return self
+
+    def _new(self, embeddings: Float) -> InContextNetwork:
+        """Build a network with fresh weights for embeddings."""
+        names = ("width", "layers", "heads", "hidden", "registers")
+        architecture = Architecture(
+            embeddings.shape[1], **{name: getattr(self, name) for name in names}
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = InContextNetwork(architecture)
+        network.set_space(torch.from_numpy(embeddings))
+        return network.to(pick_device(self.device)).eval()
+
+    def _train(
+        self,
+        stage: Stage,
+        source: SyntheticVoxels | SubjectVoxels,
+        validation: SubjectVoxels | None,
+        folder: str | Path | None,
+    ) -> None:
+        precision = pick_precision(self.precision, self._network.centre.device)
+        schedule = dataclasses.replace(stage.schedule, precision=precision)
+        report = train_stage(
+            self._network,
+            source,
+            dataclasses.replace(stage, schedule=schedule),
+            validation=validation,
+            folder=None if folder is None else Path(folder),
+        )
+        done = {"steps": report.steps, "seconds": report.seconds, "scores": report.scores[-1:]}
+        self._origin = dataclasses.replace(
+            self._origin,
+            context=stage.context,
+            training={**self._origin.training, stage.name: done},
+        )
+
+    def __sklearn_clone__(self) -> Self:
+        twin = type(self)(**self.get_params())
+        if hasattr(self, "_network"):
+            twin._network, twin._origin = self._network, self._origin
+        return twin
+
+
+def check_embeddings(
+    network: InContextNetwork, origin: Origin, embeddings: Float, model: str | None = None
+) -> None:
+    """Raise `InputError` unless embeddings are, as far as can be told, of the network's model.
+
+    Parameters
+    ----------
+    network : InContextNetwork
+    origin : Origin
+    embeddings : float32 array (n_images, embedding)
+        Unit norm.
+    model : str, optional
+        Spec of their model; where it is given, it is believed, else their distribution is looked
+        at.
+    """
+    width, known = network.architecture.embedding, origin.embedding_model
+    whose = f"those of {known}" if known else "those that it was trained on"
+    if embeddings.shape[1] != width:
+        raise InputError(
+            f"The network reads embeddings of {width} numbers, {whose}; got {embeddings.shape[1]}."
+        )
+    if model is not None:
+        if known is not None and model != known:
+            raise InputError(f"The network reads the embeddings of {known}; got those of {model}.")
+        return
+    found = network.strangeness(torch.from_numpy(embeddings).to(network.centre.device))
+    if found > STRANGE:
+        raise InputError(
+            f"These embeddings do not look like {whose}: their whitened variance is {found:.0f} "
+            "times that of those. Extract them with the network's own model and layer; if they are "
+            "its own, of unusual images, say so by embedding_model."
+        )
+
+
+def _shortened(stages: Sequence[Stage], steps: int | None, longest: int) -> list[Stage]:
+    """Return the stages, or short ones for a trial, within what the images allow."""
+    if steps is None:
+        return list(stages)
+    return [
+        dataclasses.replace(
+            stage,
+            schedule=dataclasses.replace(
+                stage.schedule, steps=steps, warmup=min(stage.schedule.warmup, steps // 10)
+            ),
+            context=(min(stage.context[0], longest), min(stage.context[1], longest)),
+        )
+        for stage in stages
+    ]
