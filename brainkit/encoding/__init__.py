@@ -1,6 +1,14 @@
-"""Encoding: estimators from features to responses, and how they are judged."""
+"""Encoding: estimators from features to responses, and how they are judged.
+
+Encoders that are trained by gradient descent are loaded when they are first used, and torch with
+them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from brainkit.encoding.assess import EncodingProtocol, EncodingResult, assess_encoder
+from brainkit.encoding.banded import BandedRidge
 from brainkit.encoding.kernel import KernelRidge
 from brainkit.encoding.reduced_rank import ReducedRankRidge
 from brainkit.encoding.ridge import VoxelwiseRidge
@@ -12,14 +20,33 @@ from brainkit.encoding.spaces import (
     stimuli_in_use,
 )
 
+if TYPE_CHECKING:
+    from brainkit.encoding.in_context import InContextEncoder
+    from brainkit.encoding.readouts import (
+        FactorizedReadout,
+        FeatureWeightedRF,
+        GaussianReadout,
+        LinearReadout,
+        SemanticReadout,
+    )
+    from brainkit.encoding.routing import RoutingEncoder
+
 __all__ = [
+    "BandedRidge",
     "EncodingProtocol",
     "EncodingResult",
+    "FactorizedReadout",
     "FeatureTable",
+    "FeatureWeightedRF",
+    "GaussianReadout",
+    "InContextEncoder",
     "KernelRidge",
+    "LinearReadout",
     "RSAProtocol",
     "RSAResult",
     "ReducedRankRidge",
+    "RoutingEncoder",
+    "SemanticReadout",
     "SpaceComparison",
     "VoxelwiseRidge",
     "assess_encoder",
@@ -28,3 +55,22 @@ __all__ = [
     "layer_rdm",
     "stimuli_in_use",
 ]
+
+_DEEP = {
+    "FactorizedReadout": "readouts",
+    "FeatureWeightedRF": "readouts",
+    "GaussianReadout": "readouts",
+    "InContextEncoder": "in_context",
+    "LinearReadout": "readouts",
+    "RoutingEncoder": "routing",
+    "SemanticReadout": "readouts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a deep encoder when it is first asked for."""
+    if name in _DEEP:
+        value = getattr(importlib.import_module(f"brainkit.encoding.{_DEEP[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'brainkit.encoding' has no attribute {name!r}")

@@ -1,0 +1,121 @@
+"""Compare all encoders on simulated subjects: by region, by number of training images, by world.
+
+    python scripts/compare_encoders.py FOLDER [--seeds 21 22 23] [--sizes 100 400 1600]
+    python scripts/compare_encoders.py FOLDER --table docs/encoders.md
+
+What was done before is kept in FOLDER and not done again, so that the script may be stopped. The
+world's counter-worlds, gate off and shared tuning off, are fitted at the largest size, in-context
+also at 100 images. Everything here is simulated.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from encoder_comparison.encoders import ENCODERS, applies
+from encoder_comparison.localisation import localisation
+from encoder_comparison.table import write_table
+from encoder_comparison.world import N_TEST, WORLDS, Subject, load_subject
+
+from brainkit.arrays.atomic import atomic_path
+from brainkit.evaluation import pearson_r
+
+SEEDS, SIZES = (21, 22, 23), (100, 400, 1600)
+COUNTER = {
+    "gate off": (
+        "ridge, oriented energy", "ridge, tokens", "ridge, embedding", "feature-weighted RF",
+        "factorized readout", "semantic readout", "routing",
+    ),
+    "shared tuning off": ("ridge, embedding", "in-context"),
+}  # fmt: skip
+
+
+def jobs(seeds: list[int], sizes: list[int]) -> list[tuple[int, str, str, int]]:
+    """Return (seed, world, encoder, number of images) of all fits, the quickest worlds last."""
+    found = [
+        (seed, "world", name, n)
+        for seed in seeds
+        for n in sizes
+        for name in ENCODERS
+        if applies(name, n)
+    ]
+    for world, names in COUNTER.items():
+        for seed in seeds:
+            for name in names:
+                wanted = sizes[:1] if world == "shared tuning off" else sizes[-1:]
+                found += [(seed, world, name, n) for n in wanted if applies(name, n)]
+    return found
+
+
+def place(folder: Path, job: tuple[int, str, str, int]) -> Path:
+    """Return the file of one fit."""
+    seed, world, name, n = job
+    plain = name.replace(", ", "-").replace(" ", "-")
+    return folder / "fits" / f"{world.replace(' ', '-')}-{seed}-{plain}-{n}.npz"
+
+
+def fit(folder: Path, job: tuple[int, str, str, int]) -> None:
+    """Fit one encoder, and keep its predictions and scores."""
+    seed, world, name, n = job
+    subject = load_subject(folder, seed, world)
+    begun = time.process_time()
+    predicted, model = ENCODERS[name](subject, n)
+    seconds = time.process_time() - begun
+    score = np.asarray(pearson_r(subject.test, predicted))
+    score = np.where(np.isfinite(score), score, 0.0)  # a constant prediction tells nothing
+    extra: dict[str, Any] = {"cpu_seconds": seconds}
+    if name == "routing":
+        extra["localisation"] = localisation(subject, model)
+    if hasattr(model, "prf_x_"):
+        extra["prf_error"] = prf_error(subject, model)
+    target = place(folder, job)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as path, path.open("wb") as file:
+        np.savez(file, predicted=predicted.astype(np.float32), r=score, extra=json.dumps(extra))
+    groups = {k: round(float(score[m].mean()), 3) for k, m in subject.masks().items()}
+    print(f"{seed} {world} {name} {n}: {groups} {seconds:.0f} s", flush=True)
+
+
+def prf_error(subject: Subject, model: Any, degrees: float = 8.4) -> dict[str, float]:
+    """Return the median distance of pRF centres from the truth in degrees, by group.
+
+    The pictures are taken to be `degrees` wide, NSD's width.
+    """
+    x, y = np.asarray(model.prf_x_), np.asarray(model.prf_y_)
+    away = np.hypot(x - subject.units["prf_x"], y - subject.units["prf_y"]) * degrees
+    masks = subject.masks()
+    return {k: float(np.median(away[masks[k]])) for k in ("V1", "V2", "V3", "hV4") if k in masks}
+
+
+def main() -> None:
+    """Run what is missing, or write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--encoders", nargs="+", choices=sorted(ENCODERS), default=list(ENCODERS))
+    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
+    parser.add_argument("--table", type=Path, help="write the table of what is there and stop")
+    chosen = parser.parse_args()
+    wanted = [
+        job
+        for job in jobs(chosen.seeds, chosen.sizes)
+        if job[1] in chosen.worlds and job[2] in chosen.encoders
+    ]
+    if chosen.table:
+        there = {job: place(chosen.folder, job) for job in wanted}
+        write_table(chosen.table, chosen.folder, {j: p for j, p in there.items() if p.exists()})
+        return
+    for job in wanted:
+        if not place(chosen.folder, job).exists():
+            fit(chosen.folder, job)
+    print(f"{len(wanted)} fits, {N_TEST} test images each, are in {chosen.folder}.")
+
+
+if __name__ == "__main__":
+    main()
