@@ -129,7 +129,9 @@ def banded_ridge_cv(  # noqa: PLR0913 - all but five by name
     racing : RacingRule, optional
         Give draws up early. Not together with shared penalties.
     n_targets_batch : int, optional
-        Targets at once; by free memory where not given. Every batch decomposes all draws anew.
+        Targets at once; by free memory where not given. Every batch decomposes all draws anew, so
+        that few large ones are faster. With more features than samples a kernel (n_samples,
+        n_samples) of every band is kept beside them, in double precision.
 
     Returns
     -------
@@ -165,19 +167,21 @@ def banded_ridge_cv(  # noqa: PLR0913 - all but five by name
 def _fold(made: Design, train: Array, held_out: Array) -> BandFold:
     """Check and prepare one fold."""
     n_samples = made.samples.shape[0]
-    sides = [np.asarray(rows.cpu() if hasattr(rows, "cpu") else rows) for rows in (train, held_out)]
-    both = np.concatenate(sides)
-    if not all(map(len, sides)) or both.min() < 0 or both.max() >= n_samples:
+    inside, outside = (
+        np.asarray(rows.cpu() if hasattr(rows, "cpu") else rows) for rows in (train, held_out)
+    )
+    both = np.concatenate([inside, outside])
+    if not len(inside) or not len(outside) or both.min() < 0 or both.max() >= n_samples:
         raise InputError(
             f"A fold has {len(train)} training and {len(held_out)} held-out rows; both must be "
             f"some of the rows 0 to {n_samples - 1}."
         )
-    shared = np.intersect1d(*sides)
+    shared = np.intersect1d(inside, outside)
     if len(shared):
         raise InputError(
             f"A fold trains on {len(shared)} of the rows that it holds out; no row may be both."
         )
-    return BandFold(made, *sides)
+    return BandFold(made, inside, outside)
 
 
 def _batch_size(X: Array, n_targets: int, n_errors: int, given: int | None) -> int:

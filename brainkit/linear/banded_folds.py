@@ -32,6 +32,7 @@ from brainkit.linear.targets import column_mean
 
 Array = Any  # a NumPy array or a torch tensor
 Index = NDArray[np.int64]
+MIXING_COST = 4  # of a product in the sums of few terms that mix predictions: memory holds them up
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,7 @@ def draw_errors(
     by_rotation = size * rank + rows * sum(
         piece.functions.shape[0] * (piece.stop - piece.start) for piece in rotated.pieces
     )
+    by_rotation += MIXING_COST * rows * rotated.mixing.shape[0] * rotated.mixing.shape[1]
     by_operator = len(alphas) * rows * size * (1 + rank / max(n_targets, 1))
     if by_rotation <= by_operator:
         return DrawErrors(dtype, system.columns, vectors, rotated)
