@@ -61,7 +61,7 @@ def test_as_many_voxels_by_the_correlation_of_raw_values(recording):
     counts = []
     for seed in PROTOCOL.seeds:
         folds = prepare_folds(recording, PROTOCOL, seed=seed)
-        run = held_out(recording.stimuli, folds, FEATURES, MODEL)
+        run = held_out(recording, folds, FEATURES, MODEL)
         means = np.concatenate(
             [np.broadcast_to(fold.train.mean(axis=0), fold.test.shape) for fold in folds]
         )
