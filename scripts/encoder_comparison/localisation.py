@@ -36,7 +36,9 @@ def localisation(subject: Subject, model: Any, seed: int = 0) -> dict[str, Any]:
         rows = _images(subject, category)
         maps = attention[[image for image, _ in rows]][:, queries].mean(axis=1)
         masks = np.stack([object_mask(*place) for _, place in rows])
-        other = rng(seed, "other image", group).permutation(len(rows))
+        order = rng(seed, "other image", group).permutation(len(rows))
+        other = np.empty_like(order)
+        other[order] = np.roll(order, 1)  # a ring: never the image itself
         here, chance = (maps * masks).sum(axis=1), (maps[other] * masks).sum(axis=1)
         paired = bootstrap_ci(here - chance)
         found[group] = {
