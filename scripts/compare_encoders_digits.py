@@ -25,7 +25,12 @@ EMBEDDING = [{"kind": "model-layer", "scale": "space", "settings": {"pool": None
 TOKENS = [
     {
         "kind": "model-layer",
-        "settings": {"model": "open_clip:tiny@blocks.0", "pool": None, "tokens": "patch"},
+        "settings": {
+            "model": "open_clip:tiny@blocks.0",
+            "pool": None,
+            "tokens": "patch",
+            "keep_tokens": True,
+        },
     }
 ]
 ALPHAS = {"low": 0.003, "high": 300, "count": 11}

@@ -31,6 +31,9 @@ class ModelLayer(TransformerMixin, BaseEstimator):
         How tokens, or positions of a map, are pooled; None for layers that give one vector.
     tokens : {"all", "patch", "class"}, default="all"
         Which tokens are taken.
+    keep_tokens : bool, default=False
+        Give tokens, (n, token, feature), where `pool` is None: for encoders that read them, such as
+        readouts and routing. Without it a layer of tokens that is not pooled is refused.
     store : str, optional
         Folder where features are kept and found again, or "default".
     batch_size : int, optional
@@ -58,6 +61,7 @@ class ModelLayer(TransformerMixin, BaseEstimator):
         batch_size: int | None = None,
         device: str = "auto",
         dtype: Literal["float32", "float16"] = "float32",
+        keep_tokens: bool = False,
     ) -> None:
         self.model = model
         self.pool = pool
@@ -66,6 +70,7 @@ class ModelLayer(TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
+        self.keep_tokens = keep_tokens
 
     def __sklearn_clone__(self) -> "ModelLayer":
         twin = type(self)(**self.get_params())
@@ -84,14 +89,19 @@ class ModelLayer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, stimuli: Any) -> Float:
-        """Return the features of images (or of strings, for a model of text), (n, features).
+        """Return the features of images (or of strings, for a model of text).
+
+        Returns
+        -------
+        float32 array (n, features), or (n, token, feature) with `keep_tokens`
 
         Raises
         ------
         UnknownNameError
             If there is no such model or layer; the message names the nearest.
         InputError
-            If several layers are named, or the layer gives tokens and `pool` is None.
+            If several layers are named, or the layer gives tokens that are neither pooled nor to be
+            kept.
         """
         spec = parse_spec(self.model)
         if len(spec.layers) > 1:
@@ -110,10 +120,11 @@ class ModelLayer(TransformerMixin, BaseEstimator):
             device=self.device,
             dtype=self.dtype,
         )
-        if values.ndim != 2:
+        if values.ndim != 2 and not self.keep_tokens:
             raise InputError(
                 f"The layer of {self.model} gives tokens, {values.shape[1:]} for each stimulus, "
-                "where one row of features is needed. Take pool='mean', or pool='flatten' for all."
+                "where one row of features is needed. Take pool='mean', pool='flatten' for all, or "
+                "keep_tokens=True for an encoder that reads tokens."
             )
         return np.asarray(values, dtype=np.float32)
 
