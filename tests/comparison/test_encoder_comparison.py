@@ -85,8 +85,8 @@ def test_every_fit_has_a_file_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(ON_DIGITS))
 def test_every_encoder_of_the_digits_has_a_recipe_that_builds(name):
-    recipe = recipe_of(name)
-    assert recipe.protocol.permutations in {19, 99}
+    recipe = recipe_of(name, slow=7)
+    assert recipe.protocol.permutations in {7, 99}
     build_features(recipe.features)
     assert hasattr(build_model(recipe.model), "fit")
 
@@ -94,8 +94,8 @@ def test_every_encoder_of_the_digits_has_a_recipe_that_builds(name):
 def test_the_digits_page_marks_the_best_of_each_region():
     rows = {
         "one": {"r": {"V1": 0.2, "V2": 0.1}, "p": {"V1": 0.01, "V2": 0.5}, "cpu_seconds": 3},
-        "two": {"r": {"V1": 0.1, "V2": 0.3}, "p": {"V1": 0.2, "V2": 0.02}, "cpu_seconds": 4},
+        "two": {"r": {"V1": 0.1, "V2": 0.3}, "p": {"V1": None, "V2": 0.02}, "cpu_seconds": 4},
     }
     text = page(rows)
     assert "| one | **0.200** (0.01) | 0.100 (0.5) | 3 |" in text
-    assert "| two | 0.100 (0.2) | **0.300** (0.02) | 4 |" in text
+    assert "| two | 0.100 (–) | **0.300** (0.02) | 4 |" in text
