@@ -47,10 +47,7 @@ def pooled_ceiling_fraction(
     InputError
         If the shapes differ.
     """
-    explained, explainable = _variances(scores, ceiling)
-    finite = np.isfinite(explained) & np.isfinite(explainable)
-    total = explainable[finite].sum()
-    value = explained[finite].sum() / total if total > 0 else np.nan
+    value = _pooled(*_variances(scores, ceiling))
     return CeilingFraction(value, normalisation="pooled", definition=ceiling.definition)
 
 
@@ -113,10 +110,7 @@ def pooled_correlation_fraction(scores: Correlation, ceiling: NoiseCeiling) -> C
     InputError
         If the shapes differ.
     """
-    r, largest = _correlations(scores, ceiling)
-    finite = np.isfinite(r) & np.isfinite(largest)
-    total = largest[finite].sum()
-    value = r[finite].sum() / total if total > 0 else np.nan
+    value = _pooled(*_correlations(scores, ceiling))
     return CorrelationFraction(value, normalisation="pooled", definition=ceiling.definition)
 
 
@@ -151,6 +145,13 @@ def thresholded_correlation_fraction(
     return CorrelationFraction(
         fractions, normalisation=f"above {above:g}", definition=ceiling.definition
     )
+
+
+def _pooled(reached: NDArray[np.float64], reachable: NDArray[np.float64]) -> float:
+    """Return the ratio of the sums over the units where both are finite."""
+    finite = np.isfinite(reached) & np.isfinite(reachable)
+    total = reachable[finite].sum()
+    return float(reached[finite].sum() / total) if total > 0 else float("nan")
 
 
 def _above(

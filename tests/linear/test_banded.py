@@ -123,7 +123,6 @@ def test_choice_is_scikit_learns_grid_search():
 @pytest.mark.parametrize("solver", ["group", "kernel"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_himalaya_finds_the_same_with_the_same_draws(shape, solver):
-    pytest.importorskip("himalaya")
     from himalaya.backend import set_backend
     from himalaya.kernel_ridge import MultipleKernelRidgeCV
     from himalaya.ridge import GroupRidgeCV

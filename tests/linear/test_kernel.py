@@ -158,7 +158,6 @@ def test_errors_are_those_of_refits_and_alphas_those_of_a_grid_search(name):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("name", ["linear", "polynomial", "rbf", "cosine", "sigmoid"])
 def test_himalaya_chooses_the_same_alphas_and_weights(name, fit_intercept):
-    pytest.importorskip("himalaya")
     from himalaya.backend import set_backend
     from himalaya.kernel_ridge import KernelRidgeCV
 

@@ -75,7 +75,6 @@ def test_bands_that_are_orthogonal_have_their_own_r2():
 
 @pytest.mark.parametrize("n_bands", [1, 2, 4])
 def test_himalaya_splits_r2_alike(n_bands):
-    pytest.importorskip("himalaya")
     from himalaya.backend import set_backend
     from himalaya.scoring import r2_score_split
 
@@ -87,7 +86,6 @@ def test_himalaya_splits_r2_alike(n_bands):
 
 @pytest.mark.parametrize("n_bands", [1, 2, 4])
 def test_himalaya_splits_correlations_alike(n_bands):
-    pytest.importorskip("himalaya")
     from himalaya.backend import set_backend
     from himalaya.scoring import correlation_score_split
 

@@ -165,7 +165,6 @@ def test_alphas_are_those_of_a_grid_search_for_each_target():
 
 @pytest.mark.parametrize("shape", [(60, 15), (30, 50)])
 def test_himalaya_chooses_the_same_alphas_and_predicts_the_same(shape):
-    pytest.importorskip("himalaya")
     from himalaya.backend import set_backend
     from himalaya.ridge import RidgeCV
 
