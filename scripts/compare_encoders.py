@@ -1,6 +1,6 @@
 """Compare all encoders on simulated subjects: by region, by number of training images, by world.
 
-    python scripts/compare_encoders.py FOLDER [--seeds 21 22 23] [--sizes 100 400 1600]
+    python scripts/compare_encoders.py FOLDER [--seeds 31 32 33] [--sizes 100 400 1600 4800]
     python scripts/compare_encoders.py FOLDER --table docs/encoders.md
 
 What was done before is kept in FOLDER and not done again, so that the script may be stopped. The
@@ -23,11 +23,11 @@ from encoder_comparison.world import N_TEST, WORLDS, Subject, load_subject
 from brainkit.arrays.atomic import atomic_path
 from brainkit.evaluation import pearson_r
 
-SEEDS, SIZES = (21, 22, 23), (100, 400, 1600)
+SEEDS, SIZES = (31, 32, 33), (100, 400, 1600, 4800)
 COUNTER = {
     "gate off": (
-        "ridge, oriented energy", "ridge, tokens", "ridge, embedding", "feature-weighted RF",
-        "factorized readout", "semantic readout", "routing",
+        "ridge, oriented energy", "ridge, embedding", "banded ridge", "feature-weighted RF",
+        "factorized readout", "semantic readout", "routing, patches", "routing",
     ),
     "shared tuning off": ("ridge, embedding", "in-context"),
 }  # fmt: skip
@@ -67,7 +67,7 @@ def fit(folder: Path, job: tuple[int, str, str, int]) -> None:
     score = np.asarray(pearson_r(subject.test, predicted))
     score = np.where(np.isfinite(score), score, 0.0)  # a constant prediction tells nothing
     extra: dict[str, Any] = {"cpu_seconds": seconds}
-    if name == "routing":
+    if name.startswith("routing"):
         extra["localisation"] = localisation(subject, model)
     if hasattr(model, "prf_x_"):
         extra["prf_error"] = prf_error(subject, model)

@@ -103,6 +103,8 @@ def _encode(value: Any, name: str, arrays: Arrays) -> Any:
         return _encode_array(value, name, arrays)
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, list | tuple):
         items = [_encode(item, f"{name}.{number}", arrays) for number, item in enumerate(value)]
         return {"$tuple": items} if isinstance(value, tuple) else items

@@ -128,6 +128,7 @@ class _Run:
             lr=schedule.learning_rate,
             betas=schedule.betas,
             weight_decay=schedule.weight_decay,
+            fused=True,  # one pass over a parameter's memory instead of a dozen
         )
         averaged = schedule.average is not None
         self.average = {n: p.detach().clone() for n, p in self.trained.items()} if averaged else {}

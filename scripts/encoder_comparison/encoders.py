@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder_comparison.world import N_TRAIN, Subject
+from encoder_comparison.world import LAYER, N_TRAIN, Subject
 
 Float = NDArray[np.float32]
-LAYER = "blocks.4"  # whose tokens are read; chosen on the world of seed 0
 EARLY = "blocks.0"  # an early layer, whose tokens know best where things are
 BANDS = ("energy", "blocks.0", "blocks.2", "embedding")
 ALPHAS = np.logspace(-2, 3, 11)  # for feature spaces with a total training variance of 1
+COMPONENTS = 500  # principal components of a band
+N_SEEDS = 3  # trainings that the ensemble of routing averages
 SUPPORT = (20, 400)  # numbers of images that the in-context encoder is asked to read
 
 
@@ -24,6 +25,16 @@ def scaled(subject: Subject, name: str, n: int) -> tuple[Float, Float]:
     mean = train.mean(axis=0)
     spread = np.sqrt(((train - mean) ** 2).sum() / n)
     return (train - mean) / spread, (test - mean) / spread
+
+
+def components(train: Float, test: Float) -> tuple[Float, Float]:
+    """Return the first principal components of the training images, where they are fewer."""
+    from sklearn.decomposition import PCA
+
+    if min(train.shape) <= COMPONENTS:
+        return train, test
+    pca = PCA(COMPONENTS, svd_solver="randomized", random_state=0).fit(train)
+    return pca.transform(train), pca.transform(test)
 
 
 def ridge(name: str) -> Callable[[Subject, int], tuple[Float, Any]]:
@@ -40,10 +51,10 @@ def ridge(name: str) -> Callable[[Subject, int], tuple[Float, Any]]:
 
 
 def banded(subject: Subject, n: int) -> tuple[Float, Any]:
-    """Banded ridge over oriented energy, two layers and the embedding."""
+    """Banded ridge over components of oriented energy, two layers and the embedding."""
     from brainkit.encoding.banded import BandedRidge
 
-    spaces = [scaled(subject, name, n) for name in BANDS]
+    spaces = [components(*scaled(subject, name, n)) for name in BANDS]
     train, test = (np.concatenate([s[side] for s in spaces], axis=1) for side in (0, 1))
     model = BandedRidge(bands=[s[0].shape[1] for s in spaces], alphas=ALPHAS * n, draws=20)
     model.fit(train, subject.train[:n])
@@ -69,6 +80,23 @@ def tokens(
     return fit
 
 
+def routing(subject: Subject, n: int) -> tuple[Float, Any]:
+    """Routing over the class token beside the patches, several trainings averaged."""
+    from brainkit.encoding.routing import RoutingEncoder
+
+    values = whole_tokens(subject)
+    regions = subject.units["roi"].tolist()
+    model = RoutingEncoder(regions, global_tokens=1, n_seeds=N_SEEDS, progress=False)
+    model.fit(values[:n], subject.train[:n])
+    return model.predict(values[N_TRAIN:]), model
+
+
+def whole_tokens(subject: Subject) -> Float:
+    """Return the layer's class token and patches, (image, 1 + patch, feature)."""
+    first = np.asarray(subject.features["class"])[:, None]
+    return np.concatenate([first, subject.features[LAYER]], axis=1)
+
+
 def in_context(subject: Subject, n: int) -> tuple[Float, Any]:
     """Read the n images as the support of the shipped in-context encoder."""
     from brainkit.encoding.in_context import InContextEncoder
@@ -90,7 +118,8 @@ ENCODERS: dict[str, Callable[[Subject, int], tuple[Float, Any]]] = {
     "Gaussian readout, early": tokens("GaussianReadout", EARLY),
     "factorized readout": tokens("FactorizedReadout"),
     "semantic readout": tokens("SemanticReadout"),
-    "routing": tokens("RoutingEncoder"),
+    "routing, patches": tokens("RoutingEncoder"),
+    "routing": routing,
     "in-context": in_context,
 }
 

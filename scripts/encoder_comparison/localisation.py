@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.seeds import rng
 from brainkit.evaluation import bootstrap_ci
-from encoder_comparison.encoders import LAYER
-from encoder_comparison.world import CATEGORY, GROUPS, N_TRAIN, Subject
+from encoder_comparison.encoders import whole_tokens
+from encoder_comparison.world import CATEGORY, GROUPS, LAYER, N_TRAIN, Subject
 
 SIDE = 8
 
@@ -25,9 +25,13 @@ def localisation(subject: Subject, model: Any, seed: int = 0) -> dict[str, Any]:
 
     For test images with one object of a region's category and other objects beside it: the share of
     the region's attention on that object's tokens; the same on the tokens with the attention of
-    another such image (chance); and how often the object has the most attention for its area.
+    another such image (chance). Attention to the class token is left out: shares are of that to
+    patches.
     """
-    attention = np.asarray(model.attention(subject.features[LAYER][N_TRAIN:]))
+    whole = bool(model.global_tokens)
+    tokens = whole_tokens(subject) if whole else subject.features[LAYER]
+    attention = np.asarray(model.attention(tokens[N_TRAIN:]))[:, :, int(whole) :]
+    attention = attention / attention.sum(axis=2, keepdims=True)
     found: dict[str, Any] = {}
     for group, category in CATEGORY.items():
         queries = [n for n, name in enumerate(model.region_names_) if name in GROUPS[group]]

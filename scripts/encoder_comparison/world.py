@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from brainkit.data.world import SceneWorld, SimulatedBrain
 
-N_TRAIN, N_TEST, REPEATS = 1600, 300, 3
-SESSIONS = 8
+N_TRAIN, N_TEST, REPEATS = 4800, 300, 3
+SESSIONS = 24
 VOXELS_PER_REGION = 50
-LAYERS = ("blocks.0", "blocks.2", "blocks.3", "blocks.4", "embedding")
+LAYERS = ("blocks.0", "blocks.2", "blocks.4", "embedding")
+LAYER = "blocks.4"  # whose tokens are read; chosen on the world of seed 0
 WORLDS: dict[str, dict[str, bool]] = {
     "world": {},
     "gate off": {"gate": False},
@@ -42,7 +43,8 @@ class Subject:
     train, test : float32 arrays (n_images, n_voxels)
         Means of three trials, z-scored within sessions by the training images' statistics.
     features : dict of str to float32 array (n_train + n_test, ...)
-        Tokens (image, token, feature) of layers, the embedding, and oriented energy.
+        Tokens (image, token, feature) of layers, the class token of the last as ``class``, the
+        embedding, and oriented energy.
     units : DataFrame
         ``group``, ``roi``, the true pRF and ceiling of each voxel.
     objects : DataFrame
@@ -77,7 +79,7 @@ def load_subject(folder: Path, seed: int, world: str) -> Subject:
         shared.mkdir(parents=True, exist_ok=True)
         _extract(shared, seed)
         (shared / "done").touch()
-    names = (*LAYERS, "energy")
+    names = (*LAYERS, "class", "energy")
     return Subject(
         train=responses["train"],
         test=responses["test"],
@@ -129,6 +131,8 @@ def _extract(path: Path, seed: int) -> None:
     found = extract(spec, images, tokens="patch", progress=False)
     for name, values in found.items():
         np.save(path / f"{name}.npy", np.asarray(values, dtype=np.float32))
+    whole = extract(f"open_clip:tiny@{LAYER}", images, tokens="class", progress=False)
+    np.save(path / "class.npy", np.asarray(whole, dtype=np.float32))
     embedding = extract("open_clip:tiny", images, progress=False)
     np.save(path / "embedding.npy", np.asarray(embedding, dtype=np.float32))
     energy = OrientedEnergy().fit(images[:N_TRAIN])

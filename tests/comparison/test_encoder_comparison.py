@@ -34,6 +34,7 @@ class Looking:
     """A model that puts all attention on the face."""
 
     region_names_ = ("OFA",)
+    global_tokens = 0
 
     def __init__(self, given):
         self.masks = [

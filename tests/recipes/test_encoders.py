@@ -14,7 +14,9 @@ RECIPES = {
     "linear_banded": ("model.settings.draws=3", "model.alphas.count=3"),
     "feature_weighted_rf": ("model.settings={n_positions: 3, n_sizes: 2, progress: false}",),
     "semantic_readout": ("model.settings={epochs: 1, progress: false}",),
-    "attention_routing": ("model.settings={epochs: 2, progress: false}",),
+    "attention_routing": (
+        "model.settings={epochs: 2, global_tokens: 1, n_seeds: 2, progress: false}",
+    ),
     "in_context": (),
 }
 

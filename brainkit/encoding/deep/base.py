@@ -46,7 +46,8 @@ FORMAT = 1
 class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Encoder from token features to responses, trained by gradient descent.
 
-    Features (n, token, feature) are the tokens of a map, row by row, without a class token.
+    Features (n, token, feature) are the tokens of a map, row by row; without a class token, where
+    a subclass does not say otherwise.
     Features and targets are standardised by the statistics of the training rows, which `predict`
     undoes. A share of the images is held out of training; after each epoch the mean over targets
     of Pearson's r on them is taken, and the weights of the best epoch are kept.
@@ -67,6 +68,8 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Of AdamW, after a warm-up; falls along a cosine.
     weight_decay : float, default=0.01
         Of matrices and kernels.
+    average : float, optional
+        Decay of a running mean of the weights, which is judged and kept in place of them.
     validation : float, default=0.1
         Share of the groups (images) held out for early stopping; 0 trains for all epochs.
     patience : int, default=5
@@ -113,6 +116,7 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         batch_size: int = 32,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
+        average: float | None = None,
         validation: float = 0.1,
         patience: int = 5,
         seed: int = 0,
@@ -126,6 +130,7 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.average = average
         self.validation = validation
         self.patience = patience
         self.seed = seed
@@ -153,6 +158,10 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Called with torch's generator seeded. `grid_` is set.
         """
         raise TypeError(f"{type(self).__name__} does not say which module it trains (_module).")
+
+    def _n_global(self) -> int:
+        """Return how many tokens, before those of the map, stand for the whole image."""
+        return 0
 
     def _loss(self, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Return the loss of a batch of standardised features and responses, a scalar."""
@@ -203,7 +212,7 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         precision = pick_precision(self.precision, device)
         n_samples, self.n_tokens_, self.n_features_in_ = (int(size) for size in tokens.shape)
         self.n_targets_, self.single_target_ = targets.shape[1], np.ndim(Y) == 1
-        self.grid_ = resolve_grid(self.grid, self.n_tokens_)
+        self.grid_ = resolve_grid(self.grid, self.n_tokens_ - self._n_global())
         held = hold_out(n_samples, self.validation, runs if groups is None else groups, self.seed)
         training = np.setdiff1d(np.arange(n_samples), held)
         scale = fit_scale(tokens, targets, training, held)
@@ -245,6 +254,7 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
             learning_rate=self.learning_rate,
             warmup=min(100, steps // 10),
             weight_decay=self.weight_decay,
+            average=self.average,
             precision=precision,
             seed=self.seed,
             checkpoint_every=drawn.steps,

@@ -18,6 +18,7 @@ class Training(TypedDict, total=False):
     batch_size: int
     learning_rate: float
     weight_decay: float
+    average: float | None
     validation: float
     patience: int
     seed: int

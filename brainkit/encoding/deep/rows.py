@@ -87,11 +87,12 @@ def resolve_grid(grid: tuple[int, int] | None, n_tokens: int) -> tuple[int, int]
         If no grid is given and the tokens make no square, or they do not fill the grid.
     """
     if grid is None:
-        side = math.isqrt(n_tokens)
-        if side * side != n_tokens:
+        side = math.isqrt(max(n_tokens, 0))
+        if n_tokens < 1 or side * side != n_tokens:
             raise InputError(
                 f"{n_tokens} tokens make no square map. Give grid=(rows, columns), or leave out "
-                "class and register tokens (tokens='patch')."
+                "class and register tokens (tokens='patch'); attention routing takes them if "
+                "told how many come first (global_tokens=1)."
             )
         return side, side
     rows, columns = (int(side) for side in grid)

@@ -39,6 +39,9 @@ class RoutingDecoder(nn.Module):
     readout : RegionReadout or RowwiseReadout
         From vectors of `n_queries` to targets.
     n_queries : int
+    n_global : int, default=0
+        Tokens before those of the map that have no place on it, such as the class token; what
+        stands for their position is learned.
     width, n_heads, hidden : int
         Of vectors, a divisor of it, and of the feed-forward layer.
     dropout : float
@@ -63,6 +66,7 @@ class RoutingDecoder(nn.Module):
         n_heads: int,
         hidden: int,
         dropout: float,
+        n_global: int = 0,
     ) -> None:
         super().__init__()
         if width % n_heads:
@@ -72,6 +76,7 @@ class RoutingDecoder(nn.Module):
         self.n_heads = n_heads
         self.project = nn.Linear(n_features, width) if n_features != width else None
         self.register_buffer("position", sine_positions(*grid, width), persistent=False)
+        self.beside = nn.Parameter(torch.randn(n_global, width)) if n_global else None
         self.queries = nn.Parameter(torch.randn(n_queries, width))
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width, bias=False)
@@ -114,6 +119,8 @@ class RoutingDecoder(nn.Module):
         each token less.
         """
         key, value, position = self.key.weight, self.value.weight, self.position
+        if self.beside is not None:
+            position = torch.cat([self.beside, position])
         constant = torch.zeros((), device=key.device)
         if self.project is not None:
             position = position + self.project.bias

@@ -1,6 +1,6 @@
 """RoutingEncoder: each region looks for itself where in the image to read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, Unpack, cast
 
 import numpy as np
@@ -22,7 +22,15 @@ from brainkit.evaluation.scores import r2
 
 Float = NDArray[np.float32]
 QUERIES = ("region", "voxel")
-DEFAULTS: Training = {"batch_size": 64}
+ENSEMBLE = (
+    "by_layer_",
+    "member_weights_",
+    "validation_r_",
+    "region_names_",
+    "n_targets_",
+    "single_target_",
+)
+DEFAULTS: Training = {"batch_size": 64, "average": 0.98}
 
 
 class RoutingEncoder(DeepEncoder):
@@ -35,6 +43,7 @@ class RoutingEncoder(DeepEncoder):
     With several layers of a network, X is a mapping from a layer's name to its tokens, such as
     `brainkit.features.extract` gives. An encoder is trained on each layer by itself, and a target's
     prediction is their mean, weighted by the softmax over layers of `beta` times its validation r.
+    With several seeds, each layer's prediction is the mean of as many trainings.
 
     Parameters
     ----------
@@ -50,6 +59,12 @@ class RoutingEncoder(DeepEncoder):
         Which layers of a mapping are used; all where not given.
     beta : float, default=40
         Sharpness of the choice of layers.
+    n_seeds : int, default=1
+        Trainings on a layer, from `seed` on, each with other first weights, batches and images held
+        out; their predictions are averaged. The paper averages ten.
+    global_tokens : int, default=0
+        How many tokens come before those of the map and have no place on it: 1 for features with
+        the class token (``tokens="all"`` of most vision transformers).
     width : int, optional
         Of queries and what they gather, a multiple of 4 and of `n_heads`. That of the features
         where not given; otherwise tokens are projected first.
@@ -59,19 +74,19 @@ class RoutingEncoder(DeepEncoder):
     dropout : float, default=0.3
         Of what attention and the feed-forward part add.
     **training
-        Parameters that all deep encoders share, see `DeepEncoder`; here `batch_size` is 64 by
-        default.
+        Parameters that all deep encoders share, see `DeepEncoder`; here `batch_size` is 64 and
+        `average` .98 by default.
 
     Attributes
     ----------
     region_names_ : list of str
         The queries' names, in order; empty for queries of targets.
     members_ : dict of str to RoutingEncoder
-        The encoder of each layer, where there are several.
-    layer_weights_ : array (n_layers, n_targets)
+        The encoder of each layer, or of each seed, where there are several.
+    member_weights_ : array (n_members, n_targets)
         Their part in the prediction, where there are several; columns sum to 1.
     validation_r_ : array (n_targets,)
-        Pearson's r on the images held out; the layers' weighted mean where there are several.
+        Pearson's r on the images held out; the members' weighted mean where there are several.
 
     References
     ----------
@@ -87,6 +102,8 @@ class RoutingEncoder(DeepEncoder):
         queries: str = "region",
         layers: str | Sequence[str] | None = None,
         beta: float = 40.0,
+        n_seeds: int = 1,
+        global_tokens: int = 0,
         width: int | None = None,
         n_heads: int = 8,
         hidden: int | None = None,
@@ -98,6 +115,8 @@ class RoutingEncoder(DeepEncoder):
         self.queries = queries
         self.layers = layers
         self.beta = beta
+        self.n_seeds = n_seeds
+        self.global_tokens = global_tokens
         self.width = width
         self.n_heads = n_heads
         self.hidden = hidden
@@ -138,33 +157,52 @@ class RoutingEncoder(DeepEncoder):
             Where `DeepEncoder.fit` raises it, and if regions and targets do not fit, a layer is
             missing, or several layers are to be weighed without images held out.
         """
-        for name in ("members_", "layer_weights_", "module_"):
+        for name in ("members_", "member_weights_", "module_"):
             if hasattr(self, name):
                 delattr(self, name)
+        self._check_parameters()
         if not isinstance(X, Mapping):
             if self.layers is not None:
                 raise InputError(
                     f"layers={self.layers!r} was asked for, but X is one array. Give a mapping "
                     "from layers' names to arrays, or leave `layers` out."
                 )
-            return super().fit(X, Y, groups=groups, runs=runs)
-        if self.validation == 0:
+            if self.n_seeds == 1:
+                return super().fit(X, Y, groups=groups, runs=runs)
+        elif self.validation == 0:
             raise InputError(
                 "Several layers are weighed by their score on images held out; validation=0 holds "
                 "out none. Give a share such as 0.1."
             )
-        members = {}
-        for name, tokens in self._chosen(X).items():
-            folder = None if self.folder is None else f"{self.folder}/{name}"
-            member = clone(self).set_params(layers=None, folder=folder)
-            members[name] = member.fit(tokens, Y, groups=groups, runs=runs)
-        scores = np.stack([member.validation_r_ for member in members.values()])
-        self.members_ = members
-        self.layer_weights_ = layer_weights(scores, self.beta)
-        self.validation_r_ = (self.layer_weights_ * np.nan_to_num(scores)).sum(axis=0)
+        self.members_ = {
+            name: member.fit(tokens, Y, groups=groups, runs=runs)
+            for name, member, tokens in self._to_fit(X)
+        }
+        self.by_layer_ = isinstance(X, Mapping)
+        last = list(self.members_.values())[-1]
         for name in ("region_names_", "n_targets_", "single_target_"):
-            setattr(self, name, getattr(member, name))
+            setattr(self, name, getattr(last, name))
+        scores = np.stack([member.validation_r_ for member in self.members_.values()])
+        # Seeds are scored on different images, so that their scores do not choose among them.
+        beta = self.beta if self.by_layer_ else 0.0
+        self.member_weights_ = layer_weights(scores, beta)
+        self.validation_r_ = (self.member_weights_ * scores).sum(axis=0)
         return self
+
+    def _to_fit(self, X: Any) -> Iterator[tuple[str, "RoutingEncoder", Any]]:
+        """Give the name of each layer or seed, its untrained encoder, and its tokens."""
+        if isinstance(X, Mapping):
+            for name, tokens in self._chosen(X).items():
+                yield name, self._member(name, layers=None), tokens
+        else:
+            for seed in range(self.seed, self.seed + self.n_seeds):
+                name = f"seed-{seed}"
+                yield name, self._member(name, seed=seed, n_seeds=1), X
+
+    def _member(self, name: str, **settings: Any) -> "RoutingEncoder":
+        folder = None if self.folder is None else f"{self.folder}/{name}"
+        member: RoutingEncoder = clone(self).set_params(folder=folder, **settings)
+        return member
 
     def _chosen(self, X: Mapping[str, Any]) -> dict[str, Any]:
         """Return the layers in use, in order."""
@@ -186,14 +224,21 @@ class RoutingEncoder(DeepEncoder):
                 "With queries='voxel' each target has a query of its own, and regions have no part "
                 "in it. Leave `regions` out, or take queries='region'."
             )
-        for name in ("width", "n_heads", "hidden"):
+        for name in ("width", "n_heads", "hidden", "n_seeds"):
             value = getattr(self, name)
             if value is not None and (value != int(value) or value < 1):
                 raise InputError(f"{name} must be a whole number from 1; got {value!r}.")
         if not (np.isfinite(self.beta) and self.beta >= 0):
             raise InputError(f"beta is a finite number from 0; got {self.beta!r}.")
+        if self.global_tokens != int(self.global_tokens) or self.global_tokens < 0:
+            raise InputError(
+                f"global_tokens must be a whole number from 0; got {self.global_tokens!r}."
+            )
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is from 0 to below 1; got {self.dropout!r}.")
+
+    def _n_global(self) -> int:
+        return int(self.global_tokens)
 
     def _module(self, n_tokens: int, n_features: int, n_targets: int) -> RoutingDecoder:
         width = n_features if self.width is None else self.width
@@ -214,6 +259,7 @@ class RoutingEncoder(DeepEncoder):
             n_heads=self.n_heads,
             hidden=4 * width if self.hidden is None else self.hidden,
             dropout=self.dropout,
+            n_global=self.global_tokens,
         )
 
     # --------------------------------------------------------------------------------- predict
@@ -231,10 +277,11 @@ class RoutingEncoder(DeepEncoder):
         float32 array (n_samples, n_targets), or (n_samples,) if fitted so
         """
         if not hasattr(self, "members_"):
+            check_is_fitted(self, "module_")
             self._check_one_layer(X)
             return super().predict(X)
         total: Any = 0.0
-        for (name, tokens), weight in zip(self._fitted(X), self.layer_weights_, strict=True):
+        for (name, tokens), weight in zip(self._fitted(X), self.member_weights_, strict=True):
             total = total + self.members_[name].predict(tokens) * (
                 weight[0] if self.single_target_ else weight
             ).astype(np.float32)
@@ -253,15 +300,20 @@ class RoutingEncoder(DeepEncoder):
         Returns
         -------
         float32 array (n_samples, n_queries, n_tokens), or dict of such by layer
-            Weights that sum to 1 over tokens, for the queries in `region_names_`; a token is at
-            row ``token // grid_[1]`` and column ``token % grid_[1]`` of the map. Without the mean,
+            Weights that sum to 1 over tokens, for the queries in `region_names_`; after the global
+            ones, a token is at row ``token // grid_[1]`` and column ``token % grid_[1]`` of the
+            map. The mean over seeds, where there are several. Without the mean over heads,
             (n_samples, n_heads, n_queries, n_tokens).
         """
         if hasattr(self, "members_"):
-            return {
+            maps = {
                 name: self.members_[name].attention(tokens, average_heads=average_heads)
                 for name, tokens in self._fitted(X)
             }
+            return (
+                maps if self.by_layer_ else np.mean(list(maps.values()), axis=0, dtype=np.float32)
+            )
+        check_is_fitted(self, "module_")
         self._check_one_layer(X)
         found, module = [], cast(RoutingDecoder, self.module_)
         with torch.no_grad():
@@ -280,12 +332,14 @@ class RoutingEncoder(DeepEncoder):
         return np.asarray(r2(truth.reshape(n, -1), predicted.reshape(n, -1)), dtype=np.float64)
 
     def _check_one_layer(self, X: Any) -> None:
-        check_is_fitted(self, "module_")
         if isinstance(X, Mapping):
             raise InputError("This encoder was fitted to one array; X is a mapping of layers.")
 
     def _fitted(self, X: Any) -> list[tuple[str, Any]]:
-        """Return the tokens of the layers that were fitted, in order."""
+        """Return the names of members and the tokens that each reads, in order."""
+        if not self.by_layer_:
+            self._check_one_layer(X)
+            return [(name, X) for name in self.members_]
         if not isinstance(X, Mapping):
             raise InputError(
                 f"This encoder was fitted to the layers {list(self.members_)}; X must be a mapping "
@@ -302,8 +356,7 @@ class RoutingEncoder(DeepEncoder):
         """Return what `brainkit.save_estimator` keeps beside the parameters."""
         if not hasattr(self, "members_"):
             return super().__brainkit_state__()
-        names = ("layer_weights_", "validation_r_", "region_names_", "n_targets_", "single_target_")
-        fitted = {name: getattr(self, name) for name in names}
+        fitted = {name: getattr(self, name) for name in ENSEMBLE}
         return {"format": FORMAT, "fitted": fitted, "members": dict(self.members_)}
 
     def __brainkit_restore__(self, state: dict[str, Any]) -> None:

@@ -159,10 +159,10 @@ def test_the_layer_that_predicts_counts(layered, moving):
     model, layers = layered
     _, Y, _ = moving
     assert list(model.members_) == ["late", "early"]
-    np.testing.assert_allclose(model.layer_weights_.sum(axis=0), 1)
-    assert (model.layer_weights_[1] > 0.9).all()
+    np.testing.assert_allclose(model.member_weights_.sum(axis=0), 1)
+    assert (model.member_weights_[1] > 0.9).all()
     parts = [model.members_[name].predict(layers[name]) for name in model.members_]
-    expected = sum(w * p for w, p in zip(model.layer_weights_, parts, strict=True))
+    expected = sum(w * p for w, p in zip(model.member_weights_, parts, strict=True))
     np.testing.assert_allclose(model.predict(layers), expected, rtol=1e-4, atol=1e-5)
     assert model.score(layers, Y) == pytest.approx(model.score_targets(layers, Y).mean())
     maps = model.attention({name: tokens[:2] for name, tokens in layers.items()})
@@ -187,6 +187,65 @@ def test_a_finished_training_is_taken_up_layer_by_layer(moving, tmp_path):
     assert np.array_equal(first.predict(layers), again.predict(layers))
     for name, member in again.members_.items():
         assert member.report_ == first.members_[name].report_
+
+
+def test_trainings_from_several_seeds_are_averaged(moving, tmp_path):
+    X, Y, _ = moving
+    settings = SMALL | {"epochs": 2}
+    both = RoutingEncoder(REGIONS, n_seeds=2, **{**settings, "seed": 3}).fit(X[:99], Y[:99])
+    each = [RoutingEncoder(REGIONS, **{**settings, "seed": k}).fit(X[:99], Y[:99]) for k in (3, 4)]
+    assert list(both.members_) == ["seed-3", "seed-4"]
+    mean = np.mean([one.predict(X) for one in each], axis=0)
+    np.testing.assert_allclose(both.predict(X), mean, rtol=1e-5, atol=1e-6)
+    looks = np.mean([one.attention(X[:3]) for one in each], axis=0)
+    np.testing.assert_allclose(both.attention(X[:3]), looks, rtol=1e-5, atol=1e-7)
+    scores = np.mean([one.validation_r_ for one in each], axis=0)
+    np.testing.assert_allclose(both.validation_r_, scores)
+    again = load_estimator(save_estimator(both, tmp_path / "model"))
+    np.testing.assert_array_equal(again.predict(X[:5]), both.predict(X[:5]))
+    with pytest.raises(InputError, match="X is a mapping"):
+        both.predict({"a": X})
+    with pytest.raises(InputError, match="n_seeds must be a whole number from 1"):
+        RoutingEncoder(n_seeds=0, **SMALL).fit(X[:99], Y[:99])
+
+
+def test_seeds_of_several_layers(moving, tmp_path):
+    X, Y, _ = moving
+    layers = {"a": X[:99], "b": X[:99, ::-1]}
+    settings = SMALL | {"epochs": 1, "folder": tmp_path / "state"}
+    model = RoutingEncoder(REGIONS, n_seeds=2, **settings).fit(layers, Y[:99])
+    parts = [model.members_[name].predict(layers[name]) for name in layers]
+    expected = sum(w * p for w, p in zip(model.member_weights_, parts, strict=True))
+    np.testing.assert_allclose(model.predict(layers), expected, rtol=1e-4, atol=1e-5)
+    assert {p.name for p in (tmp_path / "state" / "a").iterdir()} == {"seed-0", "seed-1"}
+    again = load_estimator(save_estimator(model, tmp_path / "model"))
+    np.testing.assert_array_equal(again.predict(layers), model.predict(layers))
+
+
+def test_a_global_token_is_read_without_a_place(moving):
+    """Targets that only the token before the map knows are predicted, and it is looked at."""
+    X, Y, _ = moving
+    rng, half = np.random.default_rng(5), N_TARGETS // 2
+    hidden = rng.standard_normal((len(X), 1, FEATURES)).astype(np.float32)
+    tokens = np.concatenate([hidden, X], axis=1)
+    whole = hidden[:, 0] @ rng.standard_normal((FEATURES, half)).astype(np.float32)
+    known = np.concatenate([Y[:, :half], whole], axis=1)
+    model = RoutingEncoder(["A"] * half + ["whole"] * half, global_tokens=1, **SMALL)
+    model.fit(tokens[:N_TRAIN], known[:N_TRAIN])
+    blind = RoutingEncoder(REGIONS, **SMALL).fit(X[:N_TRAIN], known[:N_TRAIN])
+    found = pearson_r(known[N_TRAIN:], model.predict(tokens[N_TRAIN:]))
+    without = pearson_r(known[N_TRAIN:], blind.predict(X[N_TRAIN:]))
+    assert found[half:].mean() > 0.8
+    assert abs(without[half:].mean()) < 0.2
+    maps = model.attention(tokens[N_TRAIN:])
+    assert maps.shape[2] == tokens.shape[1]
+    looks = dict(zip(model.region_names_, maps[:, :, 0].mean(axis=0), strict=True))
+    assert looks["whole"] > 0.5 > 5 * looks["A"]
+    assert model.grid_ == blind.grid_
+    with pytest.raises(InputError, match="global_tokens=1"):
+        RoutingEncoder(**SMALL).fit(tokens[:99], Y[:99])
+    with pytest.raises(InputError, match="global_tokens must be a whole number"):
+        RoutingEncoder(global_tokens=-1, **SMALL).fit(tokens[:99], Y[:99])
 
 
 def test_one_target_stays_one(moving):
