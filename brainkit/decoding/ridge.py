@@ -69,7 +69,7 @@ class RidgeDecoder(CrossValidatedRidge):
     def shares_decompositions(self) -> bool:
         """Whether `fit_with_null` can do it: with one penalty for all features, as by default."""
         plain = self.fit_intercept and self.standardise and not self.alpha_per_target
-        return plain and not isinstance(self.cv, str)
+        return plain and isinstance(self.cv, int | np.integer)
 
     def fit_with_null(
         self, X: ArrayLike, y: ArrayLike, exchange: ArrayLike, groups: ArrayLike | None = None

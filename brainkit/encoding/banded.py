@@ -12,7 +12,6 @@ from brainkit.errors import InputError, unknown_name
 from brainkit.linear.banded import BandedRidgeFit, banded_ridge_cv
 from brainkit.linear.bands import CONCENTRATIONS, band_columns
 from brainkit.linear.estimator import DEFAULT_ALPHAS, CrossValidatedRidge, training_scale
-from brainkit.linear.folds import kfold
 from brainkit.linear.racing import RacingRule
 from brainkit.linear.targets import refuse_constant
 
@@ -47,8 +46,9 @@ class BandedRidge(CrossValidatedRidge):
         slack of `brainkit.linear.racing.RacingRule`. The search is exact without.
     alphas : sequence of float
         Candidate penalties, positive; by default 13 from 1 to 10⁶.
-    cv : int, default=5
-        Folds; `groups` given to `fit` stay whole.
+    cv : int, splitter or iterable of folds, default=5
+        Number of folds, `groups` given to `fit` stay whole; or a splitter of scikit-learn's kind,
+        or (train, held_out) row numbers (`brainkit.linear.folds.split_folds`).
     fit_intercept : bool, default=True
         Fit the means.
     standardise : bool or "bands", default=False
@@ -56,7 +56,7 @@ class BandedRidge(CrossValidatedRidge):
         the root mean square of its features' standard deviations, so that bands in other units
         weigh alike and features within a band keep their ratios.
     alpha_per_target : bool, default=True
-        False chooses one penalty for all voxels that take the same draw.
+        False chooses the same weights and penalty for all voxels, by their summed error.
     n_targets_batch : int, optional
         Voxels at once; by free memory where not given.
 
@@ -100,7 +100,7 @@ class BandedRidge(CrossValidatedRidge):
         seed: int = 0,
         racing: bool | float = False,
         alphas: Sequence[float] = DEFAULT_ALPHAS,
-        cv: int = 5,
+        cv: Any = 5,
         fit_intercept: bool = True,
         standardise: bool | Literal["bands"] = False,
         alpha_per_target: bool = True,
@@ -163,7 +163,7 @@ class BandedRidge(CrossValidatedRidge):
         refuse_constant(Y)
         bands = band_columns(self.bands, samples.shape[1])
         scale = self._scale(samples, bands)
-        folds = kfold(len(samples), self.cv, groups=runs if groups is None else groups)
+        folds = self._folds(len(samples), runs if groups is None else groups)
         counted = np.ndim(self.draws) == 0
         drawn: dict[str, Any] = {"n_draws": self.draws} if counted else {"draws": self.draws}
         found = banded_ridge_cv(

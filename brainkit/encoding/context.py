@@ -4,6 +4,7 @@ An estimator that needs some of it has a method ``set_context(context)``, which 
 that were left out; the others are left alone.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,11 +27,14 @@ class FitContext:
         Which targets are in which region; only regions that have some.
     subject : str or None
         Whose responses they are.
+    known_as : tuple of str
+        The names by which a network may say that it learned from that subject, see `names_of`.
     """
 
     bands: tuple[int, ...] = ()
     regions: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     subject: str | None = None
+    known_as: tuple[str, ...] = ()
 
 
 def context_of(recording: Recording, space: Any, usable: NDArray[np.bool_]) -> FitContext:
@@ -49,7 +53,25 @@ def context_of(recording: Recording, space: Any, usable: NDArray[np.bool_]) -> F
         bands=tuple(getattr(space, "widths_", ())),
         regions={name: mask for name, mask in masks.items() if mask.any()},
         subject=recording.subject,
+        known_as=names_of(recording),
     )
+
+
+def names_of(recording: Recording) -> tuple[str, ...]:
+    """Return the names by which a network may say that it learned from a recording's subject.
+
+    ``CARD/SUBJECT``, ``world-SEED/subject-NUMBER`` for one of a simulated world, and the subject
+    alone, for a network that was not told of which dataset its subjects are.
+    """
+    names = [recording.subject]
+    if recording.info.get("card"):
+        names.insert(0, f"{recording.info['card']}/{recording.subject}")
+    simulated = recording.info.get("simulated")
+    world = simulated.get("world") if isinstance(simulated, Mapping) else None
+    number = re.search(r"\d+$", recording.subject)
+    if isinstance(world, Mapping) and "seed" in world and number:
+        names.insert(0, f"world-{world['seed']}/subject-{int(number[0])}")
+    return tuple(names)
 
 
 def tell(model: Any, context: FitContext) -> Any:

@@ -37,9 +37,11 @@ class KernelRidge(CrossValidatedRidge):
         Constant of polynomial and sigmoid.
     alphas : sequence of float
         Candidate penalties, positive; by default 13 from 1 to 10⁶.
-    cv : int, "loo" or "gcv", default=5
-        Folds, in which `groups` given to `fit` stay whole; or every sample left out in turn,
-        exactly or by generalised cross-validation.
+    cv : int, splitter, iterable of folds, "loo" or "gcv", default=5
+        Number of folds, in which `groups` given to `fit` stay whole; or a splitter of
+        scikit-learn's kind, or (train, held_out) row numbers
+        (`brainkit.linear.folds.split_folds`); or every sample left out in turn, exactly or by
+        generalised cross-validation.
     fit_intercept : bool, default=True
         Centre the kernel and the responses by the training samples.
     alpha_per_target : bool, default=True
@@ -86,7 +88,7 @@ class KernelRidge(CrossValidatedRidge):
         degree: int = 3,
         coef0: float = 1.0,
         alphas: Sequence[float] = DEFAULT_ALPHAS,
-        cv: int | str = 5,
+        cv: Any = 5,
         fit_intercept: bool = True,
         alpha_per_target: bool = True,
         n_targets_batch: int | None = None,

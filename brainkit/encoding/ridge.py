@@ -20,9 +20,10 @@ class VoxelwiseRidge(CrossValidatedRidge):
     ----------
     alphas : sequence of float
         Candidate penalties, positive; by default 13 from 1 to 10⁶.
-    cv : int, "loo" or "gcv", default=5
-        Folds, `groups` given to `fit` stay whole; or every sample left out in turn, exactly or by
-        generalised cross-validation.
+    cv : int, splitter, iterable of folds, "loo" or "gcv", default=5
+        Number of folds, `groups` given to `fit` stay whole; or a splitter of scikit-learn's kind,
+        or (train, held_out) row numbers (`brainkit.linear.folds.split_folds`); or every sample
+        left out in turn, exactly or by generalised cross-validation.
     fit_intercept : bool, default=True
         Fit the means.
     standardise : bool, default=False

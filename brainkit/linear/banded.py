@@ -30,6 +30,7 @@ from brainkit.errors import InputError
 from brainkit.linear.banded_folds import BandFold, Design, design, draw_errors, solve_system
 from brainkit.linear.bands import CONCENTRATIONS, band_columns, checked_draws, simplex_draws
 from brainkit.linear.fold_errors import is_lossy
+from brainkit.linear.folds import checked_folds
 from brainkit.linear.held_out import Folds
 from brainkit.linear.racing import RacingRule
 from brainkit.linear.ridge import positive, select_alphas
@@ -124,8 +125,8 @@ def banded_ridge_cv(  # noqa: PLR0913 - all but five by name
     fit_intercept : bool, default=True
         Fit the means, in every fold its own.
     alpha_per_target : bool, default=True
-        A penalty for each target, or one for each draw, by the error summed over all targets.
-        The latter keeps the errors of all penalties, draws and targets in memory.
+        Weights and a penalty for each target, or the same for all, by the error summed over all
+        targets. The latter keeps the errors of all penalties, draws and targets in memory.
     racing : RacingRule, optional
         Give draws up early. Not together with shared penalties.
     n_targets_batch : int, optional
@@ -141,7 +142,8 @@ def banded_ridge_cv(  # noqa: PLR0913 - all but five by name
     ------
     InputError
         If X and Y have not the same rows, bands do not fit X, a penalty is not positive, weights
-        are not on the simplex, a fold is empty, or racing is asked for with shared penalties.
+        are not on the simplex, a fold is empty, out of range or not held out, or racing is asked
+        for with shared penalties.
     """
     check_rows(X, Y)
     columns = band_columns(bands, X.shape[1])
@@ -156,32 +158,11 @@ def banded_ridge_cv(  # noqa: PLR0913 - all but five by name
         )
     x_mean = column_mean(X, fit_intercept)
     made = design(X - x_mean, columns, is_primal(*X.shape), fit_intercept)
-    parts = [_fold(made, train, held_out) for train, held_out in folds]
-    if not parts:
-        raise InputError("No folds were given, so that nothing can be chosen; see kfold.")
+    parts = [BandFold(made, *fold) for fold in checked_folds(folds, X.shape[0])]
     size = _batch_size(X, Y.shape[1], len(tried) * len(candidates), n_targets_batch)
-    search = _Search(made, parts, tried, candidates, racing)
+    rough = racing is not None and made.may_be_rough(candidates)
+    search = _Search(made, parts, tried, candidates, racing, rough)
     return _Fitting(search, Y, x_mean, size).run(alpha_per_target)
-
-
-def _fold(made: Design, train: Array, held_out: Array) -> BandFold:
-    """Check and prepare one fold."""
-    n_samples = made.samples.shape[0]
-    inside, outside = (
-        np.asarray(rows.cpu() if hasattr(rows, "cpu") else rows) for rows in (train, held_out)
-    )
-    both = np.concatenate([inside, outside])
-    if not len(inside) or not len(outside) or both.min() < 0 or both.max() >= n_samples:
-        raise InputError(
-            f"A fold has {len(train)} training and {len(held_out)} held-out rows; both must be "
-            f"some of the rows 0 to {n_samples - 1}."
-        )
-    shared = np.intersect1d(inside, outside)
-    if len(shared):
-        raise InputError(
-            f"A fold trains on {len(shared)} of the rows that it holds out; no row may be both."
-        )
-    return BandFold(made, inside, outside)
 
 
 def _batch_size(X: Array, n_targets: int, n_errors: int, given: int | None) -> int:
@@ -200,6 +181,7 @@ class _Search:
     draws: NDArray[np.float64]
     alphas: list[float]
     racing: RacingRule | None
+    rough: bool  # whether errors are as exact as racing needs them, and no more
 
     def errors(self, Y: Array, cross: Array) -> tuple[Array, Array, int]:
         """Return errors (n_draws, n_alphas, batch), of the mean (batch,), and how many were saved.
@@ -236,7 +218,7 @@ class _Search:
         """Add one fold's errors of one draw to `found` (n_alphas, batch), for some targets."""
         xp = array_namespace(Y)
         n_targets = Y.shape[1] if which is None else which.shape[0]
-        prepared = draw_errors(fold, weights, self.alphas, n_targets)
+        prepared = draw_errors(fold, weights, self.alphas, n_targets, rough=self.rough)
         if prepared.dtype not in parts:
             wide = xp.astype(Y, prepared.dtype)
             parts[prepared.dtype] = fold.targets(wide, self.design.cross(wide))
@@ -244,7 +226,8 @@ class _Search:
         if which is None:
             found += prepared.errors(cross, truth, total)
         else:
-            found[:, which] += prepared.errors(cross[:, which], truth[:, which], total[which])
+            cross, truth = (xp.take(values, which, axis=1) for values in (cross, truth))
+            found[:, which] += prepared.errors(cross, truth, total[which])
 
     def solve(
         self, Y: Array, cross: Array, draw: int, alphas: Array, targets: Array
@@ -299,7 +282,8 @@ class _Fitting:
             for part in track(parts, "banded ridge"):
                 batch, y_mean, cross = self._read(part)
                 errors = self._search(part, batch, cross)
-                self._choose(part, errors, _least(errors, self.search.alphas))
+                places = _least(errors, self.search.alphas)
+                self._choose(part, errors, places, _first_least(errors, places))
                 self._solve(part, batch, y_mean, cross)
         else:
             self._run_shared(parts)
@@ -317,8 +301,11 @@ class _Fitting:
             errors.append(self._search(part, batch, cross))
         pooled = sum(xp.sum(found, axis=2, keepdims=True) for found in errors)
         places = _least(pooled, self.search.alphas)
+        best = _first_least(pooled, places)
         for part, found in zip(track(parts, "banded ridge: solve"), errors, strict=True):
-            self._choose(part, found, xp.broadcast_to(places, (len(places), found.shape[2])))
+            size = found.shape[2]
+            shared = xp.broadcast_to(places, (len(places), size))
+            self._choose(part, found, shared, xp.broadcast_to(best, (size,)))
             self._solve(part, *self._read(part))
 
     def _read(self, part: slice) -> tuple[Array, Array, Array]:
@@ -334,11 +321,10 @@ class _Fitting:
         self.skipped += skipped
         return errors
 
-    def _choose(self, part: slice, errors: Array, places: Array) -> None:
-        """Note the best draw of each target; `places` are those of penalties (n_draws, batch)."""
+    def _choose(self, part: slice, errors: Array, places: Array, best: Array) -> None:
+        """Note the draw of each target, `best` (batch,), and draws' penalties (n_draws, batch)."""
         xp = array_namespace(errors)
         least = xp.take_along_axis(errors, places[:, None, :], axis=1)[:, 0]
-        best = xp.argmin(least, axis=0)
         nothing = xp.asarray(xp.nan, dtype=least.dtype, device=least.device)
         self.errors[:, part] = xp.where(least < xp.inf, least, nothing)
         self.chosen[part] = best
@@ -357,6 +343,12 @@ class _Fitting:
             else:
                 coef[which[:, None], columns[None]] = found
         self.intercept[part] = y_mean - xp.matmul(coef, self.x_mean)
+
+
+def _first_least(errors: Array, places: Array) -> Array:
+    """Return the first of the best draws (batch,), each at its own penalty (n_draws, batch)."""
+    xp = array_namespace(errors)
+    return xp.argmin(xp.take_along_axis(errors, places[:, None, :], axis=1)[:, 0], axis=0)
 
 
 def _least(errors: Array, alphas: Sequence[float]) -> Array:

@@ -32,6 +32,8 @@ from brainkit.linear.targets import column_mean
 
 Array = Any  # a NumPy array or a torch tensor
 Index = NDArray[np.int64]
+ROUGH = 1e4  # largest eigenvalue over smallest penalty up to which a rough decomposition will do
+ROUGH_SLACK = 16.0  # of rough errors, see `brainkit.linear.path`
 MIXING_COST = 4  # of a product in the sums of few terms that mix predictions: memory holds them up
 
 
@@ -87,6 +89,19 @@ class Design:
                 total = part if total is None else total + part
         return total
 
+    def may_be_rough(self, alphas: Sequence[float]) -> bool:
+        """Tell whether single precision decomposes all draws well enough for racing.
+
+        A decomposition errs by some 1e-7 of its largest eigenvalue, against which the smallest
+        penalty must stand out. Weights are at most 1, so that no draw's eigenvalue is larger than
+        the largest one of all features.
+        """
+        xp = array_namespace(self.samples)
+        if self.samples.dtype != xp.float32:
+            return False
+        whole = self.gram if self.primal else self.kernel(np.ones(len(self.bands)))
+        return float(xp.linalg.eigvalsh(whole)[-1]) <= ROUGH * min(alphas)
+
     def cross(self, Y: Array) -> Array:
         """Return what solutions are made from: X'Y (primal) or Y (dual), of Y's dtype."""
         xp = array_namespace(Y)
@@ -124,15 +139,23 @@ class System:
     values: Array
 
 
-def solve_system(design: Design, weights: NDArray[np.float64], gram: Array) -> System:
-    """Decompose for a draw: X'X (primal) or the draw's kernel (dual) of the samples in use."""
+def solve_system(
+    design: Design, weights: NDArray[np.float64], gram: Array, *, rough: bool = False
+) -> System:
+    """Decompose for a draw: X'X (primal) or the draw's kernel (dual) of the samples in use.
+
+    In double precision, or roughly in that of the samples, in half of the time.
+    """
+    xp = array_namespace(gram)
+    dtype = design.samples.dtype if rough else gram.dtype
     if not design.primal:
-        values, vectors = eigen(gram)
-        return System(slice(None), vectors, values)
+        values, vectors = eigen(xp.astype(gram, dtype))
+        return System(slice(None), vectors, xp.astype(values, gram.dtype))
     columns, scale = design.scales(weights)
-    active = gram[columns][:, columns]
-    values, vectors = eigen(active * scale[:, None] * scale[None])
-    return System(columns, vectors * scale[:, None], values)
+    active = gram[columns][:, columns] * scale[:, None] * scale[None]
+    values, vectors = eigen(xp.astype(active, dtype))
+    scaled = vectors * xp.astype(scale, dtype)[:, None]
+    return System(columns, scaled, xp.astype(values, gram.dtype))
 
 
 class BandFold:
@@ -168,12 +191,13 @@ class BandFold:
             # Errors need no more rows than there are features: |Y - X c|² is |Q'Y - R c|² + ...
             self.basis, self.held = xp.linalg.qr(self.held)
 
-    def system(self, weights: NDArray[np.float64]) -> tuple[System, Array]:
-        """Return a draw's solution, and R (n_rows, rank), both in double precision."""
+    def system(self, weights: NDArray[np.float64], *, rough: bool = False) -> tuple[System, Array]:
+        """Return a draw's solution, and R (n_rows, rank), in the precision of `solve_system`."""
         xp = array_namespace(self.design.samples)
         if self.design.primal:
-            system = solve_system(self.design, weights, self.gram)
-            return system, xp.matmul(self.held[:, system.columns], system.vectors)
+            system = solve_system(self.design, weights, self.gram, rough=rough)
+            held = xp.astype(self.held[:, system.columns], system.vectors.dtype)
+            return system, xp.matmul(held, system.vectors)
         whole = self.design.kernel(weights)
         rows = whole[self.train]
         inner, outer = rows[:, self.train], whole[self.held_out][:, self.train]
@@ -181,8 +205,8 @@ class BandFold:
             mean_row = xp.mean(inner, axis=0)
             outer = outer - mean_row - xp.mean(outer, axis=1)[:, None] + xp.mean(mean_row)
             inner = inner - mean_row - mean_row[:, None] + xp.mean(mean_row)
-        system = solve_system(self.design, weights, inner)
-        return system, xp.matmul(outer, system.vectors)
+        system = solve_system(self.design, weights, inner, rough=rough)
+        return system, xp.matmul(xp.astype(outer, system.vectors.dtype), system.vectors)
 
     def targets(self, Y: Array, cross: Array) -> tuple[Array, Array, Array]:
         """Return B (n_rows, batch), held-out targets (n_rows, batch), their total (batch,).
@@ -195,18 +219,23 @@ class BandFold:
             `Design.cross` of them.
         """
         xp = array_namespace(Y)
-        train = Y[self.train]
-        y_mean = column_mean(train, self.design.centred)
-        truth = Y[self.held_out] - y_mean
+        held = Y[self.held_out]
+        if shared := self.design.primal and self.complement:
+            # The mean over all rows is 0, so that the held-out ones tell that of the others.
+            y_mean = column_mean(held, self.design.centred) * (-len(held) / len(self.train))
+        else:
+            train = Y[self.train]
+            y_mean = column_mean(train, self.design.centred)
+        truth = held - y_mean
         total = xp.sum(truth**2, axis=0, dtype=xp.float64)
         if self.basis is not None:
             truth = xp.matmul(xp.astype(self.basis, Y.dtype).T, truth)
         if not self.design.primal:
             return train - y_mean, truth, total
         mean = xp.astype(self.mean, Y.dtype)
-        if self.complement:
-            held = xp.astype(self.design.samples[self.held_out], Y.dtype)
-            own = cross - xp.matmul(held.T, Y[self.held_out])
+        if shared:
+            samples = xp.astype(self.design.samples[self.held_out], Y.dtype)
+            own = cross - xp.matmul(samples.T, held)
             own -= (len(self.train) * mean)[:, None] * y_mean[None]
         else:
             own = xp.matmul(xp.astype(self.design.samples[self.train], Y.dtype).T, train - y_mean)
@@ -247,25 +276,31 @@ class DrawErrors:
 
 
 def draw_errors(
-    fold: BandFold, weights: NDArray[np.float64], alphas: Sequence[float], n_targets: int
+    fold: BandFold,
+    weights: NDArray[np.float64],
+    alphas: Sequence[float],
+    n_targets: int,
+    *,
+    rough: bool = False,
 ) -> DrawErrors:
-    """Prepare one draw in one fold for about so many targets."""
-    system, readout = fold.system(weights)
+    """Prepare one draw in one fold for about so many targets, see `Design.may_be_rough`."""
+    system, readout = fold.system(weights, rough=rough)
     xp = array_namespace(readout)
     given = fold.design.samples.dtype
     dtype = xp.float64 if is_lossy(system.values, alphas) else given
     vectors = xp.astype(system.vectors, dtype)
-    rotated = fold_errors(readout, system.values, alphas, dtype, triangular=False)
+    slack = ROUGH_SLACK if rough else 1.0
+    rotated = fold_errors(readout, system.values, alphas, dtype, triangular=False, slack=slack)
     size, rank = vectors.shape
     rows = readout.shape[0]
     by_rotation = size * rank + rows * sum(
-        piece.functions.shape[0] * (piece.stop - piece.start) for piece in rotated.pieces
+        part.functions.shape[0] * (part.stop - part.start) for part in rotated.stretches
     )
     by_rotation += MIXING_COST * rows * rotated.mixing.shape[0] * rotated.mixing.shape[1]
     by_operator = len(alphas) * rows * size * (1 + rank / max(n_targets, 1))
     if by_rotation <= by_operator:
         return DrawErrors(dtype, system.columns, vectors, rotated)
     penalties = xp.asarray(list(alphas), dtype=xp.float64, device=readout.device)
-    ratios = 1 / (system.values + penalties[:, None])
+    ratios = xp.astype(1 / (system.values + penalties[:, None]), readout.dtype)
     operators = xp.matmul(readout * ratios[:, None, :], system.vectors.T)
     return DrawErrors(dtype, system.columns, vectors, xp.astype(operators, dtype))

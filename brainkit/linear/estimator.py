@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from brainkit.errors import InputError, unknown_name
-from brainkit.linear.folds import kfold
+from brainkit.linear.folds import split_folds
 from brainkit.linear.leave_one_out import WAYS
 from brainkit.linear.ridge import positive, ridge_cv
 from brainkit.linear.spectrum import is_primal
@@ -32,9 +32,9 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
     ----------
     alphas : sequence of float
         Candidate penalties, positive.
-    cv : int, "loo" or "gcv", default=5
-        Number of folds; or every sample left out in turn, exactly or by generalised
-        cross-validation. Groups need folds.
+    cv : int, splitter, iterable of folds, "loo" or "gcv", default=5
+        Number of folds, or what `brainkit.linear.folds.split_folds` takes; or every sample left
+        out in turn, exactly or by generalised cross-validation. Groups need folds.
     fit_intercept : bool, default=True
         Fit the means.
     standardise : bool, default=False
@@ -48,7 +48,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
     def __init__(
         self,
         alphas: Sequence[float] = DEFAULT_ALPHAS,
-        cv: int | str = 5,
+        cv: Any = 5,
         fit_intercept: bool = True,
         standardise: bool = False,
         alpha_per_target: bool = True,
@@ -92,7 +92,8 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         ValueError
             If the data hold NaN or infinities, or do not fit each other.
         InputError
-            If there are fewer groups than folds, or a penalty is not positive.
+            If there are fewer groups than folds, folds do not fit the samples or part a group, or
+            a penalty is not positive.
         """
         samples, targets = validate_data(
             self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
@@ -130,7 +131,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
     def _folds(self, n_samples: int, groups: ArrayLike | None) -> Any:
         """Return the folds, or the way to leave single samples out."""
         if not isinstance(self.cv, str):
-            return kfold(n_samples, self.cv, groups=groups)
+            return split_folds(self.cv, n_samples, groups=groups)
         if self.cv not in WAYS:
             raise unknown_name("cv", self.cv, WAYS)
         if groups is not None and len(np.unique(np.asarray(groups))) < n_samples:

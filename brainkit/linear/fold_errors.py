@@ -26,32 +26,30 @@ from brainkit.linear.path import Stretch, stretches
 Array = Any  # a NumPy array or a torch tensor
 CACHED = 24 << 20  # bytes that the inner loop works on at once, so that they stay in the cache
 LOSSY = 1e6  # largest over smallest penalised eigenvalue beyond which single precision is too poor
-PIECE = 128  # columns of a triangular readout that are multiplied at once
+PIECE = 128  # rows of a triangular readout that are multiplied at once
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Some columns of the readout, and what they are weighted by.
+class _Weighted:
+    """A stretch of eigenvalues, and the products that its functions take.
 
     Attributes
     ----------
     start, stop : int
-        Which columns.
-    rows : int
-        Rows of the readout from which on these columns are zero.
+        Which columns of the readout.
     first : int
         Place of the first function among all.
     functions : array (n_functions, stop - start, 1)
-    begins : bool
-        Whether it is the first piece of its stretch; it fills the most rows.
+    blocks : tuple of (slice, int)
+        Rows of the readout, and the first column of the stretch that is not zero in them. Rows that
+        are in no block are zero.
     """
 
     start: int
     stop: int
-    rows: int
     first: int
     functions: Array
-    begins: bool
+    blocks: tuple[tuple[slice, int], ...]
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,14 @@ class FoldErrors:
     ----------
     readout : array (n_rows, rank)
         R, or the held-out samples in the eigenbasis.
-    pieces : tuple of _Piece
+    stretches : tuple of _Weighted
     mixing : array (n_alphas, n_functions + 1)
         See `brainkit.linear.path`, of all stretches, and -1 for the truth: the mixture is the
         residual.
     """
 
     readout: Array
-    pieces: tuple[_Piece, ...]
+    stretches: tuple[_Weighted, ...]
     mixing: Array
 
     def errors(self, inner: Array, truth: Array, total: Array) -> Array:
@@ -91,71 +89,75 @@ class FoldErrors:
         outside = xp.where(outside > 0, outside, xp.zeros_like(outside))
         width = (n_alphas + n_arrays) * rows * (xp.finfo(inner.dtype).bits // 8)
         size = max(32, CACHED // width) if _on_cpu(inner) else n_targets
-        found, made = [], None
+        found: list[Array] = []
+        made: Array = None
+        mixed: Array = None
         for start in range(0, n_targets, size):
             part = slice(start, min(start + size, n_targets))
             shape = (n_arrays, rows, part.stop - part.start)
             if made is None or made.shape != shape:
                 made = xp.zeros(shape, dtype=inner.dtype, device=inner.device)
+                mixed = xp.empty((n_alphas, *shape[1:]), dtype=inner.dtype, device=inner.device)
             self._fill(made, inner[:, part], truth[:, part])
-            mixed = xp.matmul(self.mixing, xp.reshape(made, (n_arrays, -1)))
-            residual = xp.reshape(mixed, (n_alphas, *shape[1:]))
-            found.append(xp.sum(residual**2, axis=1, dtype=xp.float64))
+            flat = xp.reshape(mixed, (n_alphas, -1))
+            xp.matmul(self.mixing, xp.reshape(made, (n_arrays, -1)), out=flat)
+            flat *= flat
+            found.append(xp.sum(mixed, axis=1, dtype=xp.float64))
         return xp.concat(found, axis=1) + outside
 
     def _fill(self, made: Array, inner: Array, truth: Array) -> None:
         """Write the readout's products for every function, and the truth last."""
         xp = array_namespace(inner)
-        for piece in self.pieces:
-            columns = slice(piece.start, piece.stop)
-            readout, targets = self.readout[: piece.rows, columns], inner[columns]
-            for number in range(piece.functions.shape[0]):
-                product = xp.matmul(readout, piece.functions[number] * targets)
-                target = made[piece.first + number, : piece.rows]
-                if piece.begins:
-                    target[...] = product
-                else:
-                    target += product
+        for part in self.stretches:
+            targets = inner[part.start : part.stop]
+            for number in range(part.functions.shape[0]):
+                weighted = part.functions[number] * targets
+                target = made[part.first + number]
+                for rows, column in part.blocks:
+                    readout = self.readout[rows, column : part.stop]
+                    xp.matmul(readout, weighted[column - part.start :], out=target[rows])
         made[-1] = truth
 
 
 def fold_errors(
-    readout: Array, values: Array, alphas: Sequence[float], dtype: Any, *, triangular: bool
+    readout: Array,
+    values: Array,
+    alphas: Sequence[float],
+    dtype: Any,
+    *,
+    triangular: bool,
+    slack: float = 1.0,
 ) -> FoldErrors:
-    """Prepare a fold from its readout (n_rows, rank) and its eigenvalues (rank,), double."""
+    """Prepare a fold from its readout (n_rows, rank) and its eigenvalues (rank,), double.
+
+    `slack` is that of `brainkit.linear.path.stretches`.
+    """
     xp = array_namespace(readout)
     given = np.asarray(_to_numpy(values))
-    cut = stretches(given, alphas, np.float32 if dtype == xp.float32 else np.float64)
+    cut = stretches(given, alphas, np.float32 if dtype == xp.float32 else np.float64, slack)
     mixing = np.concatenate([*(s.mixing for s in cut), -np.ones((len(alphas), 1))], axis=1)
 
     def like(values: Any) -> Array:
         return xp.asarray(values, dtype=dtype, device=readout.device)
 
-    pieces: list[_Piece] = []
+    weighted: list[_Weighted] = []
     first = 0
     for stretch in cut:
         functions = like(stretch.functions.T[:, :, None])
-        for start, stop in _pieces(stretch, triangular):
-            pieces.append(
-                _Piece(
-                    start,
-                    stop,
-                    stop if triangular else readout.shape[0],
-                    first,
-                    functions[:, start - stretch.start : stop - stretch.start],
-                    stop == stretch.stop,
-                )
-            )
+        blocks = _blocks(stretch) if triangular else ((slice(0, readout.shape[0]), stretch.start),)
+        weighted.append(_Weighted(stretch.start, stretch.stop, first, functions, blocks))
         first += functions.shape[0]
-    return FoldErrors(xp.astype(readout, dtype), tuple(pieces), like(mixing))
+    return FoldErrors(xp.astype(readout, dtype), tuple(weighted), like(mixing))
 
 
-def _pieces(stretch: Stretch, triangular: bool) -> list[tuple[int, int]]:
-    """Cut the columns of a stretch, the last ones, which reach furthest down, first."""
+def _blocks(stretch: Stretch) -> tuple[tuple[slice, int], ...]:
+    """Cut the rows down to the diagonal, so that little below it is multiplied."""
     length = stretch.stop - stretch.start
-    count = max(1, round(length / PIECE)) if triangular else 1
+    count = max(1, round(length / PIECE))
     edges = [stretch.start + length * number // count for number in range(count + 1)]
-    return list(itertools.pairwise(edges))[::-1]
+    cut = [(slice(start, stop), start) for start, stop in itertools.pairwise(edges)]
+    # All rows above the stretch go with its first block: they reach its first column as well.
+    return ((slice(0, cut[0][0].stop), stretch.start), *cut[1:])
 
 
 def _to_numpy(values: Array) -> Any:

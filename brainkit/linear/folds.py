@@ -1,10 +1,13 @@
 """Cross-validation folds that keep groups whole."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.seeds import rng
-from brainkit.errors import InputError
+from brainkit.errors import InputError, LeakError, listed
 
 Index = NDArray[np.int64]
 
@@ -64,7 +67,7 @@ def kfold(
     order = first_seen if seed is None else rng(seed, "kfold").permutation(n_groups)
     fold_of = np.empty(n_groups, dtype=np.int64)
     if len(np.unique(sizes)) == 1:
-        fold_of[order] = np.arange(n_groups) * n_folds // n_groups
+        fold_of[order] = np.sort(np.arange(n_groups) % n_folds)  # the stretches of KFold
     else:
         filled = np.zeros(n_folds, dtype=np.int64)
         for group in order[np.argsort(-sizes[order], kind="stable")]:
@@ -94,3 +97,112 @@ def leave_one_group_out(groups: ArrayLike) -> list[tuple[Index, Index]]:
         (np.flatnonzero(codes != group), np.flatnonzero(codes == group))
         for group in range(n_groups)
     ]
+
+
+def split_folds(
+    cv: Any, n_samples: int, *, groups: ArrayLike | None = None
+) -> list[tuple[Index, Index]]:
+    """Return the folds of a number, of a splitter of scikit-learn's kind, or those given.
+
+    Parameters
+    ----------
+    cv : int, object with ``split``, or iterable of (train, held_out)
+        A number of folds (see `kfold`), anything with ``split(X, y, groups)``, or row numbers or
+        masks of rows; an iterable that can be gone through once alone is used up.
+    n_samples : int
+    groups : array (n_samples,), optional
+        Samples of one group stay together: a splitter is told of them, and whatever it makes of
+        them, no fold may train on samples of a group that it holds out.
+
+    Raises
+    ------
+    InputError
+        If folds cannot be made, or are not folds of so many samples; see `checked_folds`.
+    LeakError
+        If a fold parts the samples of a group.
+    """
+    if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
+        return kfold(n_samples, int(cv), groups=groups)
+    if hasattr(cv, "split") and not isinstance(cv, str | bytes):
+        try:
+            folds = list(cv.split(np.empty((n_samples, 1)), None, groups))
+        except ValueError as error:  # such as too few samples, or groups that it needs
+            raise InputError(f"{cv} cannot split {n_samples} samples: {error}") from error
+    elif isinstance(cv, Iterable) and not isinstance(cv, str | bytes):
+        folds = list(cv)
+    else:
+        raise InputError(
+            "cv must be a number of folds, a splitter such as those of scikit-learn, or a list of "
+            f"(train, held_out) row numbers; got {cv!r}."
+        )
+    checked = checked_folds(folds, n_samples)
+    if groups is not None:
+        _check_groups(checked, group_codes(groups, n_samples))
+    return checked
+
+
+def checked_folds(folds: Iterable[Any], n_samples: int) -> list[tuple[Index, Index]]:
+    """Return folds as row numbers in NumPy arrays.
+
+    Parameters
+    ----------
+    folds : iterable of (train, held_out)
+        Row numbers, or masks of all rows; sequences, arrays or tensors.
+    n_samples : int
+
+    Raises
+    ------
+    InputError
+        If there are no folds, or one is no pair, is empty, names rows that there are not, or
+        trains on rows that it holds out.
+    """
+    found = []
+    for number, fold in enumerate(folds, start=1):
+        try:
+            given, left_out = fold
+        except (TypeError, ValueError):
+            raise InputError(
+                f"Fold {number} must be a pair (train, held_out); got {fold!r}."
+            ) from None
+        train, held_out = (_row_numbers(rows, n_samples, number) for rows in (given, left_out))
+        both = np.concatenate([train, held_out])
+        if not len(train) or not len(held_out) or both.min() < 0 or both.max() >= n_samples:
+            raise InputError(
+                f"Fold {number} has {len(train)} training and {len(held_out)} held-out rows; "
+                f"both must be some of the rows 0 to {n_samples - 1}."
+            )
+        shared = np.intersect1d(train, held_out)
+        if len(shared):
+            raise InputError(
+                f"Fold {number} trains on {len(shared)} of the rows that it holds out; no row "
+                "may be both."
+            )
+        found.append((train, held_out))
+    if not found:
+        raise InputError("No folds were given, so that nothing can be chosen; see kfold.")
+    return found
+
+
+def _row_numbers(rows: Any, n_samples: int, number: int) -> Index:
+    """Return row numbers of one part of a fold, which may be a mask."""
+    values = np.asarray(rows.cpu() if hasattr(rows, "cpu") else rows)
+    if values.dtype == bool and values.shape == (n_samples,):
+        return np.flatnonzero(values)
+    if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
+        raise InputError(
+            f"Fold {number} must hold row numbers, or masks of the {n_samples} rows; got an array "
+            f"of {values.dtype} and shape {values.shape}."
+        )
+    return values.astype(np.int64)
+
+
+def _check_groups(folds: list[tuple[Index, Index]], codes: Index) -> None:
+    """Raise if a fold trains on samples of a group that it holds out."""
+    for number, (train, held_out) in enumerate(folds, start=1):
+        shared = np.intersect1d(codes[train], codes[held_out])
+        if len(shared):
+            raise LeakError(
+                f"Fold {number} trains on samples of {len(shared)} groups that it holds out, such "
+                f"as those of samples {listed(np.flatnonzero(codes == shared[0]))}: give a number "
+                "of folds, or a splitter that keeps groups whole, such as GroupKFold."
+            )

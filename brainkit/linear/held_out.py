@@ -10,6 +10,7 @@ The functions take NumPy arrays or torch tensors, on any device.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class PartitionBatch:
     totals: list[Array]
     means: list[Array]
 
-    @property
+    @cached_property
     def cross(self) -> Array:
         """X'Y over all samples, (n_features, batch)."""
         return self._sum(range(len(self.crosses)))

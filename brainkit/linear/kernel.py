@@ -45,6 +45,7 @@ from brainkit.linear.targets import (
     column_mean,
     read_targets,
     target_batches,
+    target_penalties,
 )
 
 Array = Any  # a NumPy array or a torch tensor
@@ -185,8 +186,8 @@ def solve_kernel_ridge(
     ----------
     X, Y, kernel, fit_intercept, n_targets_batch
         See `kernel_ridge_cv`.
-    alphas : array (n_targets,)
-        Penalties, positive.
+    alphas : float or array (n_targets,)
+        Penalties, positive: one for each target, or one for all.
 
     Returns
     -------
@@ -195,16 +196,11 @@ def solve_kernel_ridge(
     Raises
     ------
     InputError
-        As `kernel_ridge_cv`, or if there is not one penalty for each target.
+        As `kernel_ridge_cv`, or if there is not one penalty for each target or for all.
     """
     K = training_kernel(X, Y, as_kernel(kernel))
     xp = array_namespace(K)
-    penalties = xp.asarray(alphas, dtype=xp.float64, device=K.device)
-    if tuple(penalties.shape) != (Y.shape[1],) or not bool(xp.all(penalties > 0)):
-        raise InputError(
-            f"alphas must be one positive penalty for each of the {Y.shape[1]} targets; got "
-            f"{tuple(penalties.shape)}: {alphas}."
-        )
+    penalties = target_penalties(alphas, Y.shape[1], K)
     size = kernel_batch_size(K, Y.shape[1], n_targets_batch)
     least = float(xp.min(penalties)) if Y.shape[1] else 1.0
     plan = Plan(fit_intercept, size, X.dtype, least)
@@ -277,8 +273,6 @@ def kernel_batch_size(K: Array, n_targets: int, given: int | None = None) -> int
 def training_kernel(X: Array, Y: Targets, kernel: Kernel) -> Array:
     """Return the kernel of the training samples (n_samples, n_samples), checked against Y."""
     check_rows(X, Y)
-    if not array_namespace(X).isdtype(X.dtype, "real floating"):
-        raise InputError(f"X must be floating point; got {X.dtype}.")
     if kernel.precomputed:
         check_precomputed(X)
     return kernel(X)

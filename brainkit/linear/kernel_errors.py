@@ -12,6 +12,7 @@ from array_api_compat import array_namespace
 
 from brainkit.errors import InputError
 from brainkit.linear.fold_errors import fold_errors, is_lossy
+from brainkit.linear.folds import checked_folds
 from brainkit.linear.leave_one_out import SampleErrors
 from brainkit.linear.spectrum import Spectrum
 from brainkit.linear.targets import Targets, column_mean, read_targets, target_batches
@@ -82,15 +83,13 @@ def validation_errors(
     n_targets = Y.shape[1]
     errors = xp.zeros((len(alphas), n_targets), dtype=xp.float64, device=K.device)
     total = xp.zeros(n_targets, dtype=xp.float64, device=K.device)
-    rows = [_checked_fold(fold, K, number) for number, fold in enumerate(folds, start=1)]
-    if not rows:
-        raise InputError("No folds were given, so that no penalty can be chosen; see kfold.")
-    for train, held_out in rows:
+    for fold in checked_folds(folds, K.shape[0]):
+        train, held_out = (xp.asarray(rows, device=K.device) for rows in fold)
         spectrum = decompose_kernel(K[train[:, None], train[None, :]], plan)
         # Penalties outweigh what is negative: added to the eigenvalues, none of either is.
         excess = min(float(spectrum.values[0]), 0.0)
         readout = spectrum.basis(K[held_out[:, None], train[None, :]], plan.centred)
-        fold = fold_errors(
+        held = fold_errors(
             readout, spectrum.values - excess, [alpha + excess for alpha in alphas],
             spectrum.dtype, triangular=False,
         )  # fmt: skip
@@ -102,7 +101,7 @@ def validation_errors(
             truth = batch[held_out] - y_mean
             projected = xp.matmul(vectors.T, y_train - y_mean)  # (n_train, batch)
             squares = xp.sum(truth**2, axis=0, dtype=xp.float64)
-            errors[:, part] += fold.errors(projected, truth, squares)
+            errors[:, part] += held.errors(projected, truth, squares)
             total[part] += squares
     return errors, total
 
@@ -123,24 +122,3 @@ def left_out_errors(
         found = samples.errors(batch - column_mean(batch, plan.centred))
         errors[:, part], total[part] = found
     return errors, total
-
-
-def _checked_fold(fold: Fold, K: Array, number: int) -> Fold:
-    """Return a fold's row numbers on the kernel's device."""
-    xp = array_namespace(K)
-    train, held_out = (xp.asarray(rows, device=K.device) for rows in fold)
-    both = xp.concat([train, held_out])
-    outside = both.shape[0] and (int(xp.min(both)) < 0 or int(xp.max(both)) >= K.shape[0])
-    if not train.shape[0] or not held_out.shape[0] or outside:
-        raise InputError(
-            f"Fold {number} has {train.shape[0]} training and {held_out.shape[0]} held-out rows; "
-            f"both must be some of the rows 0 to {K.shape[0] - 1}."
-        )
-    taken = xp.zeros(K.shape[0], dtype=xp.bool, device=K.device)
-    taken[train] = True
-    if bool(xp.any(taken[held_out])):
-        shared = int(xp.sum(xp.astype(taken[held_out], xp.int64)))
-        raise InputError(
-            f"Fold {number} trains on {shared} of the rows that it holds out; no row may be both."
-        )
-    return train, held_out

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
 CUTS = (1, 2, 3, 4, 6, 8)  # numbers of stretches that are tried
-TOLERANCE = 64  # in units of the precision; the products themselves err by as much
+TOLERANCE = 64.0  # in units of the precision; the products themselves err by as much
 MIXING_COST = 12  # of one more function, in eigenvalues whose product it costs
 
 
@@ -47,7 +47,9 @@ class Stretch:
     mixing: Float
 
 
-def stretches(values: Float, alphas: Sequence[float], dtype: Any) -> tuple[Stretch, ...]:
+def stretches(
+    values: Float, alphas: Sequence[float], dtype: Any, slack: float = 1.0
+) -> tuple[Stretch, ...]:
     """Cut a spectrum into the stretches that cost least.
 
     Parameters
@@ -58,9 +60,11 @@ def stretches(values: Float, alphas: Sequence[float], dtype: Any) -> tuple[Stret
         Penalties, positive.
     dtype : dtype
         Of the products; its precision says how exact the combinations are.
+    slack : float, default=1.0
+        How many times less exact they may be.
     """
     penalties = np.asarray(alphas, dtype=np.float64)
-    tolerance = TOLERANCE * float(np.finfo(dtype).eps)
+    tolerance = slack * TOLERANCE * float(np.finfo(dtype).eps)
     low = max(float(values[0]), float(values[-1]) * 1e-12, float(penalties.min()) * 1e-3)
     best: tuple[Stretch, ...] = ()
     for count in CUTS:

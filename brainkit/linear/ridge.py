@@ -20,6 +20,7 @@ from array_api_compat import array_namespace
 
 from brainkit.arrays.progress import track
 from brainkit.errors import InputError
+from brainkit.linear.folds import checked_folds
 from brainkit.linear.held_out import (
     Folds,
     PartitionErrors,
@@ -37,6 +38,7 @@ from brainkit.linear.targets import (
     column_mean,
     read_targets,
     target_batches,
+    target_penalties,
 )
 
 Array = Any  # a NumPy array or a torch tensor
@@ -110,7 +112,8 @@ def ridge_cv(
     Raises
     ------
     InputError
-        If X and Y have not the same rows, or a penalty is not positive.
+        If X and Y have not the same rows, X is not floating point, a penalty is not positive, or
+        a fold is empty, out of range or not held out.
     """
     check_rows(X, Y)
     candidates = positive(alphas)
@@ -165,6 +168,8 @@ class _Search:
         self, samples: Array, folds: Folds | str, alphas: list[float], fit_intercept: bool
     ) -> None:
         self.samples = samples
+        if not isinstance(folds, str):
+            folds = checked_folds(folds, samples.shape[0])
         self.way: PartitionErrors | SeparateErrors | SampleErrors
         self._whole: Spectrum | None = None
         if isinstance(folds, str):
@@ -210,7 +215,8 @@ def positive(alphas: Sequence[float]) -> list[float]:
     import numpy as np
 
     try:
-        found = [float(alpha) for alpha in np.atleast_1d(np.asarray(alphas, dtype=float))]
+        on_host = alphas.cpu() if hasattr(alphas, "cpu") else alphas  # from a GPU too
+        found = [float(alpha) for alpha in np.atleast_1d(np.asarray(on_host, dtype=float))]
     except (TypeError, ValueError):
         found = []
     if not found or not all(np.isfinite(alpha) and alpha > 0 for alpha in found):
@@ -272,8 +278,8 @@ def solve_ridge(
         Features, floating point.
     Y : array, h5py dataset or lazy source (n_samples, n_targets)
         Responses.
-    alphas : array (n_targets,)
-        Penalties, not negative, of any floating dtype.
+    alphas : float or array (n_targets,)
+        Penalties, not negative: one for each target, or one for all.
     fit_intercept : bool, default=True
         Fit the means.
     n_targets_batch : int, optional
@@ -283,13 +289,19 @@ def solve_ridge(
     -------
     coef : array (n_targets, n_features)
     intercept : array (n_targets,)
+
+    Raises
+    ------
+    InputError
+        If X and Y have not the same rows, X is not floating point, or there is not one penalty
+        for each target or for all.
     """
     check_rows(X, Y)
     xp = array_namespace(X)
+    n_targets = Y.shape[1]
+    penalties = target_penalties(alphas, n_targets, X, zero=True)
     x_mean = column_mean(X, fit_intercept)
     spectrum = decompose(X - x_mean)
-    penalties = xp.astype(alphas, xp.float64)
-    n_targets = Y.shape[1]
     coef = xp.empty((n_targets, X.shape[1]), dtype=X.dtype, device=X.device)
     intercept = xp.empty(n_targets, dtype=X.dtype, device=X.device)
     for part in target_batches(n_targets, batch_size(X, n_targets, n_targets_batch)):

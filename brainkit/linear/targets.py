@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, is_torch_array
+from numpy.typing import NDArray
 
 from brainkit.arrays.memory import pick_batch
 from brainkit.errors import InputError
@@ -41,17 +42,21 @@ def batch_size(
     return pick_batch(bytes_per_target or width, max(n_targets, 1))
 
 
-def read_targets(Y: Targets, part: slice, like: Array) -> Array:
+def read_targets(Y: Targets, part: slice | NDArray[np.int64], like: Array) -> Array:
     """Return a batch of targets (n_samples, batch) of the kind, dtype and device of `like`.
 
     Parameters
     ----------
     Y : array, h5py dataset, or lazy source with ``read(rows, columns)``
         (n_samples, n_targets); only the columns asked for are read.
-    part : slice
+    part : slice, or ascending array of column numbers
     like : array
     """
-    values = Y.read(None, np.arange(part.start, part.stop)) if hasattr(Y, "read") else Y[:, part]
+    if hasattr(Y, "read"):
+        columns = np.arange(part.start, part.stop) if isinstance(part, slice) else part
+        values = Y.read(None, columns)
+    else:
+        values = Y[:, part]
     if is_torch_array(like):
         import torch
 
@@ -61,7 +66,7 @@ def read_targets(Y: Targets, part: slice, like: Array) -> Array:
 
 
 def check_rows(X: Array, Y: Targets) -> None:
-    """Raise if features and targets are not two tables with the same rows.
+    """Raise unless features and targets are two tables with the same rows, features in floats.
 
     Raises
     ------
@@ -75,8 +80,10 @@ def check_rows(X: Array, Y: Targets) -> None:
     if X.shape[0] != Y.shape[0]:
         raise InputError(
             f"Features {tuple(X.shape)} and targets {tuple(Y.shape)} must have the same number of "
-            f"rows, one a sample; got {X.shape[0]} and {Y.shape[0]}."
+            f"samples, one a row; got {X.shape[0]} and {Y.shape[0]}."
         )
+    if not array_namespace(X).isdtype(X.dtype, "real floating"):
+        raise InputError(f"X must be floating point; got {X.dtype}.")
 
 
 def refuse_constant(Y: Array) -> None:
@@ -103,3 +110,40 @@ def column_mean(values: Array, wanted: bool) -> Array:
     if not wanted:
         return xp.zeros_like(values[0])
     return xp.astype(xp.mean(values, axis=0, dtype=xp.float64), values.dtype)
+
+
+def target_penalties(alphas: Any, n_targets: int, like: Array, *, zero: bool = False) -> Array:
+    """Return a penalty for each target, in double precision and on the device of `like`.
+
+    Parameters
+    ----------
+    alphas : float, or array (n_targets,) or (1,)
+        One for all targets, or one for each.
+    n_targets : int
+    like : array
+    zero : bool, default=False
+        Whether penalties may be 0.
+
+    Returns
+    -------
+    float64 array (n_targets,)
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer, or one is negative or not finite.
+    """
+    xp = array_namespace(like)
+    try:
+        given = np.asarray(alphas.cpu() if hasattr(alphas, "cpu") else alphas, dtype=np.float64)
+    except (TypeError, ValueError):
+        given = np.empty((0, 0))
+    fits = given.ndim == 0 or given.shape in {(1,), (n_targets,)}
+    if not fits or not (np.isfinite(given) & (given >= 0) & (zero | (given > 0))).all():
+        sign = "penalty that is not negative" if zero else "positive penalty"
+        raise InputError(
+            f"alphas must be one {sign} for each of the {n_targets} targets, or one for all; got "
+            f"{alphas!r}."
+        )
+    every = np.broadcast_to(given, (n_targets,)).copy()
+    return xp.asarray(every, dtype=xp.float64, device=like.device)

@@ -278,7 +278,7 @@ def test_batches_of_targets_and_lazy_targets_change_nothing(shape):
 
 
 @pytest.mark.parametrize("size", [None, 4])
-def test_shared_penalties_minimise_each_draws_summed_error(size):
+def test_shared_weights_and_penalty_minimise_the_summed_error(size):
     X, Y, bands = problem(60, 24)
     folds = kfold(60, 5)
     fit = banded_ridge_cv(
@@ -287,7 +287,17 @@ def test_shared_penalties_minimise_each_draws_summed_error(size):
     errors = np.stack([refit_errors(X, Y, bands, w, folds) for w in fit.draws])
     places = errors.sum(axis=2).argmin(axis=1)
     np.testing.assert_allclose(fit.errors, errors[np.arange(6), places], rtol=1e-8)
-    np.testing.assert_array_equal(fit.alpha, np.array(ALPHAS)[places[fit.chosen]])
+    best = errors.sum(axis=2).min(axis=1).argmin()
+    assert (errors.min(axis=1).argmin(axis=0) != best).any()  # which some would not take alone
+    assert set(fit.chosen) == {best}
+    assert set(fit.alpha) == {ALPHAS[places[best]]}
+    np.testing.assert_array_equal(fit.weights, np.tile(fit.draws[best], (6, 1)))
+    expected = Ridge(alpha=fit.alpha[0]).fit(scaled(X, bands, fit.draws[best])[0], Y)
+    np.testing.assert_allclose(
+        X @ fit.coef.T + fit.intercept,
+        expected.predict(scaled(X, bands, fit.draws[best])[0]),
+        rtol=1e-7,
+    )
 
 
 @settings(max_examples=20)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from brainkit.linear.banded import banded_ridge_cv
+from brainkit.linear.banded_folds import design
+from brainkit.linear.bands import band_columns
 from brainkit.linear.folds import kfold
 from brainkit.linear.racing import RacingRule
 
@@ -65,3 +67,20 @@ def test_racing_counts_what_it_saves():
     )
     assert late.skipped == 9 * 6 - 6
     assert np.isfinite(late.errors).sum() == 6
+
+
+@pytest.mark.parametrize("n_samples", [300, 50])  # more samples than features, and fewer
+def test_racing_is_rough_only_where_that_does_no_harm(n_samples):
+    X, Y, bands = simulation(n_targets=40)
+    X, Y = X[:n_samples].astype(np.float32), Y[:n_samples].astype(np.float32)
+    folds = kfold(n_samples, 5)
+    made = design(X, band_columns(bands, 60), n_samples > 60, True)
+    largest = np.linalg.eigvalsh(X.T.astype(float) @ X)[-1]
+    assert made.may_be_rough([1.01e-4 * largest, largest])
+    assert not made.may_be_rough([0.99e-4 * largest, largest])
+    assert not design(X.astype(float), band_columns(bands, 60), True, True).may_be_rough([largest])
+    alphas = [1.0, 10.0, 100.0, 1000.0]
+    wide = banded_ridge_cv(X.astype(float), Y.astype(float), bands, alphas, folds, n_draws=12)
+    raced = banded_ridge_cv(X, Y, bands, alphas, folds, n_draws=12, racing=RacingRule())
+    left = np.isfinite(raced.errors)
+    np.testing.assert_allclose(raced.errors[left], wide.errors[left], rtol=1e-4)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from brainkit.decoding import RidgeDecoder
-from brainkit.encoding import VoxelwiseRidge
-from brainkit.errors import InputError
+from brainkit.encoding import BandedRidge, KernelRidge, VoxelwiseRidge
+from brainkit.errors import InputError, LeakError
 from brainkit.linear.estimator import training_scale
 from brainkit.linear.folds import kfold
 
@@ -228,3 +228,50 @@ def test_shapes_that_do_not_fit(data):
 def test_too_few_trials_for_the_folds():
     with pytest.raises(InputError, match="5 folds cannot be made of 4 trials"):
         VoxelwiseRidge().fit(np.eye(4), np.arange(4.0))
+
+
+@pytest.mark.parametrize(
+    "model", [VoxelwiseRidge(), KernelRidge("rbf", gamma=0.01), BandedRidge([4, 8], draws=5)]
+)
+def test_folds_may_be_a_splitters_or_given(model, data):
+    X, Y = data
+    shuffled = KFold(5, shuffle=True, random_state=0)
+    by_splitter = clone(model).set_params(cv=shuffled).fit(X, Y)
+    by_list = clone(model).set_params(cv=list(shuffled.split(X))).fit(X, Y)
+    once = clone(model)
+    once.cv = shuffled.split(X)
+    once.fit(X, Y)
+    np.testing.assert_array_equal(by_splitter.predict(X), by_list.predict(X))
+    np.testing.assert_array_equal(by_splitter.cv_r2_, once.cv_r2_)
+    by_number = clone(model).fit(X, Y)
+    assert (by_splitter.cv_r2_ != by_number.cv_r2_).all()
+    in_order = clone(model).set_params(cv=KFold(5)).fit(X, Y)
+    np.testing.assert_array_equal(in_order.cv_r2_, by_number.cv_r2_)
+
+
+def test_a_splitter_keeps_groups_whole_or_is_refused(data):
+    X, Y = data
+    groups = np.arange(80) // 2
+    model = VoxelwiseRidge(cv=GroupKFold(4)).fit(X, Y, groups=groups)
+    folds = list(GroupKFold(4).split(X, groups=groups))
+    np.testing.assert_array_equal(model.cv_r2_, VoxelwiseRidge(cv=folds).fit(X, Y).cv_r2_)
+    with pytest.raises(LeakError, match="groups that it holds out"):
+        VoxelwiseRidge(cv=KFold(4, shuffle=True, random_state=0)).fit(X, Y, groups=groups)
+
+
+def test_a_decoder_with_given_folds_fits_its_null_on_its_own(data):
+    X, Y = data
+    assert RidgeDecoder().shares_decompositions
+    model = RidgeDecoder(cv=KFold(5))
+    assert not model.shares_decompositions
+    np.testing.assert_allclose(
+        model.fit(X, Y).coef_, RidgeDecoder().fit(X, Y).coef_, rtol=1e-9, atol=1e-12
+    )
+
+
+def test_folds_that_are_none_are_refused(data):
+    X, Y = data
+    with pytest.raises(InputError, match="cv must be a number of folds"):
+        VoxelwiseRidge(cv=None).fit(X, Y)
+    with pytest.raises(InputError, match="both must be some of the rows 0 to 79"):
+        VoxelwiseRidge(cv=[([0, 1], [80])]).fit(X, Y)

@@ -454,6 +454,14 @@ def test_a_positive_penalty_for_each_target(alphas):
         solve_kernel_ridge(X, Y, alphas)
 
 
+def test_a_penalty_for_all_is_that_penalty_for_each_target():
+    X, Y = problem()
+    expected = solve_kernel_ridge(X, Y, np.full(6, 3.0), kernel="rbf").dual_coef
+    for alphas in (3.0, [3.0]):
+        found = solve_kernel_ridge(X, Y, alphas, kernel="rbf").dual_coef
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_shapes_that_do_not_fit():
     X, Y = problem()
     with pytest.raises(

@@ -153,3 +153,60 @@ def test_groups_of_one_are_samples_on_their_own():
     one = ridge_cv(X, Y, [1.0, 10.0], kfold(40, 5, groups=np.arange(40)))
     none = ridge_cv(X, Y, [1.0, 10.0], kfold(40, 5))
     np.testing.assert_array_equal(one.coef, none.coef)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_penalty_for_all_is_that_penalty_for_each_target(shape):
+    X, Y = problem(*shape)
+    expected = solve_ridge(X, Y, np.full(Y.shape[1], 3.0))
+    for alphas in (3.0, [3.0], np.float32(3), torch.tensor(3.0)):
+        for found, other in zip(solve_ridge(X, Y, alphas), expected, strict=True):
+            np.testing.assert_array_equal(found, other)
+    mixed = np.geomspace(0.1, 10, Y.shape[1])
+    tensors = torch.as_tensor(X), torch.as_tensor(Y)
+    for given in (mixed, mixed.tolist(), torch.as_tensor(mixed)):
+        found = solve_ridge(*tensors, given)[0]
+        np.testing.assert_allclose(found, solve_ridge(X, Y, mixed)[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("alphas", [np.ones(10), np.ones((11, 1)), -1.0, np.nan, "many", None])
+def test_penalties_that_are_not_one_for_each_target_are_refused(alphas):
+    X, Y = problem(40, 30)
+    with pytest.raises(InputError, match="one penalty that is not negative for each of the 11"):
+        solve_ridge(X, Y, alphas)
+
+
+def test_features_in_whole_numbers_are_refused_not_rounded():
+    X, Y = problem(40, 12)
+    for solve in (
+        lambda X: ridge_cv(X, Y, [1.0], kfold(40, 4)),
+        lambda X: validation_errors(X, Y, [1.0], kfold(40, 4)),
+        lambda X: solve_ridge(X, Y, 1.0),
+    ):
+        with pytest.raises(InputError, match="X must be floating point; got int64"):
+            solve(np.round(X).astype(np.int64))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_folds_may_be_a_generator_lists_or_masks(shape):
+    X, Y = problem(*shape)
+    folds = kfold(shape[0], 4)
+    expected = ridge_cv(X, Y, [0.1, 1.0, 10.0], folds)
+    masks = [(~np.isin(range(shape[0]), test), np.isin(range(shape[0]), test)) for _, test in folds]
+    for given in (iter(folds), [[part.tolist() for part in fold] for fold in folds], masks):
+        np.testing.assert_array_equal(ridge_cv(X, Y, [0.1, 1.0, 10.0], given).errors,
+                                      expected.errors)  # fmt: skip
+
+
+def test_folds_are_checked():
+    X, Y = problem(40, 12)
+    for fold, said in (
+        (([0, 1], [40]), "both must be some of the rows 0 to 39"),
+        (([-1, 1], [2]), "both must be some of the rows 0 to 39"),
+        (([0, 1, 2], [2, 3]), "trains on 1 of the rows that it holds out"),
+        (([0, 1, 2], []), "3 training and 0 held-out rows"),
+    ):
+        with pytest.raises(InputError, match=said):
+            ridge_cv(X, Y, [1.0], [fold])
+    with pytest.raises(InputError, match="No folds were given"):
+        ridge_cv(X, Y, [1.0], [])
