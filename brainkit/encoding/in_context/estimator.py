@@ -1,7 +1,8 @@
 """The in-context encoder as an estimator: a support set goes in, linear encoders come out."""
 
 import warnings
-from typing import Self
+from collections.abc import Iterable
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from brainkit.encoding.context import FitContext
 from brainkit.encoding.in_context.checkpoint import Origin
 from brainkit.encoding.in_context.module import HyperWeights, InContextNetwork, hyper_weights
 from brainkit.encoding.in_context.tasks import Scale, check_excluded, unit_norm
@@ -131,6 +133,47 @@ class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
         self.network_hash_ = weights_hash(network)
         self.single_target_ = single
         return self
+
+    def set_context(self, context: FitContext) -> None:
+        """Warn if the network learned from the subject that is to be predicted.
+
+        Parameters
+        ----------
+        context : FitContext
+        """
+        learned = [name for name in context.known_as if name in self.origin.subjects]
+        if learned:
+            warnings.warn(
+                f"The network of checkpoint={self.checkpoint!r} learned from {learned[0]}, which "
+                "is predicted here: the scores are not those of a new subject. Take a network "
+                "that was trained without it.",
+                stacklevel=1,
+            )
+
+    def describe_network(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return what a run's manifest says of the network.
+
+        Parameters
+        ----------
+        names : iterable of str
+            By which the network may know the subject that is predicted.
+
+        Returns
+        -------
+        dict
+            ``checkpoint``; ``sha256`` of the weights; ``embedding_model``; ``context``, the
+            fewest and most support images of the training; ``trained_on``, all subjects that it
+            learned from; ``learned_from``, those of them that are predicted.
+        """
+        network, origin = self.open()
+        return {
+            "checkpoint": self.checkpoint,
+            "sha256": weights_hash(network),
+            "embedding_model": origin.embedding_model,
+            "context": list(origin.context),
+            "trained_on": list(origin.subjects),
+            "learned_from": [name for name in names if name in origin.subjects],
+        }
 
     def predict(self, X: ArrayLike) -> Float:
         """Predict responses to images; a row's prediction depends on that row alone.

@@ -9,10 +9,12 @@ import torch
 from sklearn.base import clone
 
 from brainkit.arrays.seeds import rng
+from brainkit.encoding.context import FitContext
 from brainkit.encoding.in_context import InContextEncoder, Stage, load_network
 from brainkit.encoding.in_context.module import hyper_weights
 from brainkit.encoding.in_context.tasks import unit_norm
 from brainkit.errors import CorruptFileError, InputError, LeakError, MissingFileError
+from brainkit.features.weights import weights_hash
 from brainkit.linear.persistence import load_estimator, save_estimator
 from brainkit.training import Schedule
 
@@ -266,3 +268,33 @@ def test_a_gpu_that_is_not_there():
 def test_subjects_that_do_not_fit():
     with pytest.raises(InputError, match="same subjects"):
         InContextEncoder(None, **SIZE).fit_subjects({"a": images()}, {"b": responses(images())})
+
+
+def test_a_subject_that_the_network_learned_from_is_warned_of_once(encoder):
+    X, Y = {"set/a": images(40)}, {"set/a": responses(images(40))}
+    learned = clone(encoder).fit_subjects(X, Y, steps=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):  # as in folds and null runs
+            clone(learned).set_context(FitContext(known_as=("set/a", "a")))
+    assert [str(one.message) for one in caught] == [
+        "The network of checkpoint=None learned from set/a, which is predicted here: the scores "
+        "are not those of a new subject. Take a network that was trained without it."
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clone(learned).set_context(FitContext(known_as=("set/b", "b")))
+        clone(learned).set_context(FitContext(known_as=("other/a", "a")))
+    said = learned.describe_network(["set/a", "a"])
+    assert said["trained_on"] == said["learned_from"] == ["set/a"]
+    assert said["embedding_model"] == "test:a"
+    assert said["sha256"] == weights_hash(learned.open()[0])
+
+
+@pytest.mark.slow
+def test_the_published_size_trains_and_predicts():
+    X = images(12, width=512)
+    stages = [Stage("synthetic", Schedule(1, warmup=0), (6, 6), n_voxels=1, n_draws=1, n_query=4)]
+    encoder = InContextEncoder(None, device="cpu").pretrain(X, stages=stages)
+    assert encoder.origin.training["synthetic"]["steps"] == 1
+    assert np.isfinite(encoder.fit(X[:6], responses(X[:6], 1)).predict(X[6:])).all()
