@@ -27,7 +27,8 @@ SEEDS, SIZES = (31, 32, 33), (100, 400, 1600, 4800)
 COUNTER = {
     "gate off": (
         "ridge, oriented energy", "ridge, embedding", "banded ridge", "feature-weighted RF",
-        "factorized readout", "semantic readout", "routing, patches", "routing",
+        "factorized readout", "semantic readout", "routing, patches", "routing, static twin",
+        "routing",
     ),
     "shared tuning off": ("ridge, embedding", "in-context"),
 }  # fmt: skip

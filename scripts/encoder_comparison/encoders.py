@@ -119,6 +119,7 @@ ENCODERS: dict[str, Callable[[Subject, int], tuple[Float, Any]]] = {
     "factorized readout": tokens("FactorizedReadout"),
     "semantic readout": tokens("SemanticReadout"),
     "routing, patches": tokens("RoutingEncoder"),
+    "routing, static twin": tokens("RoutingEncoder", content=False),
     "routing": routing,
     "in-context": in_context,
 }

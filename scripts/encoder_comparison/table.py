@@ -128,7 +128,11 @@ def _claims(fits: Fits) -> list[str]:
     for world in ("world", "gate off"):
         for name in STATIC:
             lines += _claim(fits, world, "routing", name, largest, "category")
-    for name in ("ridge, oriented energy", "feature-weighted RF, early", "ridge, tokens"):
+    for world in ("world", "gate off"):
+        lines += _claim(
+            fits, world, "routing, patches", "routing, static twin", largest, "category"
+        )
+    for name in ("banded ridge", "ridge, oriented energy", "feature-weighted RF, early"):
         lines += _claim(fits, "world", name, "routing", largest, "V1-V3")
     for world in ("world", "shared tuning off"):
         lines += _claim(fits, world, "in-context", "ridge, embedding", smallest, "category")

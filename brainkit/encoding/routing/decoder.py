@@ -42,6 +42,8 @@ class RoutingDecoder(nn.Module):
     n_global : int, default=0
         Tokens before those of the map that have no place on it, such as the class token; what
         stands for their position is learned.
+    content : bool, default=True
+        False leaves x out of the softmax: queries look at the same places in every image.
     width, n_heads, hidden : int
         Of vectors, a divisor of it, and of the feed-forward layer.
     dropout : float
@@ -67,13 +69,14 @@ class RoutingDecoder(nn.Module):
         hidden: int,
         dropout: float,
         n_global: int = 0,
+        content: bool = True,
     ) -> None:
         super().__init__()
         if width % n_heads:
             raise InputError(
                 f"The width must be a multiple of the number of heads; got {width} and {n_heads}."
             )
-        self.n_heads = n_heads
+        self.n_heads, self.content = n_heads, content
         self.project = nn.Linear(n_features, width) if n_features != width else None
         self.register_buffer("position", sine_positions(*grid, width), persistent=False)
         self.beside = nn.Parameter(torch.randn(n_global, width)) if n_global else None
@@ -128,4 +131,6 @@ class RoutingDecoder(nn.Module):
             key, value = key @ self.project.weight, value @ self.project.weight
         placed = functional.linear(position, self.key.weight)
         queries = self.query(self.queries)
+        if not self.content:
+            key = torch.zeros_like(key)
         return Attention(queries, key, value, placed, self.n_heads), constant

@@ -65,6 +65,9 @@ class RoutingEncoder(DeepEncoder):
     global_tokens : int, default=0
         How many tokens come before those of the map and have no place on it: 1 for features with
         the class token (``tokens="all"`` of most vision transformers).
+    content : bool, default=True
+        False makes a query look at the same places whatever the image shows: a static twin with all
+        else equal, for what routing adds.
     width : int, optional
         Of queries and what they gather, a multiple of 4 and of `n_heads`. That of the features
         where not given; otherwise tokens are projected first.
@@ -96,14 +99,16 @@ class RoutingEncoder(DeepEncoder):
 
     trained_parts: ClassVar[Sequence[str]] = ("queries", "query", "key", "value", "out", "readout")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - scikit-learn: one argument for each parameter
         self,
         regions: Any = None,
         queries: str = "region",
+        *,
         layers: str | Sequence[str] | None = None,
         beta: float = 40.0,
         n_seeds: int = 1,
         global_tokens: int = 0,
+        content: bool = True,
         width: int | None = None,
         n_heads: int = 8,
         hidden: int | None = None,
@@ -117,6 +122,7 @@ class RoutingEncoder(DeepEncoder):
         self.beta = beta
         self.n_seeds = n_seeds
         self.global_tokens = global_tokens
+        self.content = content
         self.width = width
         self.n_heads = n_heads
         self.hidden = hidden
@@ -260,6 +266,7 @@ class RoutingEncoder(DeepEncoder):
             hidden=4 * width if self.hidden is None else self.hidden,
             dropout=self.dropout,
             n_global=self.global_tokens,
+            content=self.content,
         )
 
     # --------------------------------------------------------------------------------- predict

@@ -248,6 +248,17 @@ def test_a_global_token_is_read_without_a_place(moving):
         RoutingEncoder(global_tokens=-1, **SMALL).fit(tokens[:99], Y[:99])
 
 
+def test_the_static_twin_looks_at_the_same_places_and_loses_what_moves(fitted, moving):
+    X, Y, _ = moving
+    twin = RoutingEncoder(REGIONS, content=False, **SMALL).fit(X[:N_TRAIN], Y[:N_TRAIN])
+    maps = twin.attention(X[N_TRAIN:])
+    np.testing.assert_allclose(maps, np.broadcast_to(maps[:1], maps.shape), atol=1e-6)
+    ours, static = (
+        np.mean(pearson_r(Y[N_TRAIN:], model.predict(X[N_TRAIN:]))) for model in (fitted, twin)
+    )
+    assert ours > static + 0.2
+
+
 def test_one_target_stays_one(moving):
     X, Y, _ = moving
     settings = SMALL | {"epochs": 1}
