@@ -18,8 +18,9 @@ from typing import Any
 
 from brainkit.arrays.atomic import write_text
 from brainkit.data.loading import load
+from brainkit.recipes.reading import read_recipe
 from brainkit.recipes.running import run_recipe
-from brainkit.recipes.schema import EncodeRecipe, read_recipe
+from brainkit.recipes.schema import EncodeRecipe
 
 PIXELS = [{"kind": "pixel-pca", "scale": "space", "settings": {"n_components": 30}}]
 ENERGY = [{"kind": "oriented-energy", "scale": "space"}]
