@@ -91,7 +91,7 @@ class ReducedRankRidge(CrossValidatedRidge):
             ensure_min_samples=2,
         )  # fmt: skip
         alphas, ranks = self._checked_alphas(), self._checked_ranks()
-        if isinstance(self.cv, str):
+        if not isinstance(self.cv, int | np.integer):
             raise InputError(f"cv must be a number of folds for ReducedRankRidge; got {self.cv!r}.")
         Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
         refuse_constant(Y)
@@ -104,7 +104,7 @@ class ReducedRankRidge(CrossValidatedRidge):
             codes = np.arange(len(samples))
         folds = [
             prepare_fold(samples, Y, train, held_out, fit_intercept=self.fit_intercept)
-            for train, held_out in kfold(len(samples), self.cv, groups=codes)
+            for train, held_out in kfold(len(samples), int(self.cv), groups=codes)
         ]
         if metric is None:
             weights = predictability(*ridge_errors(folds, alphas))

@@ -109,7 +109,8 @@ def r2_split(Y: Array, predictions: Sequence[Array], intercept: Array | None = N
 def correlation_split(Y: Array, predictions: Sequence[Array]) -> Array:
     r"""Split the correlation of a joint prediction among its bands.
 
-    :math:`r_j = \mathrm{cov}(y, \hat y_j) / (\sigma_y\, \sigma_{\hat y})`, which sum to r.
+    :math:`r_j = \mathrm{cov}(y, \hat y_j) / (\sigma_y\, \sigma_{\hat y})`, which sum to r. For
+    scores in r, where predictions of other data may have another scale or mean, which cost R².
 
     Parameters
     ----------

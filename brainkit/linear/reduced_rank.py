@@ -18,12 +18,19 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
+from brainkit.linear.fold_errors import fold_errors
 from brainkit.linear.noise import TargetMetric, diagonal_metric
-from brainkit.linear.spectrum import Spectrum, decompose
-from brainkit.linear.subspace import leading_right_vectors
+from brainkit.linear.spectrum import Spectrum, decompose, sample_products
+from brainkit.linear.subspace import (
+    EXACT_SIZE,
+    fixed_start,
+    leading_combinations,
+    leading_right_vectors,
+)
 from brainkit.linear.targets import column_mean
 
 Array = Any  # a NumPy array or a torch tensor
+MANY = 2  # targets for each row of CM, from which on it pays to form CMM'C'
 
 
 @dataclass(frozen=True)
@@ -71,31 +78,69 @@ def _shrinkage(spectrum: Spectrum, alpha: float, like: Array) -> Array:
     return xp.astype(1 / (spectrum.values + alpha), like.dtype)[:, None]
 
 
-def leading_directions(
-    spectrum: Spectrum, projected: Array, alpha: float, rank: int, metric: TargetMetric
-) -> Array:
-    r"""Return the leading eigenvectors :math:`V_k` over targets, (n_targets, at most rank).
+class LeadingDirections:
+    r"""The leading directions over targets for every penalty, from products formed once.
 
     With :math:`S = (\Lambda + \alpha)^{-1/2} C M`, C the projected targets, they are the right
     singular vectors of S. On the dual side, where C lacks the singular values of X, S is
-    :math:`\Lambda^{1/2} (\Lambda + \alpha)^{-1/2} C M`.
+    :math:`\Lambda^{1/2} (\Lambda + \alpha)^{-1/2} C M`. A penalty scales the rows of CM, and the
+    rows and columns of CMM'C', which is what is decomposed where targets are many.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        Of the samples.
+    projected : array (rank of X, n_targets)
+        C.
+    metric : TargetMetric
+        The metric M.
     """
-    xp = array_namespace(projected)
-    gains = 1 if spectrum.primal else spectrum.values
-    root = xp.astype((gains / (spectrum.values + alpha)) ** 0.5, projected.dtype)
-    return leading_right_vectors(metric.apply(projected * root[:, None]), rank)[0]
+
+    def __init__(self, spectrum: Spectrum, projected: Array, metric: TargetMetric) -> None:
+        self.spectrum, self.projected, self.metric = spectrum, projected, metric
+        self.weighted = metric.apply(projected)
+        n_rows, n_targets = self.weighted.shape
+        many = n_targets >= (n_rows if n_rows <= EXACT_SIZE else MANY * n_rows)
+        self.gram = sample_products(self.weighted) if many else None
+        self._starts: dict[int, Array] = {}
+
+    def factors(self, alpha: float, rank: int) -> tuple[Array, Array]:
+        r"""Return :math:`C M V_k`, (rank of X, k), and :math:`V_k' M^{-1}`, (k, n_targets)."""
+        xp = array_namespace(self.projected)
+        values, dtype = self.spectrum.values, self.projected.dtype
+        gains = 1 if self.spectrum.primal else values
+        root = (gains / (values + alpha)) ** 0.5
+        if self.gram is None:
+            scaled = self.weighted * xp.astype(root, dtype)[:, None]
+            directions = leading_right_vectors(scaled, rank)[0]
+            return xp.matmul(self.weighted, directions), self.metric.undo(directions.T)
+        scaled = self.gram * root[:, None] * root
+        start = self._start(rank) * root[:, None]
+        found = leading_combinations(scaled, start, rank) * root[:, None]
+        latent = xp.astype(xp.matmul(self.gram, found), dtype)
+        return latent, xp.matmul(xp.astype(found, dtype).T, self.projected)
+
+    def _start(self, rank: int) -> Array:
+        """Return CM times what the search for directions starts from, formed once."""
+        xp = array_namespace(self.projected)
+        if rank not in self._starts:
+            reached = xp.matmul(self.weighted, fixed_start(self.weighted, rank))
+            self._starts[rank] = xp.astype(reached, xp.float64)
+        return self._starts[rank]
 
 
 def ridge_errors(folds: Sequence[PreparedFold], alphas: Sequence[float]) -> tuple[Array, Array]:
     """Sum squared held-out errors of plain ridge, (n_alphas, n_targets), and of the mean."""
     xp = array_namespace(folds[0].truth)
-
-    def error(fold: PreparedFold, alpha: float) -> Array:
-        shrunk = fold.projected * _shrinkage(fold.spectrum, alpha, fold.truth)
-        return xp.sum((fold.truth - xp.matmul(fold.basis, shrunk)) ** 2, axis=0, dtype=xp.float64)
-
-    errors = xp.stack([sum(error(fold, alpha) for fold in folds) for alpha in alphas])
-    total = sum(xp.sum(fold.truth**2, axis=0, dtype=xp.float64) for fold in folds)
+    errors = total = None
+    for fold in folds:
+        own = xp.sum(fold.truth**2, axis=0, dtype=xp.float64)
+        search = fold_errors(
+            fold.basis, fold.spectrum.values, alphas, fold.truth.dtype, triangular=False
+        )
+        found = search.errors(fold.projected, fold.truth, own)
+        errors = found if errors is None else errors + found
+        total = own if total is None else total + own
     return errors, total
 
 
@@ -133,17 +178,46 @@ def reduced_rank_errors(
     shape = (len(alphas), len(ranks), first.shape[1])
     errors = xp.zeros(shape, dtype=xp.float64, device=first.device)
     for fold in folds:
+        directions = LeadingDirections(fold.spectrum, fold.projected, metric)
+        total = xp.sum(fold.truth**2, axis=0, dtype=xp.float64)
         for number, alpha in enumerate(alphas):
-            directions = leading_directions(
-                fold.spectrum, fold.projected, alpha, max(ranks), metric
-            )
-            latent = xp.matmul(metric.apply(fold.projected), directions)  # (rank of X, rank)
+            latent, back = directions.factors(alpha, max(ranks))
             latent = xp.matmul(fold.basis, latent * _shrinkage(fold.spectrum, alpha, latent))
-            back = metric.undo(directions.T)  # (rank, n_targets)
-            for place, rank in enumerate(ranks):
-                residual = fold.truth - xp.matmul(latent[:, :rank], back[:rank])
-                errors[number, place] += xp.sum(residual**2, axis=0, dtype=xp.float64)
+            errors[number] += _nested_errors(latent, back, fold.truth, total, ranks)
     return errors
+
+
+def _nested_errors(
+    latent: Array, back: Array, truth: Array, total: Array, ranks: Sequence[int]
+) -> Array:
+    r"""Return squared errors of the leading dimensions' predictions, (n_ranks, n_targets).
+
+    With latent = QR the error of k dimensions is that of
+    :math:`Q_k' Y - R_k B_k`, which has k rows, and what Y has outside of :math:`Q_k`.
+
+    Parameters
+    ----------
+    latent, back : arrays (n_held_out, rank), (rank, n_targets)
+        Their product is predicted.
+    truth : array (n_held_out, n_targets)
+        Y.
+    total : float64 array (n_targets,)
+        Its squared length.
+    ranks : sequence of int
+        How many dimensions.
+    """
+    xp = array_namespace(truth)
+    basis, upper = xp.linalg.qr(latent)
+    inside = xp.matmul(basis.T, truth)
+    found = []
+    for rank in ranks:
+        rows = min(rank, inside.shape[0])
+        within = inside[:rows]
+        residual = within - xp.matmul(upper[:rows, :rank], back[:rank])
+        outside = total - xp.sum(within**2, axis=0, dtype=xp.float64)
+        outside = xp.where(outside > 0, outside, xp.zeros_like(outside))
+        found.append(xp.sum(residual**2, axis=0, dtype=xp.float64) + outside)
+    return xp.stack(found)
 
 
 def solve_reduced_rank(
@@ -177,14 +251,14 @@ def solve_reduced_rank(
     metric = diagonal_metric(xp.ones_like(y_mean)) if metric is None else metric
     spectrum = decompose(X - x_mean)
     projected = spectrum.project(Y - y_mean)
+    directions = LeadingDirections(spectrum, projected, metric)
+    readout = spectrum.readout
     coef = xp.empty((Y.shape[1], X.shape[1]), dtype=X.dtype, device=X.device)
     for alpha in sorted({float(value) for value in alphas}):
         here = alphas == alpha
         wanted = sorted({int(rank) for rank in ranks[here]})
-        directions = leading_directions(spectrum, projected, alpha, wanted[-1], metric)
-        latent = xp.matmul(metric.apply(projected), directions)  # (rank of X, rank)
-        latent = xp.matmul(spectrum.readout, latent * _shrinkage(spectrum, alpha, latent))
-        back = metric.undo(directions.T)  # (rank, n_targets)
+        latent, back = directions.factors(alpha, wanted[-1])
+        latent = xp.matmul(readout, latent * _shrinkage(spectrum, alpha, latent))
         for rank in wanted:
             chosen = here & (ranks == rank)
             coef[chosen] = xp.matmul(latent[:, :rank], back[:rank][:, chosen]).T

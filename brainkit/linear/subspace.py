@@ -40,15 +40,58 @@ def leading_right_vectors(matrix: Array, rank: int) -> tuple[Array, Array]:
         top = xp.astype(xp.flip(vectors, axis=1)[:, :rank], matrix.dtype)
         found = top if by_column else orthonormal(xp.matmul(matrix.T, top))
         return found, xp.flip(values, axis=0)[:rank]
-    width = min(rank + OVERSAMPLING, n_rows, n_columns)
-    start = rng(0, "subspace iteration").standard_normal((n_columns, width))
-    basis = xp.asarray(start, dtype=matrix.dtype, device=matrix.device)
+    basis = fixed_start(matrix, rank)
     for _ in range(ITERATIONS):
         basis = orthonormal(xp.matmul(matrix.T, xp.matmul(matrix, basis)))
     reached = xp.matmul(matrix, basis)  # (n_rows, width)
     values, rotation = xp.linalg.eigh(xp.astype(xp.matmul(reached.T, reached), xp.float64))
     rotation = xp.astype(xp.flip(rotation, axis=1)[:, :rank], matrix.dtype)
     return xp.matmul(basis, rotation), xp.flip(values, axis=0)[:rank]
+
+
+def fixed_start(matrix: Array, rank: int) -> Array:
+    """Return what the iteration starts from, (n_columns, some more than rank)."""
+    xp = array_namespace(matrix)
+    n_rows, n_columns = matrix.shape
+    width = min(rank + OVERSAMPLING, n_rows, n_columns)
+    start = rng(0, "subspace iteration").standard_normal((n_columns, width))
+    return xp.asarray(start, dtype=matrix.dtype, device=matrix.device)
+
+
+def leading_combinations(gram: Array, start: Array, rank: int) -> Array:
+    """Return how the rows of a matrix S add up to its leading right singular vectors.
+
+    The same vectors as `leading_right_vectors` gives, by the same iteration, from SS' alone: where
+    S has many columns, they are not gone through again and again.
+
+    Parameters
+    ----------
+    gram : float64 array (n_rows, n_rows)
+        SS'.
+    start : float64 array (n_rows, width)
+        S times `fixed_start`.
+    rank : int
+        How many.
+
+    Returns
+    -------
+    float64 array (n_rows, at most rank)
+        P: the vectors are S'P.
+    """
+    xp = array_namespace(gram)
+    if gram.shape[0] <= EXACT_SIZE:
+        lengths, vectors = xp.linalg.eigh(gram)
+        return (xp.flip(vectors, axis=1) * _inverse_root(xp.flip(lengths, axis=0)))[:, :rank]
+    reached = start
+    for _ in range(ITERATIONS):
+        combinations = reached
+        reached = xp.matmul(gram, combinations)
+        lengths, vectors = xp.linalg.eigh(xp.matmul(combinations.T, reached))
+        lengths, vectors = xp.flip(lengths, axis=0), xp.flip(vectors, axis=1)
+        root = vectors * _inverse_root(lengths)
+        combinations, reached = xp.matmul(combinations, root), xp.matmul(reached, root)
+    _, rotation = xp.linalg.eigh(xp.matmul(reached.T, reached))
+    return xp.matmul(combinations, xp.flip(rotation, axis=1)[:, :rank])
 
 
 def orthonormal(values: Array) -> Array:
@@ -61,6 +104,11 @@ def orthonormal(values: Array) -> Array:
     wide = xp.astype(values, xp.float64)
     lengths, vectors = xp.linalg.eigh(xp.matmul(wide.T, wide))
     lengths, vectors = xp.flip(lengths, axis=0), xp.flip(vectors, axis=1)
+    return xp.astype(xp.matmul(wide, vectors * _inverse_root(lengths)), values.dtype)
+
+
+def _inverse_root(lengths: Array) -> Array:
+    """Return lengths to the power of -1/2, and 0 for what has no length."""
+    xp = array_namespace(lengths)
     kept = lengths > xp.max(lengths) * 1e-14
-    root = xp.where(kept, xp.where(kept, lengths, xp.ones_like(lengths)) ** -0.5, 0.0)
-    return xp.astype(xp.matmul(wide, vectors * root), values.dtype)
+    return xp.where(kept, xp.where(kept, lengths, xp.ones_like(lengths)) ** -0.5, 0.0)

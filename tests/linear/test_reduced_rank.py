@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from brainkit.linear import reduced_rank, subspace
 from brainkit.linear.folds import kfold
 from brainkit.linear.noise import TargetMetric, diagonal_metric
 from brainkit.linear.reduced_rank import (
@@ -136,6 +137,35 @@ def test_held_out_errors_are_those_of_the_solution(shape, plain):
     peer_errors, peer_total = validation_errors(X, Y, alphas, parts)
     np.testing.assert_allclose(errors, peer_errors, rtol=1e-8)
     np.testing.assert_allclose(total, peer_total, rtol=1e-10)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_large_problems_have_the_errors_of_their_solutions(monkeypatch, fit_intercept):
+    """Directions by iteration, from CMM'C' and from CM, agree with each other."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(90, 30))
+    Y = X @ rng.normal(size=(30, 3)) @ rng.normal(size=(3, 80)) + rng.normal(size=(90, 80))
+    parts, metric = kfold(90, 3), diagonal_metric(rng.uniform(0.5, 2, 80))
+    alphas, ranks = [0.1, 10.0], [1, 3]
+    monkeypatch.setattr(subspace, "EXACT_SIZE", 0)
+    monkeypatch.setattr(reduced_rank, "EXACT_SIZE", 0)
+    found = []
+    for many in (True, False):
+        if not many:  # as if there were few targets
+            monkeypatch.setattr(reduced_rank, "MANY", np.inf)
+        folds = [prepare_fold(X, Y, *part, fit_intercept=fit_intercept) for part in parts]
+        found.append(reduced_rank_errors(folds, alphas, ranks, metric))
+        chosen = np.full(80, 10.0), np.full(80, 3)
+        found.append(solve_reduced_rank(X, Y, *chosen, metric, fit_intercept=fit_intercept)[0])
+    np.testing.assert_allclose(found[0], found[2], rtol=1e-8)
+    np.testing.assert_allclose(found[1], found[3], atol=1e-8)
+    expected = np.zeros(80)
+    for train, test in parts:
+        coef, intercept = solve_reduced_rank(
+            X[train], Y[train], *chosen, metric, fit_intercept=fit_intercept
+        )
+        expected += ((Y[test] - X[test] @ coef.T - intercept) ** 2).sum(axis=0)
+    np.testing.assert_allclose(found[0][1, 1], expected, rtol=1e-8)
 
 
 def test_predictability_is_the_root_of_the_explained_share():

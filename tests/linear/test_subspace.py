@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from brainkit.linear import subspace
-from brainkit.linear.subspace import leading_right_vectors, orthonormal
+from brainkit.linear.subspace import (
+    fixed_start,
+    leading_combinations,
+    leading_right_vectors,
+    orthonormal,
+)
 
 SHAPES = [(50, 20), (20, 50), (30, 30)]
 
@@ -60,6 +65,27 @@ def test_torch_gives_what_numpy_gives(monkeypatch, shape, iterate):
     assert isinstance(found, torch.Tensor)
     np.testing.assert_allclose(values.numpy(), squares, rtol=1e-8)
     np.testing.assert_allclose(np.abs(expected.T @ found.numpy()), np.eye(6), atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("iterate", [False, True])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_combinations_of_rows_are_the_same_vectors(monkeypatch, shape, iterate, kind):
+    if iterate:
+        monkeypatch.setattr(subspace, "EXACT_SIZE", 0)
+        monkeypatch.setattr(subspace, "OVERSAMPLING", 5)
+    matrix = kind(low_rank(*shape))
+    start = matrix @ fixed_start(matrix, 6)
+    found = matrix.T @ leading_combinations(matrix @ matrix.T, start, 6)
+    expected = leading_right_vectors(matrix, 6)[0]
+    np.testing.assert_allclose(np.abs(expected.T @ found), np.eye(6), atol=1e-7)
+
+
+def test_combinations_of_fewer_dimensions_than_asked_for():
+    matrix = low_rank(30, 40, noise=0)  # of rank 8
+    start = matrix @ fixed_start(matrix, 12)
+    found = matrix.T @ leading_combinations(matrix @ matrix.T, start, 12)
+    np.testing.assert_allclose(matrix @ found @ found.T, matrix, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5)])
