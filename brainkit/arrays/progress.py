@@ -15,6 +15,7 @@ from tqdm import tqdm
 T = TypeVar("T")
 DELAY = 2.0
 LOG_INTERVAL = 30.0
+LOG_COLUMNS = 110  # room for loss and score behind a bar
 
 
 class _Log:
@@ -41,7 +42,7 @@ def bar(description: str, **settings: Any) -> Any:
     """Make a bar of tqdm that suits where standard error goes; `settings` are tqdm's."""
     look: dict[str, Any] = {"file": sys.stderr, "dynamic_ncols": True}
     if not is_live():
-        look = {"file": _Log(sys.stderr), "ncols": 80, "ascii": True, "position": 0}
+        look = {"file": _Log(sys.stderr), "ncols": LOG_COLUMNS, "ascii": True, "position": 0}
         look["mininterval"] = LOG_INTERVAL
     return tqdm(desc=description, leave=False, **{"delay": DELAY, **look, **settings})
 

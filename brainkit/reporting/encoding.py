@@ -13,6 +13,7 @@ from brainkit.reporting.figures import region_scores, score_against_ceiling, sco
 from brainkit.reporting.maps import region_map, score_map
 from brainkit.reporting.markup import Html, frame, join, note, number, tag
 from brainkit.reporting.pictures import figure_picture
+from brainkit.reporting.words import CEILINGS
 
 Array = NDArray[Any]
 
@@ -33,8 +34,10 @@ def encoding_section(result: EncodingResult, heading: object) -> Html:
     """
     items, n_seeds = len(result.test_stimuli), len(result.protocol.seeds)
     averaged = ", repeats averaged" if result.protocol.average_repeats else ""
+    few = result.protocol.n_train
+    learned = "" if few is None else f", learned from {few:,} stimuli"
     about = note(
-        f"{items:,} held-out items (split {result.protocol.split}{averaged}), "
+        f"{items:,} held-out items (split {result.protocol.split}{averaged}{learned}), "
         f"{n_seeds} fold seed{'s' * (n_seeds != 1)}; shuffled fits: {result.protocol.shuffles}, "
         f"permutation runs: {result.protocol.permutations}."
     )
@@ -44,6 +47,7 @@ def encoding_section(result: EncodingResult, heading: object) -> Html:
             about,
             left_out(result.counts),
             standardised(result.zscore),
+            ceiling_said(result.ceiling),
             region_picture({result.recording.subject: result.regions}),
             _region_tables(result),
             _unit_picture(result),
@@ -76,6 +80,20 @@ def standardised(record: Mapping[str, Any]) -> Html:
         f"{groups}. Scores of such a decoder need the whole test session at once."
     )
     return note(text, " ", tag("strong", "Transductive."), warning, kind="warning")
+
+
+def ceiling_said(facts: Mapping[str, Any]) -> Html:
+    """Say which noise ceiling stands beside the scores, and what it rests on."""
+    if not facts:
+        return tag("p", "No noise ceiling was estimated.")
+    n, n_repeats = int(facts["stimuli"]), float(facts["n_repeats"])
+    by_others = str(facts["name"]).startswith("cross-subject")
+    rests = f"{n:,} test stimuli that {', '.join(facts['subjects'])} saw too"
+    rests = rests if by_others else f"{n:,} repeated stimuli"
+    of = "single trials" if n_repeats == 1 else f"means of {number(n_repeats)} trials"
+    name = tag("strong", str(facts["name"]))
+    said = CEILINGS.get(str(facts["name"]), "")
+    return tag("p", "Noise ceiling: ", name, f", {said}; from {rests}, for {of}.")
 
 
 def region_picture(tables: Mapping[str, pd.DataFrame]) -> Html:
@@ -149,9 +167,9 @@ def _unit_picture(result: EncodingResult) -> Html:
             join(
                 [
                     tag("strong", "Score against ceiling, unit by unit."),
-                    " On the dashed line a unit is explained as far as its noise allows; single "
+                    " On the dashed line a unit is explained as far as its ceiling goes; single "
                     "units lie above it by chance, since both numbers are estimates. "
-                    f"{number(below)} units have a ceiling of 0.",
+                    f"Units with a ceiling of 0: {number(below)}.",
                 ]
             ),
         )

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-# Paul Tol's "muted" and "bright" colours: told apart by colour-blind readers too.
+# Paul Tol's "muted" colours and others of his: told apart by colour-blind readers too.
 COLOURS = (
     "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77",
-    "#cc6677", "#882255", "#aa4499", "#ee7733", "#4477aa", "#66ccee",
+    "#cc6677", "#882255", "#aa4499", "#ee7733", "#4477aa", "#663300",
+    "#bbcc33", "#cc3311", "#ffaabb", "#222222",
 )  # fmt: skip
 OUTSIDE = "#bbbbbb"
 NULL = "#888888"
@@ -23,7 +24,7 @@ ROW = 0.3
 
 
 def region_colours(names: Sequence[str]) -> dict[str, str]:
-    """Give each region a colour; beyond twelve they come round again."""
+    """Give each region a colour; beyond sixteen they come round again."""
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
 
 
@@ -96,7 +97,7 @@ def region_scores(
 def score_against_ceiling(
     r: ArrayLike, ceiling: ArrayLike, region: ArrayLike, names: Sequence[str]
 ) -> Any:
-    r"""Draw each unit's r against the highest r its noise allows, :math:`\sqrt{\mathrm{NC}}`.
+    r"""Draw each unit's r against the highest r that is expected, :math:`\sqrt{\mathrm{NC}}`.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ def score_against_ceiling(
     axes.plot([0, 1], [0, 1], color="#444444", linewidth=0.8, linestyle="--")
     axes.axhline(0, color="#444444", linewidth=0.8)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("highest r that the unit's noise allows, √ceiling", fontsize=9)
+    axes.set_xlabel("highest r that is expected, √ceiling", fontsize=9)
     axes.set_ylabel("held-out r of the unit", fontsize=9)
     figure.legend(fontsize=8, frameon=False, loc="outside right upper", markerscale=3)
     return figure

@@ -92,7 +92,10 @@ def region_map(
     patches = [Patch(color=colours[name], label=literal(name)) for name in names]
     if (values == 1).any():
         patches.append(Patch(color=OUTSIDE, label="in no region"))
-    figure.legend(handles=patches, fontsize=8, frameon=False, loc="center left",
+    # All of it has to fit beside the slices, however many regions there are.
+    size = min(8.0, 72 * figure.get_figheight() / (1.5 * len(patches)))
+    figure.legend(handles=patches, fontsize=size, frameon=False, loc="center left",
+                  labelspacing=0.3, borderpad=0,
                   bbox_to_anchor=(1 - SIDE_PANEL / WIDTH + 0.02, 0.5))  # fmt: skip
     return figure
 

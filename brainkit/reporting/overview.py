@@ -71,6 +71,10 @@ def what_was_run(recordings: Mapping[str, Recording], manifest: Mapping[str, Any
     models = _model_names(manifest.get("recipe"))
     if models:
         entries["Models"] = models
+    entries |= _encoder_parts(manifest.get("recipe"))
+    network = _network_said(manifest.get("subjects"))
+    if network:
+        entries["Network"] = network
     entries["Subjects"] = join(
         tag("div", f"{name}: {_size(recording)}") for name, recording in recordings.items()
     )
@@ -103,6 +107,39 @@ def _model_names(recipe: Any) -> str:
         if isinstance(judges, Mapping):
             named += [f"{name} {spec}" for name, spec in judges.items()]
     return "; ".join(named)
+
+
+def _encoder_parts(recipe: Any) -> dict[str, object]:
+    """Return the features and the estimator of a recipe that encodes; nothing for others."""
+    if not isinstance(recipe, Mapping) or recipe.get("job") != "encode":
+        return {}
+    spaces = [part for part in recipe.get("features") or [] if isinstance(part, Mapping)]
+    said: dict[str, object] = {}
+    if spaces:
+        said["Features"] = "; ".join(_space_said(part) for part in spaces)
+    model = recipe.get("model")
+    if isinstance(model, Mapping):
+        said["Encoder"] = str(model.get("kind"))
+    return said
+
+
+def _space_said(part: Mapping[str, Any]) -> str:
+    settings = part.get("settings")
+    model = settings.get("model") if isinstance(settings, Mapping) else None
+    return f"{part.get('kind')} {model}" if model else str(part.get("kind"))
+
+
+def _network_said(subjects: Any) -> str:
+    """Return from whom a network learned that stood ready before the run; nothing without one."""
+    facts = subjects.values() if isinstance(subjects, Mapping) else ()
+    networks = [one["network"] for one in facts if isinstance(one, Mapping) and "network" in one]
+    if not networks:
+        return ""
+    said = f"{networks[0]['checkpoint']}, trained on {len(networks[0]['trained_on'])} subjects; "
+    learned = [name for network in networks for name in network["learned_from"]]
+    if learned:
+        return said + f"{', '.join(learned)}, predicted here, among them"
+    return said + "none of those predicted here among them"
 
 
 def _size(recording: Recording) -> str:

@@ -202,6 +202,9 @@ def _explanations(results: Mapping[str, SubjectResults]) -> dict[str, object]:
     if not true:
         chosen.pop("true percentile", None)
     encoded = [part.encoding for part in results.values() if part.encoding is not None]
+    if encoded and not any(result.ceiling for result in encoded):
+        for name in ("noise ceiling", "pooled ceiling fraction"):
+            chosen.pop(name, None)
     if not any("2V2" in result.regions for result in encoded):
         for name in ("2V2", "pattern r"):
             chosen.pop(name, None)

@@ -21,9 +21,8 @@ ENCODING = {
     "the test part of a fit.",
     "R²": "1 − (squared error of the prediction) / (squared error of predicting the training "
     "mean). Negative where the prediction is worse than that mean.",
-    "noise ceiling": "The share of the variance of a unit's (averaged) response that repeats when "
-    "the stimulus repeats, after the definition of the Natural Scenes Dataset. No model that "
-    "knows the stimulus alone can be expected to explain more; √ceiling is the highest expected r.",
+    "noise ceiling": "The share of the variance of a unit's (averaged) response that a model which "
+    "knows the stimulus alone can be expected to explain; √ceiling is the highest expected r.",
     "pooled ceiling fraction": "Explained share of the explainable variance of a set of units: "
     "Σ r·|r| / Σ ceiling, both sums over the units with both numbers. 1 is all that can be "
     "explained, 0 is nothing. Pooling weights units by how reliable they are; no unit's ceiling "
@@ -42,6 +41,15 @@ ENCODING = {
     "(so never below 1 / (runs + 1)).",
     "left-out units": f"Units whose training responses are constant or not finite are not fitted; "
     f"their scores are NaN, shown as “{chr(0x2013)}”, and they are counted.",
+}
+
+CEILINGS = {
+    "ncsnr": "after the definition of the Natural Scenes Dataset, from how much the trials of one "
+    "stimulus differ (Allen et al., 2022)",
+    "split-half": "from the correlation of halves of the repeats, stepped up by Spearman and Brown",
+    "cross-subject": "from how well other subjects' responses predict this one's, extrapolated to "
+    "ever more subjects (Schrimpf et al., 2021)",
+    "cross-subject-all": "from how well all other subjects' responses together predict this one's",
 }
 
 DECODING = {

@@ -63,6 +63,14 @@ def test_a_log_counts_right(brief, monkeypatch, capsys):
     assert counts[-1] <= 80
 
 
+def test_a_log_has_room_for_how_it_stands(brief, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LOG_INTERVAL", 0.3)
+    said = "loss 0.8963, score 0.3421"
+    for _ in track(range(80), "SemanticReadout", state=lambda: said):
+        time.sleep(0.01)
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_waiting_says_what_for(brief, capsys):
     with waiting("report"):
         time.sleep(0.3)

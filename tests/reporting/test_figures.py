@@ -3,7 +3,12 @@ import pandas as pd
 import pytest
 
 from brainkit.data.spaces import VolumeSpace
-from brainkit.reporting.figures import region_scores, score_against_ceiling, score_histograms
+from brainkit.reporting.figures import (
+    region_colours,
+    region_scores,
+    score_against_ceiling,
+    score_histograms,
+)
 from brainkit.reporting.maps import region_map, score_map
 
 TABLE = pd.DataFrame({"region": ["V1", "V2"], "r": [0.25, np.nan], "null": [0.01, -0.02]})
@@ -86,3 +91,16 @@ def test_region_maps_name_regions_and_the_rest():
     figure = region_map(place, region, ["V1", "V2"])
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["V1", "V2", "in no region"]
+
+
+def test_many_regions_have_colours_of_their_own_and_a_legend_that_fits():
+    place = space(np.eye(4))
+    names = [f"R{number}" for number in range(16)]
+    assert len(set(region_colours(names).values())) == 16
+    region = np.full(place.n_units, None, dtype=object)
+    region[:16] = names
+    figure = region_map(place, region, names)
+    figure.canvas.draw()
+    box, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert whole.y0 <= box.y0 < box.y1 <= whole.y1
+    assert box.x1 <= whole.x1

@@ -195,6 +195,23 @@ def test_real_data_have_no_such_banner(page):
     assert "Simulated data." not in page
 
 
+def test_features_and_encoder_are_named_at_the_top(make_recording, make_encoding):
+    recipe = {
+        "name": "small",
+        "job": "encode",
+        "features": [
+            {"kind": "oriented-energy", "settings": {}},
+            {"kind": "model-layer", "settings": {"model": "open_clip:tiny@blocks.1"}},
+        ],
+        "model": {"kind": "gaussian-readout"},
+    }
+    results = {"s1": SubjectResults(encoding=make_encoding(make_recording()))}
+    page = render_report(results, title="T", manifest={"recipe": recipe}, metrics={})
+    top = page[: page.index('id="headline"')]
+    assert "oriented-energy; model-layer open_clip:tiny@blocks.1" in top
+    assert "gaussian-readout" in top
+
+
 def test_jobs_that_were_not_run_have_no_section(make_recording, make_encoding, make_decoding):
     recording = make_recording()
     only = render(SubjectResults(encoding=make_encoding(recording)))
