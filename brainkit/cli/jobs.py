@@ -78,7 +78,7 @@ def _run(
 
 
 def _parse(options: list[str]) -> dict[str, Any]:
-    from brainkit.recipes.schema import parse_value
+    from brainkit.recipes.reading import parse_value
 
     parsed = {}
     for option in options:
@@ -118,6 +118,14 @@ def encode(
     root: Root = None,
     subject: Subject = None,
     recipe: RecipeName = None,
+    ceiling: Annotated[
+        str | None,
+        typer.Option(
+            help="The noise ceiling: ncsnr, split-half, cross-subject, cross-subject-all or none. "
+            "Default: the recipe's.",
+            show_default=False,
+        ),
+    ] = None,
     out: Out = None,
     changes: Changes = None,
     options: Options = None,
@@ -128,6 +136,9 @@ def encode(
 
     Example: brainkit encode nsd --root /data/nsd --subject subj01 --out runs/encode-s1
     """
+    if ceiling is not None:
+        value = "null" if ceiling == "none" else ceiling
+        changes = [*(changes or []), f"protocol.ceiling={value}"]
     _run("encode", card, root, subject, recipe, out, changes, options, overwrite, as_json)
 
 

@@ -24,6 +24,11 @@ class RidgeDecoder(CrossValidatedRidge):
     by K-fold cross-validation for their summed error: they are coordinates of one image, and
     penalties of their own would shrink them by different amounts and so distort it.
 
+    A feature that is constant in the training part is no fault here, unlike a constant voxel in an
+    encoder, on which nothing can be judged: embeddings do have such dimensions, and an image needs
+    all of them. It is predicted as what it is, with `cv_r2_` NaN, and has no say in the penalty.
+    NaN is refused.
+
     Parameters
     ----------
     alphas : sequence of float

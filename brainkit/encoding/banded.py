@@ -209,7 +209,8 @@ class BandedRidge(CrossValidatedRidge):
         """Predict the targets from each band alone.
 
         With `intercept_` the bands' predictions sum to `predict`; see
-        `brainkit.linear.partition.r2_split` for what part of R² each of them has.
+        `brainkit.linear.partition.r2_split` for what part of R² each of them has, and
+        `correlation_split` for what part of r.
 
         Parameters
         ----------

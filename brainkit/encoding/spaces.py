@@ -17,7 +17,7 @@ from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
 from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
-from brainkit.encoding.assess import EncodingProtocol, prepare_folds
+from brainkit.encoding.protocol import EncodingProtocol, prepare_folds
 from brainkit.errors import InputError, SplitError
 from brainkit.evaluation import bootstrap_ci, pearson_r
 from brainkit.features import read_for

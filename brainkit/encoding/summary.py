@@ -173,7 +173,7 @@ def summarise(
                     np.array([_fraction(r, scores.ceiling) for r in scores.shuffled_r])
                 )
             },
-            "preset": "signed-r2-over-nsd-ceiling/pooled",
+            "preset": f"signed-r2-over-{scores.ceiling.definition}-ceiling/pooled",
             "by_roi": {
                 name: _mean(np.array([_fraction(r, part.ceiling) for r in part.r]))
                 for name, part in by_region.items()

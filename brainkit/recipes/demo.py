@@ -23,10 +23,11 @@ from brainkit.recipes.building import Known
 from brainkit.recipes.demo_checks import check_subject, with_truth
 from brainkit.recipes.fitted import Result
 from brainkit.recipes.manifest import describe_run
+from brainkit.recipes.reading import read_recipe
 from brainkit.recipes.reconstruct import build_parts, describe_parts
 from brainkit.recipes.running import collect_metrics, facts_of, run_recipe
 from brainkit.recipes.saving import save_result
-from brainkit.recipes.schema import Recipe, ReconstructRecipe, read_recipe
+from brainkit.recipes.schema import Recipe, ReconstructRecipe
 from brainkit.reconstruction import ReconstructionParts, ReconstructionResult
 from brainkit.reporting import SubjectResults, write_report
 from brainkit.synthesis import RankingResult

@@ -19,11 +19,14 @@ from brainkit.encoding import (
     SpaceComparison,
     assess_encoder,
 )
+from brainkit.encoding.ceilings import LEAST_OTHERS
+from brainkit.encoding.context import names_of
 from brainkit.errors import InputError
 from brainkit.recipes.building import Known, build_features, build_model
 from brainkit.recipes.fitted import Result
 from brainkit.recipes.layers import compare_layers
 from brainkit.recipes.manifest import describe_run
+from brainkit.recipes.reading import read_content, read_recipe
 from brainkit.recipes.reconstruct import build_parts, describe_parts
 from brainkit.recipes.saving import save_result
 from brainkit.recipes.schema import (
@@ -33,8 +36,6 @@ from brainkit.recipes.schema import (
     Recipe,
     ReconstructRecipe,
     RSARecipe,
-    read_content,
-    read_recipe,
 )
 from brainkit.reconstruction import (
     ReconstructionParts,
@@ -54,6 +55,7 @@ def run_recipe(
     regions: Sequence[str] | None = None,
     known: Known | None = None,
     parts: ReconstructionParts | None = None,
+    others: Mapping[str, Recording] | None = None,
 ) -> Result:
     """Run a recipe on one recording.
 
@@ -69,6 +71,8 @@ def run_recipe(
         Features to share between runs, see `build_features`.
     parts : ReconstructionParts, optional
         Models to share between runs of a recipe that reconstructs, see `build_parts`.
+    others : mapping of str to Recording, optional
+        Other subjects, for a recipe of `encode` whose noise ceiling rests on them.
     """
     if isinstance(recipe, RSARecipe):
         raise InputError(
@@ -88,7 +92,7 @@ def run_recipe(
     model = build_model(recipe.model)
     if isinstance(recipe, EncodeRecipe):
         return assess_encoder(
-            recording, features, model, EncodingProtocol(**settings), regions=regions
+            recording, features, model, EncodingProtocol(**settings), regions=regions, others=others
         )
     if isinstance(recipe, DecodeRecipe):
         return assess_decoder(recording, features, model, DecodingProtocol(**settings))
@@ -154,12 +158,17 @@ def run_job(
     names = [subject] if subject is not None else list(earlier.get("subjects", ()))
     # All are opened before the first is run: a missing file of the last should not cost hours.
     recordings = [load(card, folder, name, **options) for name in names or subjects(card, folder)]
+    people = {recording.subject: recording for recording in recordings}
+    if isinstance(recipe, EncodeRecipe) and recipe.protocol.ceiling in LEAST_OTHERS:
+        everyone = (load(card, folder, name, **options) for name in subjects(card, folder))
+        people = {recording.subject: recording for recording in everyone} | people
     results: dict[str, Result] = {}
     with output_folder(out, overwrite=overwrite) as run:
         for recording in recordings:
             name = recording.subject
             with waiting(f"{name}: {job}"):
-                results[name] = run_recipe(recording, recipe, parts=parts)
+                others = {who: other for who, other in people.items() if who != name}
+                results[name] = run_recipe(recording, recipe, parts=parts, others=others)
                 save_result(results[name], run if len(recordings) == 1 else run / name, recipe)
         metrics = collect_metrics({name: result.metrics for name, result in results.items()})
         manifest = describe_run(
@@ -259,9 +268,13 @@ def facts_of(result: Result) -> dict[str, Any]:
         if key not in ("zscore", "regions")
     }
     model = _main_model(result)
+    described = getattr(model, "describe_network", None)
+    network = {} if described is None else {"network": described(names_of(result.recording))}
     return {
         **info,
+        **network,
         "zscore": result.zscore,
+        **({"ceiling": result.ceiling} if isinstance(result, EncodingResult) else {}),
         "counts": result.counts,
         "n_targets_batch": getattr(model, "batch_size_", None),
         "solver_side": "primal" if getattr(model, "primal_", True) else "dual",

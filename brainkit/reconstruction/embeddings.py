@@ -40,7 +40,8 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     .. math:: \hat e = \mu + \sigma\, (p - m)\, g, \qquad g_j = 1 / s_j
 
     (``spread="dimension"``), or one g for all dimensions, which restores the total variance
-    (``"whole"``), or none (None).
+    (``"whole"``), or none (None). A dimension that is constant in the training part is predicted as
+    what it is, see `RidgeDecoder`.
 
     Parameters
     ----------

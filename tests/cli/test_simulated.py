@@ -111,6 +111,38 @@ def test_manifest_and_report_say_what_was_done(runs, recipes, nsd, job, who):
     assert not re.search(r"(src|href)=[\"']https?:", page)
 
 
+@pytest.mark.parametrize("name", ["split-half", "cross-subject-all", "none"])
+def test_the_noise_ceiling_is_chosen_by_name(call, nsd, recipes, tmp_path, name):
+    arguments = ["encode", "nsd", "--root", nsd, "--recipe", recipes["encode"], "--subject", "1"]
+    out = tmp_path / "out"
+    assert call(*arguments, "--out", out, "--ceiling", name).exit_code == 0
+    manifest, metrics = read(out / "manifest.json"), read(out / "metrics.json")
+    page, units = (out / "report.html").read_text("utf-8"), pd.read_parquet(out / "units.parquet")
+    facts = manifest["subjects"]["subj01"]["ceiling"]
+    if name == "none":
+        assert manifest["recipe"]["protocol"]["ceiling"] is None
+        assert facts == {}
+        assert units["ceiling"].isna().all()
+        assert "encoding_ceiling_fraction_pooled" not in metrics
+        assert "No noise ceiling was estimated." in page
+        assert "pooled ceiling fraction" not in page
+        return
+    assert manifest["recipe"]["protocol"]["ceiling"] == name
+    who, stimuli = ("subj01", 40) if name == "split-half" else ("subj03", 10)
+    assert facts == {"name": name, "n_repeats": 3.0, "stimuli": stimuli, "subjects": [who]}
+    assert units["ceiling"].between(0, 1).all()
+    preset = metrics["encoding_ceiling_fraction_pooled"]["preset"]
+    assert preset == f"signed-r2-over-{name}-ceiling/pooled"
+    assert f"Noise ceiling: <strong>{name}</strong>" in page
+
+
+def test_a_ceiling_that_the_data_do_not_allow_is_refused(refused, base, tmp_path):
+    said = refused(*base("encode"), "--ceiling", "cross-subject")
+    assert "needs at least 2 other subjects" in said
+    assert "there are 1 among 1 (subj03)" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_encode_writes(runs, nsd):
     out, _ = runs["encode", "1"]
     recording, prepared = brainkit.load("nsd", nsd, 1), fold(nsd)

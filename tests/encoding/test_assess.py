@@ -11,7 +11,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from brainkit import Recording
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
-from brainkit.encoding.assess import exchanged_stimuli, held_out, prepare_folds
+from brainkit.encoding.held_out import exchanged_stimuli, held_out
+from brainkit.encoding.protocol import prepare_folds
 from brainkit.errors import InputError, LeakError, SplitError
 
 SIDE = 6
@@ -326,11 +327,11 @@ def test_recordings_that_do_not_fit(world):
         assess_encoder(recording, Pixels(), MODEL, EncodingProtocol("kfold:4:session"))
     with pytest.raises(SplitError, match="needs a column 'run'"):
         assess_encoder(recording, Pixels(), MODEL, EncodingProtocol("leave-one-run-out"))
-    with pytest.raises(InputError, match="images were shown at least 3 times"):
+    with pytest.raises(InputError, match="stimuli that were shown 3 times or more; s1 has 0"):
         assess_encoder(
             linear_brain(30, 10, 3, n_repeats=1)[0], Pixels(), MODEL, EncodingProtocol("kfold:4")
         )
-    with pytest.raises(InputError, match="noise-ceiling definition 'best'"):
+    with pytest.raises(InputError, match="noise ceiling 'best'"):
         assess_encoder(
             recording, Pixels(), MODEL,
             EncodingProtocol("nsd-shared1000", ceiling="best", permutations=0, shuffles=1),

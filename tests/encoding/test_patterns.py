@@ -8,8 +8,9 @@ from scipy import stats
 from brainkit import Recording
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
-from brainkit.encoding.assess import held_out, prepare_folds
+from brainkit.encoding.held_out import held_out
 from brainkit.encoding.patterns import pattern_metrics, pattern_scores
+from brainkit.encoding.protocol import prepare_folds
 from brainkit.evaluation import two_vs_two, two_vs_two_ci
 from brainkit.features import PixelPCA
 

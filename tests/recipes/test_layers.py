@@ -8,7 +8,8 @@ import pytest
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.recipes import run_job
 from brainkit.recipes.layers import ENERGY
-from brainkit.recipes.schema import LayersRecipe, read_recipe
+from brainkit.recipes.reading import read_recipe
+from brainkit.recipes.schema import LayersRecipe
 
 LAYERS = ["stem", "blocks.3", "embedding"]
 CHANGES = (

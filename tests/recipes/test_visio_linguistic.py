@@ -14,7 +14,8 @@ from brainkit.errors import InputError
 from brainkit.features import FeatureStack, SideBySide, read_for
 from brainkit.recipes import run_job
 from brainkit.recipes.building import build_features
-from brainkit.recipes.schema import EncodeRecipe, read_recipe
+from brainkit.recipes.reading import read_recipe
+from brainkit.recipes.schema import EncodeRecipe
 
 QUICK = (
     "protocol.split=kfold:3:stimulus",

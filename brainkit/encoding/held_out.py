@@ -1,0 +1,153 @@
+"""Held-out predictions of one pass over prepared folds, of the true stimuli or exchanged ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from brainkit.arrays.seeds import rng
+from brainkit.data.preparing import Prepared
+from brainkit.data.recording import Recording
+from brainkit.data.stimuli import Stimuli
+from brainkit.encoding.context import context_of, tell
+from brainkit.errors import InputError
+from brainkit.evaluation import pearson_r, r2
+from brainkit.features import read_for
+
+Array = NDArray[Any]
+Tables = dict[tuple[bytes, bytes], tuple[Any, Array, Array]]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out responses and predictions of one pass over a split.
+
+    Attributes
+    ----------
+    truth, predicted : arrays (items, units)
+        Deviations from the training mean of the item's fold, in test order; unusable units are
+        NaN. Without the deviation a mean prediction would correlate negatively
+        with held-out responses pooled over folds, since each fold's training mean moves against
+        its test items.
+    fold : array of int (items,)
+        The fold that each item was tested in.
+    alpha : array (units,)
+        Penalty, geometric mean over folds.
+    fitted : (features, model)
+        Of the first fold.
+    """
+
+    truth: Array
+    predicted: Array
+    fold: Array
+    alpha: Array
+    fitted: tuple[Any, Any] = field(repr=False)
+
+    def r(self) -> Array:
+        """Return the correlation of each unit, (units,)."""
+        return np.asarray(pearson_r(self.truth, self.predicted))
+
+    def r2(self) -> Array:
+        """Return R² of each unit, (units,)."""
+        return np.asarray(r2(self.truth, self.predicted))
+
+
+def stimuli_of(recording: Recording) -> Stimuli:
+    """Return a recording's stimuli; raises `InputError` where it has none."""
+    if recording.stimuli is None:
+        raise InputError("An encoding model needs stimuli; this recording has none.")
+    return recording.stimuli
+
+
+def exchanged_stimuli(folds: Sequence[Prepared], seed: int) -> list[tuple[Array, Array]]:
+    """Return the training and test stimuli of each fold after a random exchange, for null runs.
+
+    With several folds the exchange is one over the whole recording; with one fold it stays within
+    each part. All trials of a stimulus get the same other stimulus.
+    """
+    first = folds[0]
+    parts = [first.train_stimuli, first.test_stimuli]
+    if len(folds) > 1:
+        parts = [np.concatenate(parts)]
+    shown = np.arange(max(part.max() for part in parts) + 1)
+    for number, part in enumerate(parts):
+        rows = np.unique(part)
+        shown[rows] = rng(seed, "exchanged stimuli", number).permutation(rows)
+    return [(shown[fold.train_stimuli], shown[fold.test_stimuli]) for fold in folds]
+
+
+def held_out(
+    recording: Recording,
+    folds: Sequence[Prepared],
+    features: Any,
+    model: Any,
+    *,
+    exchange: int | None = None,
+    tables: Tables | None = None,
+) -> HeldOut:
+    """Fit on each fold's training part and predict its test part.
+
+    Parameters
+    ----------
+    recording : Recording
+        Whose stimuli were shown; folds are of it.
+    folds : sequence of Prepared
+        See `brainkit.encoding.protocol.prepare_folds`.
+    features : transformer
+        From stimuli to features; a clone is fitted on each fold's training stimuli.
+    model : estimator
+        From features to responses; a clone is fitted on each training part.
+    exchange : int, optional
+        Seed of a null run, see `exchanged_stimuli`.
+    tables : dict, optional
+        Fitted features to use again where training and test stimuli are the same sets, as in null
+        runs of a split with one fold; gains new ones.
+    """
+    stimuli = stimuli_of(recording)
+    if exchange is None:
+        shown = [(fold.train_stimuli, fold.test_stimuli) for fold in folds]
+    else:
+        shown = exchanged_stimuli(folds, exchange)
+    truth, predicted, alphas, fitted = [], [], [], None
+    for fold, (train_rows, test_rows) in zip(folds, shown, strict=True):
+        encoder = clone(model)
+        train_set, train_items = np.unique(train_rows, return_inverse=True)
+        test_set, test_items = np.unique(test_rows, return_inverse=True)
+        key = train_set.tobytes(), test_set.tobytes()
+        found = (tables or {}).get(key) or _table(stimuli, features, train_set, test_set)
+        if tables is not None:
+            tables[key] = found
+        space, train_features, test_features = found
+        X_train = train_features[train_items]
+        Y_train = fold.train[:, fold.usable]
+        tell(encoder, context_of(recording, space, fold.usable))
+        encoder.fit(X_train, Y_train, groups=fold.train_stimuli)
+        mean = np.full(len(fold.usable), np.nan, dtype=np.float32)
+        mean[fold.usable] = Y_train.mean(axis=0, dtype=np.float64)
+        prediction = np.full(fold.test.shape, np.nan, dtype=np.float32)
+        prediction[:, fold.usable] = encoder.predict(test_features[test_items])
+        prediction -= mean
+        alpha = np.full(len(fold.usable), np.nan)
+        alpha[fold.usable] = getattr(encoder, "alpha_", np.nan)  # deep encoders have no penalty
+        truth.append(fold.test - mean)
+        predicted.append(prediction)
+        alphas.append(alpha)
+        fitted = fitted or (space, encoder)
+    assert fitted is not None  # a split has folds
+    return HeldOut(
+        truth=np.concatenate(truth),
+        predicted=np.concatenate(predicted),
+        fold=np.repeat(np.arange(len(truth)), [len(part) for part in truth]),
+        alpha=np.exp(np.mean(np.log(alphas), axis=0)),
+        fitted=fitted,
+    )
+
+
+def _table(stimuli: Stimuli, features: Any, train: Array, test: Array) -> tuple[Any, Array, Array]:
+    """Fit features on the training stimuli; return them and both parts' values by stimulus."""
+    space = clone(features)
+    fitted = space.fit_transform(read_for(space, stimuli, train))
+    return space, fitted, space.transform(read_for(space, stimuli, test))

@@ -1,0 +1,73 @@
+"""How an encoder is judged, and a recording prepared for it."""
+
+from dataclasses import dataclass
+
+from brainkit.arrays.seeds import rng
+from brainkit.data.preparing import AverageRepeats, Prepared, prepare
+from brainkit.data.recording import Recording
+from brainkit.errors import InputError
+
+
+@dataclass(frozen=True)
+class EncodingProtocol:
+    """How an encoder is judged.
+
+    Parameters
+    ----------
+    split : str
+        Split preset.
+    seeds : tuple of int
+        Seeds of the folds; scores are averaged over them.
+    zscore : str or None
+        Column whose groups are z-scored with training statistics, usually "session".
+    unseen : {None, "session-unlabelled"}
+        See `Recording.zscore`.
+    average_repeats : bool or "test"
+        Average the trials of each stimulus within each part, or within the test part alone.
+    ceiling : {"ncsnr", "split-half", "cross-subject", "cross-subject-all", None}
+        Noise ceiling, see `brainkit.encoding.ceilings`; None for none.
+    permutations : int
+        Null runs for p values. With several folds the whole pipeline is fitted again on exchanged
+        stimuli; with one fold the test items of the fixed predictions are exchanged.
+    shuffles : int
+        Null refits on exchanged stimuli, beside every score.
+    n_train : int, optional
+        Training stimuli to learn from, drawn by the seed of the folds; all where not given.
+    pattern_scores : bool
+        Score the pattern over each region's units too, by 2V2 and pattern correlation (see
+        `brainkit.encoding.patterns`).
+    """
+
+    split: str
+    seeds: tuple[int, ...] = (0,)
+    zscore: str | None = "session"
+    unseen: str | None = None
+    average_repeats: AverageRepeats = True
+    ceiling: str | None = "ncsnr"
+    permutations: int = 200
+    shuffles: int = 3
+    n_train: int | None = None
+    pattern_scores: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.seeds or self.shuffles < 1 or self.permutations < 0:
+            raise InputError(
+                "An encoder is judged with at least one seed and one shuffle, and 0 or more "
+                f"permutations; got seeds={self.seeds}, shuffles={self.shuffles}, "
+                f"permutations={self.permutations}."
+            )
+
+
+def prepare_folds(
+    recording: Recording, protocol: EncodingProtocol, *, seed: int = 0
+) -> list[Prepared]:
+    """Split, z-score, average and read a recording by a protocol."""
+    return [
+        prepare(
+            fold,
+            zscore=protocol.zscore,
+            unseen=protocol.unseen,
+            average_repeats=protocol.average_repeats,
+        ).fewer(protocol.n_train, rng(seed, "training stimuli", number))
+        for number, fold in enumerate(recording.split(protocol.split, seed=seed))
+    ]
