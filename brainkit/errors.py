@@ -65,6 +65,10 @@ class OutputError(BrainkitError, OSError):
     """An output folder cannot be written, or holds something that must not be overwritten."""
 
 
+class DependenceWarning(UserWarning):
+    """Rows that look independent are not, and are resampled in stretches."""
+
+
 def listed(values: Iterable[object], limit: int = 12, separator: str = ", ") -> str:
     """Join values for a message, the first `limit` of them."""
     names = [str(value) for value in values]

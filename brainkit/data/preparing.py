@@ -4,6 +4,8 @@ The order is fixed: z-score by session with training statistics, then average re
 way round would mix the sessions' statistics, trap T24), then leave out units that cannot be used.
 """
 
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,12 +13,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.seeds import rng
 from brainkit.arrays.sources import Float, Index
+from brainkit.data.dependence import Rows, dependence
 from brainkit.data.recording import Recording
-from brainkit.data.splits import Fold
-from brainkit.errors import InputError
+from brainkit.data.splits import Fold, SplitLike, describe_split
+from brainkit.errors import InputError, SplitError
+from brainkit.evaluation import training_share
 
 AverageRepeats = bool | Literal["test"]
+# Of the training groups, what is left out to see how much predictions depend on which they are;
+# of test items, how many are enough to see it.
+LEFT_OUT, ITEMS_LOOKED_AT = 1 / 3, 20
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,8 @@ class Prepared:
         All targets, the unusable ones included.
     train_stimuli, test_stimuli : arrays of int
         Stimulus row of each item.
+    train_rows, test_rows : Rows
+        Which items belong together, see `brainkit.data.dependence`.
     train_trials, test_trials : DataFrame
         The items' rows of the trial table.
     usable : array of bool (units × time,)
@@ -41,10 +51,29 @@ class Prepared:
     test: Float
     train_stimuli: Index
     test_stimuli: Index
+    train_rows: Rows
+    test_rows: Rows
     train_trials: pd.DataFrame
     test_trials: pd.DataFrame
     usable: NDArray[np.bool_]
     zscore: dict[str, Any]
+
+    def without(self, share: float, generator: np.random.Generator) -> "Prepared":
+        """Return the fold without a share of the training part's groups, drawn at random."""
+        groups = np.unique(self.train_rows.groups)
+        n_kept = max(1, len(groups) - round(share * len(groups)))
+        kept = generator.choice(groups, n_kept, replace=False)
+        return self._keeping(np.isin(self.train_rows.groups, kept))
+
+    def _keeping(self, kept: NDArray[np.bool_]) -> "Prepared":
+        """Return the fold with some of the training items."""
+        return replace(
+            self,
+            train=self.train[kept],
+            train_stimuli=self.train_stimuli[kept],
+            train_rows=self.train_rows.take(kept),
+            train_trials=self.train_trials[kept],
+        )
 
     def fewer(self, n_stimuli: int | None, generator: np.random.Generator) -> "Prepared":
         """Return the fold with the training items of some stimuli, drawn at random.
@@ -58,17 +87,86 @@ class Prepared:
         known = np.unique(self.train_stimuli)
         if n_stimuli is None or n_stimuli >= len(known):
             return self
-        kept = np.isin(self.train_stimuli, generator.choice(known, n_stimuli, replace=False))
-        return replace(
-            self,
-            train=self.train[kept],
-            train_stimuli=self.train_stimuli[kept],
-            train_trials=self.train_trials[kept],
+        return self._keeping(
+            np.isin(self.train_stimuli, generator.choice(known, n_stimuli, replace=False))
         )
 
 
+def zscore_column(recording: Recording, zscore: str | None) -> str | None:
+    """Return the column to z-score by, None where the recording has no such groups.
+
+    Parameters
+    ----------
+    recording : Recording
+    zscore : str or None
+        As a protocol has it.
+
+    Raises
+    ------
+    InputError
+        If there is no such column, unless it is one that a recording may do without.
+
+    Warns
+    -----
+    UserWarning
+        If trials name no sessions (or runs) to z-score by: values stay as they are.
+    """
+    if zscore is None or zscore in recording.rows:
+        return zscore
+    if zscore not in ("session", "run"):
+        raise InputError(
+            f"zscore={zscore!r} names no column of the trials, which are "
+            f"{list(recording.rows.columns)}; None leaves values as they are."
+        )
+    warnings.warn(
+        f"The trials of {recording.subject} name no {zscore}s, so responses are not z-scored "
+        f"(zscore=None says so; a column {zscore!r} in the trials would be used).",
+        stacklevel=3,
+    )
+    return None
+
+
+def prepare_split(
+    recording: Recording,
+    split: SplitLike,
+    *,
+    seed: int = 0,
+    zscore: str | None,
+    unseen: str | None = None,
+    average_repeats: AverageRepeats,
+    n_train: int | None = None,
+    rows: Rows | None = None,
+) -> list[Prepared]:
+    """Split a recording and prepare every fold, see `prepare`.
+
+    Parameters
+    ----------
+    recording : Recording
+    split : str, splitter, list of (train, test), or Split
+        See `Recording.split`.
+    seed : int, default=0
+        Of the split, and of the choice of `n_train` training stimuli.
+    zscore, unseen, average_repeats, rows
+        See `prepare`.
+    n_train : int, optional
+        Training stimuli to keep; all where not given.
+    """
+    rows = dependence(recording) if rows is None else rows
+    return [
+        prepare(
+            fold, zscore=zscore, unseen=unseen, average_repeats=average_repeats, rows=rows
+        ).fewer(n_train, rng(seed, "training stimuli", number))
+        for number, fold in enumerate(recording.split(split, seed=seed))
+    ]
+
+
 def prepare(
-    fold: Fold, *, zscore: str | None, unseen: str | None = None, average_repeats: AverageRepeats
+    fold: Fold,
+    *,
+    zscore: str | None,
+    unseen: str | None = None,
+    average_repeats: AverageRepeats,
+    rows: Rows | None = None,
 ) -> Prepared:
     """Standardise, average and read one fold.
 
@@ -83,6 +181,9 @@ def prepare(
     average_repeats : bool or "test"
         Average the trials of each stimulus within each part, or within the test part alone, for
         models that learn from the repeats.
+    rows : Rows, optional
+        Which rows of the recording belong together; by stimulus (by run where stimuli are
+        conditions) where not given.
 
     Raises
     ------
@@ -92,12 +193,9 @@ def prepare(
         If a group has too few training trials to be z-scored.
     """
     standardised = fold if zscore is None else fold.zscore(zscore, unseen=unseen)
-    parts: list[Recording] = [standardised.train, standardised.test]
-    if average_repeats is True:
-        parts = [part.average_repeats() for part in parts]
-    elif average_repeats == "test":
-        parts[1] = parts[1].average_repeats()
-    train, test = parts
+    rows = dependence(fold.recording) if rows is None else rows
+    train, place = _items(standardised, "train", average_repeats is True)
+    test, test_place = _items(standardised, "test", average_repeats in (True, "test"))
     y_train, y_test = train.targets(), test.targets()
     # Extremes carry NaN and infinity on, and need no array of the responses' size.
     low, high = y_train.min(axis=0), y_train.max(axis=0)
@@ -113,8 +211,93 @@ def prepare(
         test=y_test,
         train_stimuli=train.stimulus_rows(),
         test_stimuli=test.stimulus_rows(),
+        train_rows=rows.take(place),
+        test_rows=rows.take(test_place),
         train_trials=train.rows,
         test_trials=test.rows,
         usable=usable,
         zscore=dict(standardised.recording.info.get("zscore", {})),
     )
+
+
+def _items(fold: Fold, name: str, average: bool) -> tuple[Recording, Index]:
+    """Return a part, averaged or not, and for each item its first row of the recording."""
+    part, place = fold.part(name), np.asarray(fold.rows[name])
+    if not average:
+        return part, place
+    groups, _ = part.repeats()
+    return part.average_repeats(), place[[group[0] for group in groups]]
+
+
+def check_folds(folds: Sequence[Prepared], split: SplitLike) -> None:
+    """Raise if no fold has two test items, so that no score can be formed within folds."""
+    most = max(len(fold.test) for fold in folds)
+    if most < 2:
+        raise SplitError(
+            f"The split {describe_split(split)} leaves 1 test item in each of its "
+            f"{len(folds)} folds, and scores are formed within folds: make folds of two items at "
+            "least, better of ten."
+        )
+
+
+def training_shares(
+    folds: Sequence[Sequence[Prepared]],
+    predictions: Sequence[NDArray[Any]],
+    refit: Callable[[Sequence[Prepared]], NDArray[Any]],
+) -> NDArray[np.float64]:
+    """Return which share of predictions' variance comes from the training items, by target.
+
+    See `brainkit.evaluation.training_share`. It is 0 with one fold, whose test items train nothing.
+    With several fold seeds the first two passes are compared; with one seed the first folds are
+    fitted once more without a third of their training groups.
+
+    Parameters
+    ----------
+    folds : sequence of sequence of Prepared
+        Of the first two fold seeds, or of one.
+    predictions : sequence of array (items, targets)
+        Of their test items in the order of the folds, less the training means.
+    refit : callable
+        ``refit(folds)`` fits to the training parts of some folds and gives the same of them.
+
+    Returns
+    -------
+    array (targets,)
+    """
+    first = folds[0]
+    if len(first) == 1:
+        return np.zeros(predictions[0].shape[1])
+    if len(folds) > 1:
+        place = [np.concatenate([fold.test_rows.place for fold in one]) for one in folds[:2]]
+        order = [np.argsort(rows, kind="stable") for rows in place]
+        number = [np.repeat(np.arange(len(one)), [len(f.test) for f in one]) for one in folds[:2]]
+        both = np.stack([n[o] for n, o in zip(number, order, strict=True)])
+        pairs, counts = np.unique(both, axis=1, return_counts=True)
+        each = np.array([_apart(first[a], folds[1][b]) for a, b in pairs.T])
+        apart = float(each @ counts / counts.sum())
+        if apart > 0:  # as it is unless a split has no seed
+            one, two = (p[o] for p, o in zip(predictions[:2], order, strict=True))
+            return training_share(one, two, apart=apart)
+    few = [first[0]]
+    while sum(len(fold.test) for fold in few) < ITEMS_LOOKED_AT and len(few) < len(first):
+        few.append(first[len(few)])
+    thinner = [
+        fold.without(LEFT_OUT, rng(0, "without a third", number)) for number, fold in enumerate(few)
+    ]
+    again = refit(thinner)
+    # A mean over n items and one over a share s of them differ by (1 / s - 1) / n in variance.
+    kept = np.mean([_n_groups(part) / _n_groups(fold) for part, fold in zip(
+        thinner, few, strict=True)])  # fmt: skip
+    apart = min(0.5 * (1 / float(kept) - 1), 1.0)
+    if apart == 0:  # a single group trains, and all hangs on it
+        return np.ones(predictions[0].shape[1])
+    return training_share(predictions[0][: len(again)], again, apart=apart)
+
+
+def _n_groups(fold: Prepared) -> int:
+    return len(np.unique(fold.train_rows.groups))
+
+
+def _apart(first: Prepared, second: Prepared) -> float:
+    """Return which share of one fold's training items another does not train on."""
+    return 1.0 - float(np.isin(first.train_rows.place, second.train_rows.place).mean())

@@ -11,7 +11,7 @@ reads through the old one, and copy nothing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -29,10 +29,12 @@ from brainkit.data.standardising import (
     training_members,
 )
 from brainkit.data.stimuli import Stimuli, check_stimulus_rows
-from brainkit.errors import InputError
+from brainkit.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from brainkit.data.splits import Split
+    from brainkit.data.splits import Split, SplitLike
+
+StimuliAre = Literal["exemplars", "conditions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,10 @@ class Recording:
         Seconds from the trial's onset, for (trial, unit, time).
     sfreq : float or None
         Samples a second, for time series.
+    stimuli_are : {"exemplars", "conditions"}
+        Exemplars are what a model must generalise over: all repeats of an image stay on one side of
+        a split. Conditions, the same few in every run (fingers, categories in a block design), are
+        to be found again in other runs: runs stay on one side.
     info : dict
         Provenance and conversions: card, unit of measurement, z-scoring, simulated or not.
     """
@@ -77,6 +83,7 @@ class Recording:
     space: Space | None = None
     times: NDArray[np.float64] | None = None
     sfreq: float | None = None
+    stimuli_are: StimuliAre = "exemplars"
     info: dict[str, Any] = field(default_factory=dict)
 
     # -- making one --------------------------------------------------------------------------
@@ -113,6 +120,7 @@ class Recording:
         space: Space | None = None,
         times: ArrayLike | None = None,
         sfreq: float | None = None,
+        stimuli_are: StimuliAre = "exemplars",
         info: Mapping[str, Any] | None = None,
     ) -> Self:
         """Make a recording of arrays of your own.
@@ -128,6 +136,9 @@ class Recording:
             A row for each unit.
         stimuli : Stimuli or array (stimulus, ...), optional
             What was shown.
+        stimuli_are : {"exemplars", "conditions"}, default="exemplars"
+            ``"conditions"`` where the same few stimuli come back in every run and are to be found
+            again, as in block designs; the trials then need a column ``run``.
 
         Raises
         ------
@@ -160,6 +171,7 @@ class Recording:
             space=space,
             times=None if times is None else np.asarray(times, dtype=np.float64),
             sfreq=sfreq,
+            stimuli_are=stimuli_are,
             info=dict(info or {}),
         )
 
@@ -204,6 +216,8 @@ class Recording:
             raise InputError(f"times has {len(self.times)} values; responses have shape {shape}.")
         if self.samples is not None and len(shape) != 2:
             raise InputError(f"Continuous data are (sample, unit); got shape {shape}.")
+        if self.stimuli_are not in get_args(StimuliAre):
+            raise unknown_name("stimuli_are", self.stimuli_are, get_args(StimuliAre))
         check_space(self.space, self.units)
         check_rois(self.units)
         if self.stimuli is not None and self.trials is not None and "stimulus" in self.trials:
@@ -295,25 +309,41 @@ class Recording:
             changes["space"] = None if self.space is None else self.space.select(columns)
         return self._with(**changes)
 
-    def split(self, preset: str, *, seed: int = 0) -> "Split":
-        """Split by a named preset, such as ``kfold:10:stimulus``; see `brainkit.data.splits`."""
+    def split(self, split: "SplitLike", *, seed: int = 0) -> "Split":
+        """Split by a preset, a splitter of scikit-learn's kind, or rows of your own.
+
+        Parameters
+        ----------
+        split : str, splitter, list of (train, test), or Split
+            A preset such as ``"kfold:10:stimulus"``, see `brainkit.data.splits`; anything with
+            ``split(X, y, groups)``; pairs of row numbers or masks; or a split made before, see
+            `brainkit.data.splits.split_by_hand`.
+        seed : int, default=0
+            Of presets and splitters that shuffle.
+        """
         from brainkit.data.splits import make_split
 
-        return make_split(self, preset, seed=seed)
+        return make_split(self, split, seed=seed)
 
     # -- changing it -------------------------------------------------------------------------
 
     def average_repeats(self, by: str = "stimulus") -> Self:
         """Average the trials of each stimulus (or of each value of another column).
 
-        The new trials keep every column that is constant within all groups, and gain
-        `n_repeats`. Z-score first: session statistics have no meaning afterwards.
+        Where stimuli are conditions, the trials of each condition are averaged within each run. The
+        new trials keep every column that is constant within all groups, and gain `n_repeats`.
+        Z-score first: session statistics have no meaning afterwards.
         """
-        if self.trials is None:
-            raise InputError("Only trials have repeats; this recording is continuous.")
-        groups, trials = repeat_groups(self.trials, by)
+        groups, trials = self.repeats(by)
         source = Averaged(self.responses.source, groups)
         return self._with(responses=Responses(source), trials=trials)
+
+    def repeats(self, by: str = "stimulus") -> tuple[list[Index], pd.DataFrame]:
+        """Return the rows that `average_repeats` puts together, and the table of what results."""
+        if self.trials is None:
+            raise InputError("Only trials have repeats; this recording is continuous.")
+        within = [name for name in ("session", "run") if name in self.trials]
+        return repeat_groups(self.trials, by, within if self.stimuli_are == "conditions" else ())
 
     def zscore(
         self,

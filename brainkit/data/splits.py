@@ -2,18 +2,23 @@
 
 | preset | test part |
 |---|---|
-| ``kfold:K`` or ``kfold:K:column`` | each of K folds in turn; groups by `column`, by default the stimulus if there is one, else the trial; continuous data are cut into K stretches where no column is given |
+| ``kfold:K`` or ``kfold:K:column`` | each of K folds in turn; groups by `column`, by default the stimulus if there is one, else the trial; where stimuli are conditions, the run; continuous data, and conditions without runs, are cut into K stretches where no column is given |
+| ``stratified:K`` or ``stratified:K:column`` | as ``kfold:K``, with the labels (or the values of `column`) in equal shares in all folds |
+| ``stretches:K`` | each of K stretches of consecutive rows in turn; no stimulus may stand in two |
 | ``leave-one-run-out`` | each run in turn (a run is a session's run) |
 | ``leave-one-session-out`` | each session in turn |
 | ``nsd-shared1000`` | the images that all subjects see |
 | ``nsd-515`` | the shared images whose three repeats lie in the first three quarters of the planned sessions (515 in NSD's first 30); the other shared images, in turn, are *align* and *validation* |
 
+Instead of a preset, a split may be a splitter of scikit-learn's kind, which is given the labels (else
+the stimuli) as y and what must stay together as groups; pairs of row numbers; or a `Split`.
 The test part selects nothing; statistics come from the training part (`Fold.zscore`).
 """  # noqa: E501
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,10 +29,12 @@ from brainkit.data.guards import check_split, trial_keys
 from brainkit.data.recording import Recording
 from brainkit.data.responses import positions
 from brainkit.data.standardising import run_keys
-from brainkit.errors import SplitError, unknown_name
-from brainkit.linear.folds import kfold, leave_one_group_out
+from brainkit.errors import InputError, SplitError, unknown_name
+from brainkit.linear.folds import checked_folds, kfold, leave_one_group_out
 
 PARTS = ("train", "validation", "align", "test")
+# A preset, an object with ``split(X, y, groups)``, pairs (train, test) of rows, or a Split.
+SplitLike: TypeAlias = Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,15 +164,17 @@ def split_by_hand(recording: Recording, **parts: ArrayLike) -> Split:
     return _guarded(recording, "by hand", 0, [rows])
 
 
-def make_split(recording: Recording, preset: str, *, seed: int = 0) -> Split:
-    """Split a recording by a named preset.
+def make_split(recording: Recording, split: SplitLike, *, seed: int = 0) -> Split:
+    """Split a recording; the leak guards run on every split.
 
     Parameters
     ----------
     recording : Recording
         What to split.
-    preset : str
-        One of the presets of this module.
+    split : str, splitter, list of (train, test), or Split
+        One of the presets of this module; an object with ``split(X, y, groups)``, such as
+        scikit-learn's, whose ``random_state``, where it has one that is None, becomes the seed;
+        pairs of row numbers or masks; or a split of a recording with the same rows.
     seed : int, default=0
         Shuffles the groups of ``kfold``.
 
@@ -174,17 +183,79 @@ def make_split(recording: Recording, preset: str, *, seed: int = 0) -> Split:
     UnknownNameError
         If there is no such preset.
     SplitError
-        If the recording lacks what the preset needs, or a part is empty.
+        If the recording lacks what the split needs, or a part is empty.
     LeakError
-        If an image or trial would stand on both sides.
+        If an image or trial would stand on both sides, or a run where stimuli are conditions.
     """
-    name, *arguments = preset.split(":")
+    if isinstance(split, Split):
+        return _again(recording, split)
+    if not isinstance(split, str):
+        folds = _by_splitter(recording, split, seed)
+        return _guarded(recording, describe_split(split), seed, folds)
+    name, *arguments = split.split(":")
     if name not in PRESETS:
-        raise unknown_name("split preset", preset, ["kfold:K:column", *sorted(PRESETS)])
-    if arguments and name != "kfold":
-        raise SplitError(f"The split {name!r} takes nothing after a colon; got {preset!r}.")
+        raise unknown_name(
+            "split preset", split, ["kfold:K:column", "stratified:K:column", *sorted(PRESETS)]
+        )
+    if arguments and name not in ("kfold", "stratified", "stretches"):
+        raise SplitError(f"The split {name!r} takes nothing after a colon; got {split!r}.")
     folds = PRESETS[name](recording, arguments, seed)
-    return _guarded(recording, preset, seed, folds)
+    return _guarded(recording, split, seed, folds)
+
+
+def describe_split(split: SplitLike) -> str:
+    """Say in one line what a split is, for manifests and messages."""
+    if isinstance(split, Split):
+        return split.preset
+    if isinstance(split, str):
+        return split
+    return repr(split) if hasattr(split, "split") else f"by hand, {len(list(split))} folds"
+
+
+def _again(recording: Recording, split: Split) -> Split:
+    """Make a split of other units, or of z-scored values, of the recording that was split."""
+    for fold in split:
+        if len(fold.recording.rows) != len(recording.rows):
+            raise SplitError(
+                f"The split is of a recording of {len(fold.recording.rows)} rows; this one has "
+                f"{len(recording.rows)}. Split this recording."
+            )
+    return _guarded(recording, split.preset, split.seed, [dict(fold.rows) for fold in split])
+
+
+def _by_splitter(recording: Recording, split: SplitLike, seed: int) -> list[dict[str, Index]]:
+    """Return the folds of a splitter, or those given as pairs of rows."""
+    n = len(recording.rows)
+    folds = split
+    if hasattr(split, "split"):
+        if getattr(split, "random_state", 0) is None and getattr(split, "shuffle", True):
+            split = copy(split)
+            split.random_state = seed
+        folds = _folds_of(split, n, _labels(recording), _together(recording))
+    try:
+        pairs = checked_folds(folds, n)
+    except (InputError, TypeError) as error:
+        raise SplitError(
+            "A split is a preset such as 'kfold:5', an object with split(X, y, groups), or pairs "
+            f"(train, test) of rows; {error}"
+        ) from error
+    return [{"train": train, "test": test} for train, test in pairs]
+
+
+def _labels(recording: Recording) -> NDArray[Any] | None:
+    """Return what folds are stratified by: labels, else stimuli; None where there are none."""
+    for name in ("label", "stimulus"):
+        if name in recording.rows and not recording.rows[name].isna().any():
+            return recording.rows[name].to_numpy()
+    return None
+
+
+def _together(recording: Recording) -> NDArray[Any] | None:
+    """Return what must stay on one side: stimuli, or runs where stimuli are conditions."""
+    by = _default_group(recording)
+    if by == "trial":
+        return trial_keys(recording.rows).to_numpy() if "trial" in recording.rows else None
+    return None if by is None else _groups(recording.rows, by, "by a splitter")
 
 
 def _guarded(recording: Recording, preset: str, seed: int, folds: list[dict[str, Index]]) -> Split:
@@ -194,7 +265,7 @@ def _guarded(recording: Recording, preset: str, seed: int, folds: list[dict[str,
         for rows in folds
     ]
     for rows in folds:
-        check_split(recording.rows, rows)
+        check_split(recording.rows, rows, recording.stimuli_are)
     return Split(preset, seed, tuple(Fold(recording, rows) for rows in folds))
 
 
@@ -210,7 +281,8 @@ def _column(rows: pd.DataFrame, name: str, preset: str) -> pd.Series:
 def _kfold(recording: Recording, arguments: list[str], seed: int) -> list[dict[str, Index]]:
     if not arguments or not arguments[0].isdigit() or len(arguments) > 2:
         raise SplitError("Write k-fold splits as 'kfold:10' or 'kfold:10:stimulus'.")
-    rows, order = recording.rows, seed if recording.samples is None else None
+    in_time = recording.samples is not None or recording.stimuli_are == "conditions"
+    rows, order = recording.rows, None if in_time else seed
     by = arguments[1] if len(arguments) > 1 else _default_group(recording)
     groups = None
     if by == "trial" and "trial" in rows:
@@ -222,11 +294,53 @@ def _kfold(recording: Recording, arguments: list[str], seed: int) -> list[dict[s
     return [{"train": train, "test": test} for train, test in folds]
 
 
+def _stratified(recording: Recording, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if not arguments or not arguments[0].isdigit() or len(arguments) > 2:
+        raise SplitError("Write stratified splits as 'stratified:5' or 'stratified:5:label'.")
+    column = arguments[1] if len(arguments) > 1 else "label"
+    labels = _column(recording.rows, column, "stratified").to_numpy()
+    groups, n_folds = _together(recording), int(arguments[0])
+    counts = np.unique(labels, return_counts=True)[1]
+    if n_folds < 2 or n_folds > counts.min():
+        raise SplitError(
+            f"{n_folds} folds cannot have all values of {column!r}, of which the rarest stands in "
+            f"{counts.min()} rows: ask for 2 to that many folds."
+        )
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    # Conditions without runs are neighbours in time: their folds stay in the order of the rows.
+    shuffle = recording.samples is None and (
+        recording.stimuli_are == "exemplars" or groups is not None
+    )
+    splitter = kind(n_folds, shuffle=shuffle, random_state=seed if shuffle else None)
+    folds = _folds_of(splitter, len(labels), labels, groups)
+    return [{"train": train, "test": test} for train, test in folds]
+
+
+def _folds_of(
+    splitter: Any, n: int, labels: NDArray[Any] | None, groups: NDArray[Any] | None
+) -> list[Any]:
+    try:
+        return list(splitter.split(np.empty((n, 1)), labels, groups))
+    except (TypeError, ValueError) as error:
+        raise SplitError(f"{splitter} cannot split the {n} rows: {error}") from error
+
+
+def _stretches(recording: Recording, arguments: list[str], seed: int) -> list[dict[str, Index]]:
+    if len(arguments) != 1 or not arguments[0].isdigit():
+        raise SplitError("Write splits into stretches of consecutive rows as 'stretches:5'.")
+    folds = kfold(len(recording.rows), int(arguments[0]))
+    return [{"train": train, "test": test} for train, test in folds]
+
+
 def _default_group(recording: Recording) -> str | None:
-    """Stimuli where all trials show one, else trials; none for continuous data."""
+    """Stimuli where all trials show one, else trials; runs of conditions; none for samples."""
     if recording.samples is not None:
         return None
     rows = recording.rows
+    if recording.stimuli_are == "conditions":
+        return "run" if "run" in rows and not rows["run"].isna().any() else None
     return "stimulus" if "stimulus" in rows and not rows["stimulus"].isna().any() else "trial"
 
 
@@ -276,6 +390,8 @@ def _nsd_515(recording: Recording, arguments: list[str], seed: int) -> list[dict
 
 PRESETS: dict[str, Callable[[Recording, list[str], int], list[dict[str, Index]]]] = {
     "kfold": _kfold,
+    "stratified": _stratified,
+    "stretches": _stretches,
     "leave-one-run-out": _leave_run,
     "leave-one-session-out": _leave_session,
     "nsd-shared1000": _nsd_shared1000,

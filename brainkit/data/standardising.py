@@ -33,11 +33,14 @@ def run_keys(rows: pd.DataFrame, by: str) -> pd.Series:
     return pd.Series([f"{run} of session {session}" for session, run in pairs])
 
 
-def repeat_groups(trials: pd.DataFrame, by: str) -> tuple[list[Index], pd.DataFrame]:
+def repeat_groups(
+    trials: pd.DataFrame, by: str, within: Sequence[str] = ()
+) -> tuple[list[Index], pd.DataFrame]:
     """Return the rows of each value of a column, in sorted order of the values, and their table.
 
     The table keeps every column that is constant within all groups, and `n_repeats` counts the
-    single trials of each group.
+    single trials of each group. Rows that differ in a column of `within`, which sort first, are not
+    put together.
     """
     if by not in trials or trials[by].isna().any():
         raise InputError(
@@ -47,6 +50,9 @@ def repeat_groups(trials: pd.DataFrame, by: str) -> tuple[list[Index], pd.DataFr
     if not len(trials):
         raise InputError("There are no trials to average.")
     numbers, _ = pd.factorize(trials[by], sort=True)
+    for name in reversed(list(within)):
+        outer = pd.factorize(trials[name], sort=True)[0]
+        numbers = np.unique(outer * (numbers.max() + 1) + numbers, return_inverse=True)[1]
     order = np.argsort(numbers, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
     # What was averaged before brings the number of its single trials with it.

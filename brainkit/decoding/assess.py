@@ -11,8 +11,8 @@ Nulls, all made without the test images:
 - ``no_brain``: a training image drawn at random, the prior without a brain.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,17 +22,26 @@ from sklearn.base import clone
 
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
-from brainkit.data.preparing import AverageRepeats, Prepared, prepare
+from brainkit.data.dependence import ROWS_LOOKED_AT, Rows, dependence, joined
+from brainkit.data.preparing import (
+    AverageRepeats,
+    Prepared,
+    prepare_split,
+    training_shares,
+    zscore_column,
+)
 from brainkit.data.recording import Recording
+from brainkit.data.splits import SplitLike
 from brainkit.data.stimuli import Stimuli
-from brainkit.decoding.exchange import exchanged, fit_with_null
+from brainkit.decoding.exchange import fit_with_null
 from brainkit.decoding.images import RetrievalBank, invert
-from brainkit.decoding.scores import decoding_metrics, item_scores
+from brainkit.decoding.scores import Scores, decoding_metrics, item_scores, mean_over_seeds
 from brainkit.errors import InputError, unknown_name
-from brainkit.features import read_for
+from brainkit.features import as_features, read_for
 from brainkit.features.images import as_float
 
 Array = NDArray[Any]
+LANDMARKS = 100
 
 
 @dataclass(frozen=True)
@@ -41,8 +50,8 @@ class DecodingProtocol:
 
     Parameters
     ----------
-    split : str
-        Split preset.
+    split : str, splitter, list of (train, test), or Split
+        See `Recording.split`.
     seeds : tuple of int
         Seeds of the folds; each image's scores are averaged over them.
     zscore, unseen, average_repeats
@@ -52,15 +61,19 @@ class DecodingProtocol:
         of a bank, the training images.
     roi : str, optional
         Decode from these units only.
+    resample : str
+        What is independent, for nulls, intervals and inner folds; see
+        `brainkit.data.dependence.dependence`.
     """
 
-    split: str
+    split: SplitLike
     seeds: tuple[int, ...] = (0,)
     zscore: str | None = "session"
     unseen: str | None = None
     average_repeats: AverageRepeats = True
     back: str = "inverse"
     roi: str | None = None
+    resample: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -75,15 +88,22 @@ class Decoded:
 
     Attributes
     ----------
-    stimuli : array of int (items,)
-        Stimulus row of each item.
+    rows : Rows
+        What each item shows, and which belong together.
+    fold : array of int (items,)
+        Fold that each item was held out in.
+    likeness : array (items, landmarks)
+        Products of the decoded features with those of some fixed stimuli, both less the training
+        means: what was decoded, in terms that do not depend on the axes of a fold's space.
     images : dict of str to float array (items, height, width[, 3])
         ``"reconstruction"`` and the nulls.
     fitted : (features, model)
         Of the first fold.
     """
 
-    stimuli: Array
+    rows: Rows
+    fold: Array
+    likeness: Array
     images: dict[str, Array]
     fitted: tuple[Any, Any]
     zscore: dict[str, Any]
@@ -105,6 +125,9 @@ class DecodingResult:
         A row a seed: the means of the scores.
     counts : dict
         Units in use and left out.
+    resampling : dict
+        What intervals take as independent, and why; and the share of the decoded features'
+        variance that comes from the training items.
     """
 
     recording: Recording
@@ -116,6 +139,7 @@ class DecodingResult:
     counts: dict[str, int]
     fitted: tuple[Any, Any]
     zscore: dict[str, Any]
+    resampling: dict[str, Any] = field(default_factory=dict)
 
 
 def assess_decoder(
@@ -138,43 +162,100 @@ def assess_decoder(
     -------
     DecodingResult
     """
-    stimuli = recording.stimuli
-    if stimuli is None:
-        raise InputError("Decoding needs image stimuli; this recording has none.")
+    stimuli = stimuli_of(recording)
     if protocol.roi is not None:
         recording = recording.select(roi=protocol.roi)
-    by_seed: list[dict[tuple[str, str], Array]] = []
-    for seed in track(protocol.seeds, f"{recording.subject}: decode"):
-        folds = [
-            prepare(
-                fold,
-                zscore=protocol.zscore,
-                unseen=protocol.unseen,
-                average_repeats=protocol.average_repeats,
-            )
-            for fold in recording.split(protocol.split, seed=seed)
-        ]
-        spaces = fit_spaces(stimuli, folds, features)
-        run = reconstruct(stimuli, folds, spaces, model, protocol.back, seed=seed)
-        scores = item_scores(as_float(stimuli.read(run.stimuli)), run.images)
-        order = np.argsort(run.stimuli, kind="stable")
-        if not by_seed:  # the images of the first seed are kept
-            first, first_order, usable = run, order, folds[0].usable
-        by_seed.append({name: values[order] for name, values in scores.items()})
-    mean = {name: np.mean([s[name] for s in by_seed], axis=0) for name in by_seed[0]}
+    features = as_features(features)
+    protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
+    rows = dependent_rows(recording, protocol, features)
+    folds = [
+        prepare_split(
+            recording,
+            protocol.split,
+            seed=seed,
+            zscore=protocol.zscore,
+            unseen=protocol.unseen,
+            average_repeats=protocol.average_repeats,
+            rows=rows,
+        )
+        for seed in protocol.seeds
+    ]
+
+    distinct = np.unique(rows.shown)
+    landmarks = distinct[np.unique(np.linspace(0, len(distinct) - 1, LANDMARKS).astype(int))]
+
+    def decode(seed: int, parts: Sequence[Prepared]) -> Decoded:
+        spaces = fit_spaces(stimuli, parts, features)
+        return reconstruct(stimuli, parts, spaces, model, protocol.back, landmarks, seed=seed)
+
+    seeds = list(zip(protocol.seeds, folds, strict=True))
+    runs = [decode(*seeds[0])]
+    if len(seeds) > 1:
+        runs.append(decode(*seeds[1]))
+    training = decoded_training_share(
+        folds[:2], [run.likeness for run in runs], lambda few: decode(protocol.seeds[0], few)
+    )
+    by_seed: list[Scores] = []
+    order: list[Array] = []
+    first = runs[0]
+    for number, one in enumerate(track(seeds, f"{recording.subject}: decode")):
+        run = runs[number] if number < 2 else decode(*one)
+        shown = as_float(stimuli.read(run.rows.shown))
+        by_seed.append(item_scores(shown, run.images, run.fold, run.rows, training))
+        order.append(np.lexsort((run.rows.place, run.rows.shown)))
+    mean, first_order, usable = mean_over_seeds(by_seed, order), order[0], folds[0][0].usable
+    tested = first.rows.shown[first_order]
+    columns = {name: one.scores for name, one in mean.items()}
     return DecodingResult(
         recording=recording,
         protocol=protocol,
-        items=pd.DataFrame({"stimulus": first.stimuli[first_order], **_flat(mean)}),
-        images={"shown": as_float(stimuli.read(first.stimuli[first_order]))}
+        items=pd.DataFrame({"stimulus": tested, **_flat(columns)}),
+        images={"shown": as_float(stimuli.read(tested))}
         | {name: values[first_order] for name, values in first.images.items()},
         metrics=decoding_metrics(mean),
-        by_seed=pd.DataFrame([{"seed": seed, **_flat({k: v.mean() for k, v in s.items()})}
-                              for seed, s in zip(protocol.seeds, by_seed, strict=True)]),
+        by_seed=pd.DataFrame([
+            {"seed": seed, **_flat({name: one.estimate.value for name, one in scores.items()})}
+            for seed, scores in zip(protocol.seeds, by_seed, strict=True)
+        ]),
         counts={"units": len(usable), "constant_or_nan": int((~usable).sum())},
         fitted=first.fitted,
         zscore=first.zscore,
+        resampling={**rows.facts, "training_share": training},
     )  # fmt: skip
+
+
+def dependent_rows(recording: Recording, protocol: DecodingProtocol, features: Any) -> Rows:
+    """Say which rows of the recording are independent, looking at its features where needed."""
+    plain = dependence(recording, protocol.resample)
+    if protocol.resample != "auto" or plain.facts["independent"] != "stimulus":
+        return plain
+    stimuli, space = stimuli_of(recording), clone(features)
+    train = recording.split(protocol.split, seed=protocol.seeds[0]).folds[0].rows["train"]
+    distinct, item = np.unique(plain.shown[:ROWS_LOOKED_AT], return_inverse=True)
+    space.fit(read_for(space, stimuli, np.unique(plain.shown[train])))
+    values = np.asarray(space.transform(read_for(space, stimuli, distinct)))
+    return dependence(recording, "auto", features=values[item])
+
+
+def stimuli_of(recording: Recording) -> Stimuli:
+    """Return a recording's stimuli; raises `InputError` where it has none."""
+    if recording.stimuli is None:
+        raise InputError("Decoding needs image stimuli; this recording has none.")
+    return recording.stimuli
+
+
+def decoded_training_share(
+    folds: Sequence[Sequence[Prepared]],
+    likeness: Sequence[Array],
+    decode: Callable[[Sequence[Prepared]], Decoded],
+) -> float:
+    """Return which share of the variance of what is decoded comes from the training items.
+
+    See `brainkit.data.preparing.training_shares`; landmarks count by the variance they are given.
+    """
+    shares = training_shares(folds, list(likeness), lambda few: decode(few).likeness)
+    weights = np.mean([(values**2).mean(axis=0) for values in likeness], axis=0)
+    return float(np.average(shares, weights=weights)) if weights.sum() > 0 else 1.0
 
 
 def _flat(scores: dict[tuple[str, str], Any]) -> dict[str, Any]:
@@ -203,6 +284,7 @@ def reconstruct(
     spaces: Sequence[tuple[Any, Array]],
     model: Any,
     back: str,
+    landmarks: Array,
     *,
     seed: int = 0,
 ) -> Decoded:
@@ -212,10 +294,12 @@ def reconstruct(
     ----------
     spaces : sequence of (features, array)
         See `fit_spaces`.
+    landmarks : array of int
+        Stimulus rows, see `Decoded`.
     seed : int, default=0
         Of the nulls.
     """
-    rows, made, fitted = [], [], []
+    likeness, made, fitted = [], [], []
     for number, (fold, (space, Z)) in enumerate(zip(folds, spaces, strict=True)):
         X_train, X_test = fold.train[:, fold.usable], fold.test[:, fold.usable]
         generator = rng(seed, "exchanged brain", number)
@@ -223,11 +307,14 @@ def reconstruct(
             model,
             X_train,
             Z,
-            groups=fold.train_stimuli,
-            exchange=exchanged(fold.train_stimuli, generator),
+            groups=fold.train_rows.groups,
+            exchange=fold.train_rows.exchanged(generator),
         )
         decoded = decoder.predict(X_test)
-        by_chance = null.predict(X_test[generator.permutation(len(X_test))])
+        by_chance = null.predict(X_test[fold.test_rows.exchanged(generator)])
+        mean = Z.mean(axis=0, dtype=np.float64)
+        known = space.transform(read_for(space, stimuli, landmarks))
+        likeness.append((decoded - mean) @ (known - mean).T)  # (n_test, landmarks)
         bank = RetrievalBank(stimuli, fold.train_stimuli, Z)
         shown = stimuli.read(fold.train_stimuli)
         made.append(
@@ -238,10 +325,11 @@ def reconstruct(
                 "shuffled_brain": _back(bank, space, by_chance, back),
             }
         )
-        rows.append(fold.test_stimuli)
         fitted.append((space, decoder))
     return Decoded(
-        stimuli=np.concatenate(rows),
+        rows=joined([fold.test_rows for fold in folds]),
+        fold=np.repeat(np.arange(len(folds)), [len(fold.test) for fold in folds]),
+        likeness=np.concatenate(likeness),
         images={name: np.concatenate([images[name] for images in made]) for name in made[0]},
         fitted=fitted[0],
         zscore=folds[0].zscore,

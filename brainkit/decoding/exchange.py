@@ -2,34 +2,12 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from brainkit.decoding.ridge import RidgeDecoder
 
 Array = NDArray[Any]
-
-
-def exchanged(rows: ArrayLike, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Exchange images between responses.
-
-    Parameters
-    ----------
-    rows : array of int (n,)
-        Stimulus row of each response; an image may have several.
-    generator : numpy.random.Generator
-
-    Returns
-    -------
-    array of int (n,)
-        For each response one that another image evoked, the same image for all responses to an
-        image: none is then on both sides of a fold, neither by what evoked it nor by what it is
-        told to have been evoked by. By chance an image may keep its own.
-    """
-    _, first, image = np.unique(np.asarray(rows), return_index=True, return_inverse=True)
-    order = np.argsort(generator.permutation(len(first)))
-    return np.asarray(first[order][image], dtype=np.int64)
 
 
 def fit_with_null(
@@ -47,7 +25,8 @@ def fit_with_null(
     groups : array (n_samples,)
         Samples of one group stay in one fold.
     exchange : array of int (n_samples,)
-        See `exchanged`.
+        For each response another one, whose image it is now said to have been evoked by; see
+        `brainkit.data.dependence.Rows.exchanged`.
 
     Returns
     -------

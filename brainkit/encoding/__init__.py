@@ -15,7 +15,6 @@ from brainkit.encoding.reduced_rank import ReducedRankRidge
 from brainkit.encoding.ridge import VoxelwiseRidge
 from brainkit.encoding.similarity import RSAProtocol, RSAResult, assess_rsa, layer_rdm
 from brainkit.encoding.spaces import (
-    FeatureTable,
     SpaceComparison,
     compare_spaces,
     stimuli_in_use,
@@ -37,7 +36,6 @@ __all__ = [
     "EncodingProtocol",
     "EncodingResult",
     "FactorizedReadout",
-    "FeatureTable",
     "FeatureWeightedRF",
     "GaussianReadout",
     "InContextEncoder",

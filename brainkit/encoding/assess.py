@@ -5,7 +5,7 @@ shuffled stimuli, and summed up by unit and by region.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,30 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
-from brainkit.data.preparing import Prepared
+from brainkit.data.dependence import ROWS_LOOKED_AT, Rows, dependence
+from brainkit.data.preparing import check_folds, training_shares, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.encoding.ceilings import check_ceiling, unit_ceiling
-from brainkit.encoding.held_out import HeldOut, Tables, held_out, stimuli_of
-from brainkit.encoding.patterns import PatternScores, pattern_scores, with_patterns
+from brainkit.encoding.held_out import (
+    HeldOut,
+    Tables,
+    exchanged_stimuli,
+    held_out,
+    stimuli_of,
+    table_of,
+)
+from brainkit.encoding.patterns import (
+    PatternScores,
+    by_seed,
+    pattern_columns,
+    pattern_metrics,
+    pattern_scores,
+)
 from brainkit.encoding.protocol import EncodingProtocol, prepare_folds
-from brainkit.encoding.summary import Scores, region_table, summarise, unit_table
+from brainkit.encoding.summary import Scores, Sums, region_table, summarise, unit_table
 from brainkit.errors import InputError
 from brainkit.evaluation import pearson_r
+from brainkit.features import as_features
 
 Array = NDArray[Any]
 
@@ -45,6 +60,8 @@ class EncodingResult:
         Held-out predictions and responses of the first seed, see `HeldOut`.
     test_stimuli : array of int (items,)
         Stimulus row of each item.
+    fold : array of int (items,)
+        Fold that each item was held out in.
     counts : dict
         How many units there are, and how many were left out and why.
     fitted : (features, model)
@@ -54,6 +71,9 @@ class EncodingResult:
     ceiling : dict
         Which noise ceiling it is and what it rests on, see `brainkit.encoding.ceilings`; empty
         without one.
+    resampling : dict
+        What p values and intervals take as independent, and why; and the share of the predictions'
+        variance that comes from the training items.
     """
 
     recording: Recording
@@ -64,10 +84,12 @@ class EncodingResult:
     predictions: Array
     truth: Array
     test_stimuli: Array
+    fold: Array
     counts: dict[str, int]
     fitted: tuple[Any, Any]
     zscore: dict[str, Any]
     ceiling: dict[str, Any] = field(default_factory=dict)
+    resampling: dict[str, Any] = field(default_factory=dict)
 
 
 def assess_encoder(
@@ -85,8 +107,11 @@ def assess_encoder(
     ----------
     recording : Recording
         (trial, unit), with stimuli.
-    features, model : transformer, estimator
-        See `held_out`.
+    features : transformer, or array or DataFrame (stimulus, feature)
+        From stimuli to features, see `held_out`; or features that are ready, a row a stimulus (see
+        `brainkit.features.Precomputed`).
+    model : estimator
+        From features to responses, see `held_out`.
     protocol : EncodingProtocol
         How to judge.
     regions : sequence of str, optional
@@ -109,39 +134,73 @@ def assess_encoder(
             f"{recording.responses.shape}. For epochs, fit an estimator on recording.targets()."
         )
     who = recording.subject
-    folds = prepare_folds(recording, protocol, seed=protocol.seeds[0])
     stimuli_of(recording)
+    features = as_features(features)
+    protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
     check_ceiling(recording, protocol.ceiling, others or {})  # before hours of fits
-    tables: Tables | None = {} if len(folds) == 1 else None
     names = list(regions) if regions else recording.region_names
     masks = {name: recording.roi_mask(name) for name in names}
-    patterned = masks if protocol.pattern_scores else None
-    first = held_out(recording, folds, features, model, tables=tables)
-    observed, shuffled = [_scored(first, patterned)], []
-    for seed in track(protocol.seeds[1:], f"{who}: encode"):
-        # Of the other seeds only the scores are kept: each has the whole recording in its folds.
-        again = prepare_folds(recording, protocol, seed=seed)
-        run = held_out(recording, again, features, model)
-        observed.append(_scored(run, patterned))
-    for number in track(range(protocol.shuffles), f"{who}: shuffled stimuli"):
-        run = held_out(recording, folds, features, model, exchange=number, tables=tables)
-        shuffled.append(_scored(run, patterned))
-    ceiling, said = unit_ceiling(recording, protocol, folds, others or {})
+    tables: Tables = {}
+    rows = dependent_rows(recording, protocol, features, tables)
+    folds = [prepare_folds(recording, protocol, seed=seed, rows=rows) for seed in protocol.seeds]
+    check_folds(folds[0], protocol.split)
+    known = tables if len(folds[0]) == 1 else None
+    ceiling, ceiling_facts = unit_ceiling(recording, protocol, folds[0], others or {})
+
+    def run(number: int, shown: Sequence[tuple[Array, Array]] | None = None) -> HeldOut:
+        return held_out(recording, folds[number], features, model, shown=shown, tables=known)
+
+    first = run(0)
+    second = [run(1)] if len(folds) > 1 else []
+    training = training_shares(
+        folds[:2],
+        [one.predicted for one in (first, *second)],
+        lambda few: held_out(recording, few, features, model).predicted,
+    )
+    sums = Sums(masks, ceiling)
+    patterned = masks if protocol.pattern_scores else {}
+    observed = []
+    for number in track(range(len(folds)), f"{who}: encode"):
+        # Of the later seeds only the scores are kept: each has the whole recording in its folds.
+        one = [first, *second][number] if number < 2 else run(number)
+        sums.add(one, training)
+        observed.append(pattern_scores(patterned, one, training))
+    del second
+
+    def null(seed: int) -> tuple[Array, Array, PatternScores]:
+        """Return r, R² and pattern scores of fits to exchanged stimuli, over all fold seeds."""
+        runs = [run(n, exchanged_stimuli(folds[n], rows, seed)) for n in range(len(folds))]
+        return (
+            np.mean([one.r() for one in runs], axis=0),
+            np.mean([one.r2() for one in runs], axis=0),
+            by_seed([pattern_scores(patterned, one) for one in runs]),
+        )
+
+    shuffled = [
+        null(number) for number in track(range(protocol.shuffles), f"{who}: shuffled stimuli")
+    ]
+    permuted = [
+        run(0, exchanged_stimuli(folds[0], rows, 1000 + number)).r()
+        if len(folds[0]) > 1
+        else _permuted_r(first, number)
+        for number in track(range(protocol.permutations), f"{who}: permutations")
+    ]
     scores = Scores(
-        r=np.stack([run.r for run in observed]),
-        r2=np.stack([run.r2 for run in observed]),
-        shuffled_r=np.stack([run.r for run in shuffled]),
-        shuffled_r2=np.stack([run.r2 for run in shuffled]),
-        permuted_r=_permuted(recording, folds, features, model, protocol, first),
+        r=np.mean(sums.r, axis=0),
+        r2=np.mean(sums.r2, axis=0),
+        by_seed=np.stack(sums.r),
+        shuffled_r=np.stack([r for r, *_ in shuffled]),
+        shuffled_r2=np.stack([r2 for _, r2, _ in shuffled]),
+        permuted_r=np.stack(permuted) if permuted else np.empty((0, len(training))),
         ceiling=ceiling,
     )
-    usable = np.all([fold.usable for fold in folds], axis=0)
-    shown = np.concatenate([fold.test_stimuli for fold in folds])
-    table = region_table(masks, scores)
-    metrics = summarise(masks, scores, first.truth, first.predicted)
-    if patterned:
-        seen, null = ([run.patterns for run in runs] for runs in (observed, shuffled))
-        table, metrics = with_patterns(table, metrics, seen, null, shown)
+    usable = np.all([fold.usable for fold in folds[0]], axis=0)
+    table = region_table(sums, scores)
+    metrics = summarise(sums, scores)
+    if protocol.pattern_scores:
+        patterns, by_chance = by_seed(observed), by_seed([one for *_, one in shuffled])
+        table = pd.concat([table, pattern_columns(patterns, by_chance)], axis=1)
+        metrics |= pattern_metrics(patterns, by_chance)
     return EncodingResult(
         recording=recording,
         protocol=protocol,
@@ -150,45 +209,43 @@ def assess_encoder(
         metrics=metrics,
         predictions=first.predicted,
         truth=first.truth,
-        test_stimuli=shown,
+        test_stimuli=first.rows.shown,
+        fold=first.fold,
         counts={"units": len(usable), "constant_or_nan": int((~usable).sum())},
         fitted=first.fitted,
-        zscore=folds[0].zscore,
-        ceiling=said,
+        zscore=folds[0][0].zscore,
+        ceiling=ceiling_facts,
+        resampling={**rows.facts, "training_share": float(training[usable].mean())},
     )
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """What is kept of one pass over a split."""
+def dependent_rows(
+    recording: Recording, protocol: EncodingProtocol, features: Any, tables: Tables
+) -> Rows:
+    """Say which rows of the recording are independent, looking at its features where needed.
 
-    r: Array
-    r2: Array
-    patterns: PatternScores
-
-
-def _scored(run: HeldOut, masks: dict[str, Array] | None) -> _Scored:
-    """Score a pass over a split by unit and, where regions are given, by pattern."""
-    return _Scored(
-        run.r(), run.r2(), pattern_scores(masks or {}, run.truth, run.predicted, run.fold)
+    Parameters
+    ----------
+    tables : dict
+        Gains the features of the first fold, see `held_out`.
+    """
+    plain = dependence(recording, protocol.resample)
+    if protocol.resample != "auto" or plain.facts["independent"] != "stimulus":
+        return plain
+    fold = recording.split(protocol.split, seed=protocol.seeds[0]).folds[0]
+    train, test = (np.unique(plain.shown[fold.rows[part]]) for part in ("train", "test"))
+    _, train_features, test_features = table_of(
+        stimuli_of(recording), features, train, test, tables
     )
+    head = plain.shown[:ROWS_LOOKED_AT]
+    values = np.zeros((len(head), *train_features.shape[1:]), np.float32)  # 0 for other parts
+    for stimuli, table in ((train, train_features), (test, test_features)):
+        here = np.isin(head, stimuli)
+        values[here] = table[np.searchsorted(stimuli, head[here])]
+    return dependence(recording, "auto", features=values)
 
 
-def _permuted(
-    recording: Recording,
-    folds: Sequence[Prepared],
-    features: Any,
-    model: Any,
-    protocol: EncodingProtocol,
-    first: HeldOut,
-) -> Array:
-    """Return r of each unit in null runs, (permutations, units); no row if none is asked for."""
-    rows = []
-    for number in track(range(protocol.permutations), f"{recording.subject}: permutations"):
-        if len(folds) > 1:
-            run = held_out(recording, folds, features, model, exchange=1000 + number)
-            rows.append(run.r())
-        else:
-            order = rng(number, "permuted test items").permutation(len(first.truth))
-            rows.append(np.asarray(pearson_r(first.truth[order], first.predicted)))
-    return np.stack(rows) if rows else np.empty((0, first.truth.shape[1]))
+def _permuted_r(run: HeldOut, seed: int) -> Array:
+    """Return r of each unit with the stimuli of the fixed predictions exchanged."""
+    order = run.rows.exchanged(rng(seed, "permuted test items"))
+    return np.asarray(pearson_r(run.truth, run.predicted[order], fold=run.fold))

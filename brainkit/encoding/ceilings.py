@@ -8,7 +8,11 @@
   subject's own, extrapolated to ever more subjects; needs two others who saw them.
   ``"cross-subject-all"`` predicts from all others at once, of whom one is enough.
 
-The equations are those of `brainkit.evaluation.noise_ceiling`. Test responses enter all of them, as
+- ``"auto"``: NSD's where enough stimuli were shown three times, that of split halves where
+  they were shown twice, and none where they were not.
+
+Responses are standardised for a ceiling as they are for the scores that it divides. The equations
+are those of `brainkit.evaluation.noise_ceiling`. Test responses enter all of them, as
 in any ceiling of a test set; nothing is selected by it.
 """
 
@@ -57,8 +61,12 @@ def check_ceiling(
     if name is None:
         return None
     name = "ncsnr" if name == "nsd" else name
+    if name == "auto":
+        counts = _repeated(recording)
+        fit = [other for other, n_stimuli in counts.items() if n_stimuli >= FEWEST_STIMULI]
+        return fit[0] if fit else None
     if name not in CEILINGS:
-        raise unknown_name("noise ceiling", name, CEILINGS)
+        raise unknown_name("noise ceiling", name, ("auto", *CEILINGS))
     if name in LEAST_REPEATS:
         _check_repeats(recording, name)
     else:
@@ -66,9 +74,15 @@ def check_ceiling(
     return name
 
 
+def _repeated(recording: Recording) -> dict[str, int]:
+    """Return how many stimuli were shown often enough for each ceiling that needs repeats."""
+    counts = np.unique(recording.stimulus_rows(), return_counts=True)[1]
+    return {other: int((counts >= least).sum()) for other, least in LEAST_REPEATS.items()}
+
+
 def _check_repeats(recording: Recording, name: str) -> None:
     counts = np.unique(recording.stimulus_rows(), return_counts=True)[1]
-    found = {other: int((counts >= least).sum()) for other, least in LEAST_REPEATS.items()}
+    found = _repeated(recording)
     if found[name] >= FEWEST_STIMULI:
         return
     tally = np.unique(counts, return_counts=True)
@@ -77,7 +91,7 @@ def _check_repeats(recording: Recording, name: str) -> None:
     raise InputError(
         f"The noise ceiling {name!r} needs at least {FEWEST_STIMULI} stimuli that were shown "
         f"{LEAST_REPEATS[name]} times or more; {recording.subject} has {found[name]} ({shown}). "
-        f"Choose --ceiling {f'{way} or ' if way else ''}none (protocol.ceiling: null)."
+        f"Choose ceiling={f'{way!r} or ' if way else ''}None, or 'auto'."
     )
 
 
@@ -92,7 +106,7 @@ def _check_others(recording: Recording, name: str, others: Mapping[str, Recordin
             f"The noise ceiling {name!r} needs at least {LEAST_OTHERS[name]} other subjects who "
             f"saw {FEWEST_STIMULI} or more of the stimuli of {recording.subject}; there are "
             f"{len(enough)} among {len(others)} ({listed(others) or 'no other subject'}). Choose "
-            "another --ceiling, or none (protocol.ceiling: null)."
+            "another ceiling, or None."
         )
 
 
@@ -118,8 +132,9 @@ def unit_ceiling(
     -------
     ceiling : NoiseCeiling (units,) or None
     facts : dict
-        ``name``, ``n_repeats`` (trials that a test item averages, harmonic mean), and how many
-        ``stimuli`` and which ``subjects`` it rests on.
+        ``name``, ``zscore`` (what responses were standardised by), ``n_repeats`` (trials that a
+        test item averages, harmonic mean), and how many ``stimuli`` and which ``subjects`` it
+        rests on.
 
     Raises
     ------
@@ -133,9 +148,8 @@ def unit_ceiling(
         return _from_others(recording, protocol, folds, others, name)
     rows = recording.stimulus_rows()
     ceiling = noise_ceiling(
-        recording.responses.read(),
+        _standardised(recording, protocol, folds).responses.read(),
         rows,
-        recording.rows["session"].to_numpy() if "session" in recording.rows else None,
         n_repeats=_tally(np.concatenate([_repeats(fold) for fold in folds])),
         definition="nsd" if name == "ncsnr" else name,
         min_repeats=LEAST_REPEATS[name],
@@ -143,7 +157,21 @@ def unit_ceiling(
     )
     counts = np.unique(rows, return_counts=True)[1]
     n_stimuli = int((counts >= LEAST_REPEATS[name]).sum())
-    return ceiling, _facts(name, ceiling, n_stimuli, [recording.subject])
+    return ceiling, _facts(name, protocol, ceiling, n_stimuli, [recording.subject])
+
+
+def _standardised(
+    recording: Recording, protocol: EncodingProtocol, folds: Sequence[Prepared]
+) -> Recording:
+    """Standardise all trials as those that are scored: with one fold by its training statistics.
+
+    With several folds, whose training parts together are all trials, by the statistics of all.
+    """
+    if protocol.zscore is None:
+        return recording
+    (only, *more) = recording.split(protocol.split, seed=protocol.seeds[0]).folds
+    rows = only.rows["train"] if not more else None
+    return recording.zscore(protocol.zscore, fit_on=rows, unseen=protocol.unseen)
 
 
 def _from_others(
@@ -168,7 +196,7 @@ def _from_others(
             f"The noise ceiling {name!r} needs {FEWEST_STIMULI} stimuli or more in the test parts "
             f"of {recording.subject} and of {LEAST_OTHERS[name]} others at least; by the split "
             f"{protocol.split} there are {len(common)} for {listed(tables) or 'no other subject'}. "
-            "Choose a split with a shared test part, another --ceiling, or none."
+            "Choose a split with a shared test part, another ceiling, or None."
         )
     # By stimulus, so that in folds of consecutive items the items of one stay together.
     items = np.flatnonzero(np.isin(shown, common))
@@ -190,7 +218,7 @@ def _from_others(
     whole = np.full(len(usable), np.nan)
     whole[usable] = found
     ceiling = NoiseCeiling(whole, definition=name, n_repeats=found.n_repeats)
-    return ceiling, _facts(name, ceiling, len(common), list(tables))
+    return ceiling, _facts(name, protocol, ceiling, len(common), list(tables))
 
 
 def _predict(X: Array, Y: Array, fresh: Array) -> Array:
@@ -231,9 +259,16 @@ def _tally(repeats: Array) -> dict[int, int]:
     return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
 
-def _facts(name: str, ceiling: NoiseCeiling, n_stimuli: int, subjects: list[str]) -> dict[str, Any]:
+def _facts(
+    name: str,
+    protocol: EncodingProtocol,
+    ceiling: NoiseCeiling,
+    n_stimuli: int,
+    subjects: list[str],
+) -> dict[str, Any]:
     return {
         "name": name,
+        "zscore": protocol.zscore,
         "n_repeats": float(ceiling.n_repeats),
         "stimuli": n_stimuli,
         "subjects": subjects,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from brainkit.arrays.seeds import rng
+from brainkit.data.dependence import Rows, joined
 from brainkit.data.preparing import Prepared
 from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
@@ -18,7 +19,8 @@ from brainkit.evaluation import pearson_r, r2
 from brainkit.features import read_for
 
 Array = NDArray[Any]
-Tables = dict[tuple[bytes, bytes], tuple[Any, Array, Array]]
+Table = tuple[Any, Array, Array]  # a fitted space; features of training and test stimuli
+Tables = dict[tuple[bytes, bytes], Table]
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,12 @@ class HeldOut:
     ----------
     truth, predicted : arrays (items, units)
         Deviations from the training mean of the item's fold, in test order; unusable units are
-        NaN. Without the deviation a mean prediction would correlate negatively
-        with held-out responses pooled over folds, since each fold's training mean moves against
-        its test items.
+        NaN.
     fold : array of int (items,)
-        The fold that each item was tested in.
+        The fold that each item was tested in. Scores are formed within folds: pooled over folds
+        even these deviations correlate negatively with what was measured on pure noise.
+    rows : Rows
+        What each item shows, and which items belong together.
     alpha : array (units,)
         Penalty, geometric mean over folds.
     fitted : (features, model)
@@ -43,16 +46,17 @@ class HeldOut:
     truth: Array
     predicted: Array
     fold: Array
+    rows: Rows
     alpha: Array
     fitted: tuple[Any, Any] = field(repr=False)
 
     def r(self) -> Array:
-        """Return the correlation of each unit, (units,)."""
-        return np.asarray(pearson_r(self.truth, self.predicted))
+        """Return the correlation of each unit, the mean over folds weighted by items, (units,)."""
+        return np.asarray(pearson_r(self.truth, self.predicted, fold=self.fold))
 
     def r2(self) -> Array:
-        """Return R² of each unit, (units,)."""
-        return np.asarray(r2(self.truth, self.predicted))
+        """Return R² of each unit against the folds' training means, (units,)."""
+        return np.asarray(r2(self.truth, self.predicted, baseline=0.0))
 
 
 def stimuli_of(recording: Recording) -> Stimuli:
@@ -62,21 +66,30 @@ def stimuli_of(recording: Recording) -> Stimuli:
     return recording.stimuli
 
 
-def exchanged_stimuli(folds: Sequence[Prepared], seed: int) -> list[tuple[Array, Array]]:
+def exchanged_stimuli(
+    folds: Sequence[Prepared], rows: Rows, seed: int
+) -> list[tuple[Array, Array]]:
     """Return the training and test stimuli of each fold after a random exchange, for null runs.
 
     With several folds the exchange is one over the whole recording; with one fold it stays within
-    each part. All trials of a stimulus get the same other stimulus.
+    each part. What changes places with what is said by `Rows.exchanged`.
+
+    Parameters
+    ----------
+    folds : sequence of Prepared
+    rows : Rows
+        All rows of the recording.
+    seed : int
     """
-    first = folds[0]
-    parts = [first.train_stimuli, first.test_stimuli]
-    if len(folds) > 1:
-        parts = [np.concatenate(parts)]
-    shown = np.arange(max(part.max() for part in parts) + 1)
-    for number, part in enumerate(parts):
-        rows = np.unique(part)
-        shown[rows] = rng(seed, "exchanged stimuli", number).permutation(rows)
-    return [(shown[fold.train_stimuli], shown[fold.test_stimuli]) for fold in folds]
+    if len(folds) == 1:
+        parts = (folds[0].train_rows, folds[0].test_rows)
+        moved = [
+            part.shown[part.exchanged(rng(seed, "exchanged stimuli", number))]
+            for number, part in enumerate(parts)
+        ]
+        return [(moved[0], moved[1])]
+    shown = rows.shown[rows.exchanged(rng(seed, "exchanged stimuli"))]
+    return [(shown[fold.train_rows.place], shown[fold.test_rows.place]) for fold in folds]
 
 
 def held_out(
@@ -85,7 +98,7 @@ def held_out(
     features: Any,
     model: Any,
     *,
-    exchange: int | None = None,
+    shown: Sequence[tuple[Array, Array]] | None = None,
     tables: Tables | None = None,
 ) -> HeldOut:
     """Fit on each fold's training part and predict its test part.
@@ -100,31 +113,26 @@ def held_out(
         From stimuli to features; a clone is fitted on each fold's training stimuli.
     model : estimator
         From features to responses; a clone is fitted on each training part.
-    exchange : int, optional
-        Seed of a null run, see `exchanged_stimuli`.
+    shown : sequence of (training, test) stimulus rows, optional
+        What is said to have been shown in each fold, for null runs; see `exchanged_stimuli`.
     tables : dict, optional
         Fitted features to use again where training and test stimuli are the same sets, as in null
         runs of a split with one fold; gains new ones.
     """
     stimuli = stimuli_of(recording)
-    if exchange is None:
+    if shown is None:
         shown = [(fold.train_stimuli, fold.test_stimuli) for fold in folds]
-    else:
-        shown = exchanged_stimuli(folds, exchange)
     truth, predicted, alphas, fitted = [], [], [], None
     for fold, (train_rows, test_rows) in zip(folds, shown, strict=True):
         encoder = clone(model)
         train_set, train_items = np.unique(train_rows, return_inverse=True)
         test_set, test_items = np.unique(test_rows, return_inverse=True)
-        key = train_set.tobytes(), test_set.tobytes()
-        found = (tables or {}).get(key) or _table(stimuli, features, train_set, test_set)
-        if tables is not None:
-            tables[key] = found
-        space, train_features, test_features = found
-        X_train = train_features[train_items]
+        space, train_features, test_features = table_of(
+            stimuli, features, train_set, test_set, tables
+        )
         Y_train = fold.train[:, fold.usable]
         tell(encoder, context_of(recording, space, fold.usable))
-        encoder.fit(X_train, Y_train, groups=fold.train_stimuli)
+        encoder.fit(train_features[train_items], Y_train, groups=fold.train_rows.groups)
         mean = np.full(len(fold.usable), np.nan, dtype=np.float32)
         mean[fold.usable] = Y_train.mean(axis=0, dtype=np.float64)
         prediction = np.full(fold.test.shape, np.nan, dtype=np.float32)
@@ -141,13 +149,32 @@ def held_out(
         truth=np.concatenate(truth),
         predicted=np.concatenate(predicted),
         fold=np.repeat(np.arange(len(truth)), [len(part) for part in truth]),
+        rows=joined([fold.test_rows for fold in folds]),
         alpha=np.exp(np.mean(np.log(alphas), axis=0)),
         fitted=fitted,
     )
 
 
-def _table(stimuli: Stimuli, features: Any, train: Array, test: Array) -> tuple[Any, Array, Array]:
-    """Fit features on the training stimuli; return them and both parts' values by stimulus."""
+def table_of(
+    stimuli: Stimuli, features: Any, train: Array, test: Array, tables: Tables | None = None
+) -> Table:
+    """Fit features on the training stimuli; return them and both parts' values by stimulus.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+    features : transformer
+    train, test : arrays of int
+        Stimulus rows, each once, ascending.
+    tables : dict, optional
+        Looked into first, and added to.
+    """
+    key = train.tobytes(), test.tobytes()
+    if tables is not None and key in tables:
+        return tables[key]
     space = clone(features)
     fitted = space.fit_transform(read_for(space, stimuli, train))
-    return space, fitted, space.transform(read_for(space, stimuli, test))
+    table = space, fitted, space.transform(read_for(space, stimuli, test))
+    if tables is not None:
+        tables[key] = table
+    return table

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from brainkit.arrays.seeds import rng
-from brainkit.data.preparing import AverageRepeats, Prepared, prepare
+from brainkit.data.dependence import Rows
+from brainkit.data.preparing import AverageRepeats, Prepared, prepare_split
 from brainkit.data.recording import Recording
+from brainkit.data.splits import SplitLike
 from brainkit.errors import InputError
 
 
@@ -14,21 +15,24 @@ class EncodingProtocol:
 
     Parameters
     ----------
-    split : str
-        Split preset.
+    split : str, splitter, list of (train, test), or Split
+        See `Recording.split`.
     seeds : tuple of int
         Seeds of the folds; scores are averaged over them.
     zscore : str or None
-        Column whose groups are z-scored with training statistics, usually "session".
+        Column whose groups are z-scored with training statistics, usually "session"; values stay
+        as they are where the trials name no sessions.
     unseen : {None, "session-unlabelled"}
         See `Recording.zscore`.
     average_repeats : bool or "test"
         Average the trials of each stimulus within each part, or within the test part alone.
-    ceiling : {"ncsnr", "split-half", "cross-subject", "cross-subject-all", None}
-        Noise ceiling, see `brainkit.encoding.ceilings`; None for none.
+    ceiling : {"auto", "ncsnr", "split-half", "cross-subject", "cross-subject-all", None}
+        Noise ceiling, see `brainkit.encoding.ceilings`; None for none. "auto" is NSD's where enough
+        stimuli were shown three times, that of split halves where they were shown twice, else none.
     permutations : int
-        Null runs for p values. With several folds the whole pipeline is fitted again on exchanged
-        stimuli; with one fold the test items of the fixed predictions are exchanged.
+        Null runs for p values, which are those of the first fold seed's scores. With several folds
+        the whole pipeline is fitted again on exchanged stimuli; with one fold the stimuli of the
+        fixed predictions are exchanged.
     shuffles : int
         Null refits on exchanged stimuli, beside every score.
     n_train : int, optional
@@ -36,18 +40,22 @@ class EncodingProtocol:
     pattern_scores : bool
         Score the pattern over each region's units too, by 2V2 and pattern correlation (see
         `brainkit.encoding.patterns`).
+    resample : str
+        What is independent, for p values, intervals and inner folds; see
+        `brainkit.data.dependence.dependence`.
     """
 
-    split: str
+    split: SplitLike
     seeds: tuple[int, ...] = (0,)
     zscore: str | None = "session"
     unseen: str | None = None
     average_repeats: AverageRepeats = True
-    ceiling: str | None = "ncsnr"
+    ceiling: str | None = "auto"
     permutations: int = 200
     shuffles: int = 3
     n_train: int | None = None
     pattern_scores: bool = False
+    resample: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.seeds or self.shuffles < 1 or self.permutations < 0:
@@ -59,15 +67,31 @@ class EncodingProtocol:
 
 
 def prepare_folds(
-    recording: Recording, protocol: EncodingProtocol, *, seed: int = 0
+    recording: Recording,
+    protocol: EncodingProtocol,
+    *,
+    seed: int = 0,
+    rows: Rows | None = None,
 ) -> list[Prepared]:
-    """Split, z-score, average and read a recording by a protocol."""
-    return [
-        prepare(
-            fold,
-            zscore=protocol.zscore,
-            unseen=protocol.unseen,
-            average_repeats=protocol.average_repeats,
-        ).fewer(protocol.n_train, rng(seed, "training stimuli", number))
-        for number, fold in enumerate(recording.split(protocol.split, seed=seed))
-    ]
+    """Split, z-score, average and read a recording by a protocol.
+
+    Parameters
+    ----------
+    recording : Recording
+    protocol : EncodingProtocol
+        Its `zscore` is a column that there is, see `brainkit.data.preparing.zscore_column`.
+    seed : int, default=0
+        Of the split.
+    rows : Rows, optional
+        See `brainkit.data.preparing.prepare`.
+    """
+    return prepare_split(
+        recording,
+        protocol.split,
+        seed=seed,
+        zscore=protocol.zscore,
+        unseen=protocol.unseen,
+        average_repeats=protocol.average_repeats,
+        n_train=protocol.n_train,
+        rows=rows,
+    )

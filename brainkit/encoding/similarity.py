@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.errors import InputError
 from brainkit.evaluation import Interval, bootstrap_ci
+from brainkit.evaluation.metrics import metric_entry
 from brainkit.evaluation.rsa import (
     PeakDifference,
     RDMBootstrap,
@@ -27,6 +28,8 @@ from brainkit.evaluation.rsa import (
     rdm_noise_ceiling,
     rdm_stack,
 )
+
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -259,10 +262,6 @@ def _best_table(
     return pd.DataFrame(rows)
 
 
-def _preset(protocol: RSAProtocol) -> str:
-    return f"rsa/{protocol.dissimilarity}/{protocol.comparison}"
-
-
 def _metrics(
     layers: pd.DataFrame,
     best: pd.DataFrame,
@@ -274,25 +273,26 @@ def _metrics(
         region = row["region"]
         part = layers[layers["region"] == region].set_index("layer")["similarity"]
         matched, plain = ceilings[region]["matched"], ceilings[region]["mean"]
-        metrics[f"rsa_best_layer_{region}"] = {
-            "value": row["similarity"],
-            "ci": [row["low"], row["high"]],
-            "n": matched.n_subjects,
-            "nulls": {"best_of_relabelled_stimuli": row["null_best"]},
-            "p_familywise": row["p_familywise"],
-            "preset": _preset(protocol),
-            "layer": row["layer"],
-            "by_layer": part.to_dict(),
-            "ceiling": {"lower": matched.lower, "upper": matched.upper},
-            "ceiling_of_mean_rdm": {"lower": plain.lower, "upper": plain.upper},
-        }
-        metrics[f"rsa_layer_chosen_by_others_{region}"] = {
-            "value": row["held_out"],
-            "ci": [row["held_out_low"], row["held_out_high"]],
-            "n": matched.n_subjects,
-            "nulls": {"relabelled_stimuli": row["null"]},
-            "preset": _preset(protocol),
-        }
+        n = matched.n_subjects
+        name = f"rsa_best_layer[{region}]"
+        metrics[name] = metric_entry(
+            name,
+            Interval(row["similarity"], row["low"], row["high"], n, LEVEL, n),
+            nulls={"best_of_relabelled_stimuli": row["null_best"]},
+            settings=_settings(protocol),
+            p_familywise=row["p_familywise"],
+            layer=row["layer"],
+            by_layer=part.to_dict(),
+            ceiling={"lower": matched.lower, "upper": matched.upper},
+            ceiling_of_mean_rdm={"lower": plain.lower, "upper": plain.upper},
+        )
+        name = f"rsa_layer_chosen_by_others[{region}]"
+        metrics[name] = metric_entry(
+            name,
+            Interval(row["held_out"], row["held_out_low"], row["held_out_high"], n, LEVEL, n),
+            nulls={"relabelled_stimuli": row["null"]},
+            settings=_settings(protocol),
+        )
     return metrics
 
 
@@ -304,20 +304,22 @@ def _order_metrics(
     """Return what is said of the order of regions along the layers."""
     metrics: dict[str, Any] = {}
     for (early, late), gap in order.items():
-        metrics[f"rsa_layers_from_best_of_{early}_to_best_of_{late}"] = {
-            "value": gap.value,
-            "ci": [gap.low, gap.high],
-            "n": gap.n_subjects,
-            "nulls": {"same_layer": 0},
-            "preset": _preset(protocol),
-            "later_in_bootstrap": gap.later,
-        }
+        name = f"rsa_layers_between_best[{early}, {late}]"
+        n = gap.n_subjects
+        metrics[name] = metric_entry(
+            name,
+            Interval(gap.value, gap.low, gap.high, n, LEVEL, n),
+            nulls={"same_layer": 0.0},
+            settings=_settings(protocol),
+            later_in_bootstrap=gap.later,
+        )
     for (early, late), interval in rise.items():
-        metrics[f"rsa_rise_over_layers_{late}_minus_{early}"] = {
-            "value": interval.value,
-            "ci": [interval.low, interval.high],
-            "n": interval.n,
-            "nulls": {"same_rise": 0.0},
-            "preset": _preset(protocol),
-        }
+        name = f"rsa_rise_over_layers[{late} minus {early}]"
+        metrics[name] = metric_entry(
+            name, interval, nulls={"same_rise": 0.0}, settings=_settings(protocol)
+        )
     return metrics
+
+
+def _settings(protocol: RSAProtocol) -> dict[str, Any]:
+    return {"dissimilarity": protocol.dissimilarity, "comparison": protocol.comparison}

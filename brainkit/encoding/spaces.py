@@ -3,9 +3,8 @@
 For a network the spaces are its layers: the map from layers to regions is what is asked for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,44 +14,21 @@ from sklearn.base import clone
 
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
+from brainkit.data.dependence import dependence
+from brainkit.data.preparing import zscore_column
 from brainkit.data.recording import Recording
+from brainkit.data.splits import describe_split
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding.protocol import EncodingProtocol, prepare_folds
+from brainkit.encoding.summary import mean_weights
 from brainkit.errors import InputError, SplitError
-from brainkit.evaluation import bootstrap_ci, pearson_r
-from brainkit.features import read_for
+from brainkit.evaluation import Estimate, pearson_r
+from brainkit.evaluation.estimates import correlation_influences
+from brainkit.evaluation.metrics import by_region, metric_entry, share_of
+from brainkit.features import as_features, read_for
 
 Array = NDArray[Any]
 VALIDATION_PART, FEWEST_STIMULI = 0.2, 10
-
-
-@dataclass(frozen=True)
-class FeatureTable:
-    """Features that were computed before, read by stimulus row as images are.
-
-    Attributes
-    ----------
-    rows : array of int (n,)
-        Stimulus rows, ascending.
-    values : array (n, features)
-    """
-
-    rows: Array
-    values: Array
-
-    def read(self, rows: Array) -> Array:
-        """Return the features of stimuli by row.
-
-        Raises
-        ------
-        InputError
-            If a stimulus is not in the table.
-        """
-        places = np.searchsorted(self.rows, rows)
-        known = places < len(self.rows)
-        if not known.all() or not np.array_equal(self.rows[places], rows):
-            raise InputError("The feature table lacks stimuli that the comparison needs.")
-        return np.asarray(self.values[places])
 
 
 @dataclass(frozen=True)
@@ -63,8 +39,9 @@ class SpaceComparison:
     ----------
     regions : DataFrame
         A row a region and space: ``region``, ``space``, ``r`` (mean over the region's units of the
-        test correlation), ``low`` and ``high`` (95 % interval, units drawn anew), ``shuffled r``,
-        ``n_units`` and ``share`` (part of the region's units that prefer the space).
+        test correlation), ``low`` and ``high`` (95 % interval over test stimuli), ``shuffled r``,
+        ``n_units`` (those with a score) and ``share`` (part of the region's units that prefer the
+        space).
     units : DataFrame
         A row a unit: the test correlation with each space, and ``preferred``, the space with the
         highest correlation on validation stimuli, which are neither fitted on nor tested.
@@ -119,7 +96,6 @@ def compare_spaces(
     model: Any,
     protocol: EncodingProtocol,
     *,
-    inputs: Mapping[str, FeatureTable] | None = None,
     regions: Sequence[str] | None = None,
     n_train: int | None = None,
     seed: int = 0,
@@ -133,14 +109,13 @@ def compare_spaces(
     ----------
     recording : Recording
         (trial, unit), with image stimuli.
-    spaces : mapping of str to transformer
-        From stimuli to features; clones are fitted on the training stimuli.
+    spaces : mapping of str to transformer, or array or DataFrame (stimulus, feature)
+        From stimuli to features; clones are fitted on the training stimuli. Features that are
+        ready, such as a network's layers computed in one pass, see `Precomputed`.
     model : estimator
         From features to responses; a clone is fitted for each space.
     protocol : EncodingProtocol
         Of one fold; its nulls are not used.
-    inputs : mapping of str to FeatureTable, optional
-        What spaces read in place of the stimuli, such as a network's layers, computed in one pass.
     regions : sequence of str, optional
         Regions to sum up; all that have units where not given.
     n_train : int, optional
@@ -156,50 +131,55 @@ def compare_spaces(
     stimuli = recording.stimuli
     if stimuli is None or not spaces:
         raise InputError("Comparing feature spaces needs stimuli and at least one space.")
-    folds = prepare_folds(recording, protocol, seed=seed)
+    protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
+    rows = dependence(recording, protocol.resample)
+    folds = prepare_folds(recording, protocol, seed=seed, rows=rows)
     if len(folds) != 1:
         raise SplitError(
-            f"Feature spaces are compared on one test part; {protocol.split!r} has {len(folds)}."
+            "Feature spaces are compared on one test part; the split "
+            f"{describe_split(protocol.split)} has {len(folds)} folds."
         )
     (fold,) = folds
     shown, chosen = (
-        np.flatnonzero(np.isin(fold.train_stimuli, rows))
-        for rows in stimuli_in_use(fold.train_stimuli, n_train, seed)
+        np.flatnonzero(np.isin(fold.train_stimuli, used))
+        for used in stimuli_in_use(fold.train_stimuli, n_train, seed)
     )
-    generator = rng(seed, "shuffled test items")
-    order = generator.permutation(len(fold.test))
-    validation, test, shuffled = {}, {}, {}
+    order = fold.test_rows.exchanged(rng(seed, "shuffled test items"))
+    names = list(spaces)
+    regions = list(regions or recording.region_names)
+    masks = [recording.roi_mask(region)[fold.usable] for region in regions]
+    inside = np.stack([np.ones(int(fold.usable.sum()), bool), *masks], axis=1)
+    truth = fold.test[:, fold.usable]
+    validation, test, shuffled, sums = {}, {}, {}, {}
     for name, space in track(list(spaces.items()), f"{recording.subject}: feature spaces"):
-        fitted = clone(space)
-        read = _reader(fitted, stimuli, (inputs or {}).get(name))
-        X = _by_item(fitted.fit_transform, read, fold.train_stimuli[shown])
+        fitted = clone(as_features(space))
+        X = _by_item(fitted.fit_transform, fitted, stimuli, fold.train_stimuli[shown])
         encoder = clone(model)
         Y = fold.train[shown][:, fold.usable]
-        encoder.fit(X, Y, groups=fold.train_stimuli[shown])
-        aside = encoder.predict(_by_item(fitted.transform, read, fold.train_stimuli[chosen]))
-        found = encoder.predict(_by_item(fitted.transform, read, fold.test_stimuli))
+        encoder.fit(X, Y, groups=fold.train_rows.groups[shown])
+        aside = encoder.predict(
+            _by_item(fitted.transform, fitted, stimuli, fold.train_stimuli[chosen])
+        )
+        predicted = encoder.predict(_by_item(fitted.transform, fitted, stimuli, fold.test_stimuli))
         validation[name] = pearson_r(fold.train[chosen][:, fold.usable], aside)
-        test[name] = pearson_r(fold.test[:, fold.usable], found)
-        shuffled[name] = pearson_r(fold.test[order][:, fold.usable], found)
-    names = list(spaces)
+        test[name] = np.asarray(pearson_r(truth, predicted))
+        shuffled[name] = np.asarray(pearson_r(truth, predicted[order]))
+        sums[name] = _means(truth, predicted, test[name], inside, fold.test_rows.groups)
     preferred = np.argmax(np.nan_to_num([validation[name] for name in names], nan=-1.0), axis=0)
     units = pd.DataFrame(test, columns=names, index=np.flatnonzero(fold.usable))
     units["preferred"] = np.array(names)[preferred]
-    table = []
-    for region in regions or recording.region_names:
-        inside = recording.roi_mask(region)[fold.usable]
-        table += [
-            _row(region, name, test[name][inside], shuffled[name][inside], preferred[inside] == n)
-            for n, name in enumerate(names)
-            if inside.any()
-        ]
-    regions_table = pd.DataFrame(table)
+    table = [
+        _row(region, name, sums[name][place], test[name][mask], shuffled[name][mask], prefers[mask])
+        for place, (region, mask) in enumerate(zip(regions, masks, strict=True), start=1)
+        for name, prefers in ((name, preferred == number) for number, name in enumerate(names))
+        if mask.any()
+    ]
     return SpaceComparison(
-        regions=regions_table,
+        regions=pd.DataFrame(table),
         units=units,
         spaces=names,
         n_train=len(shown),
-        metrics=_metrics(test, shuffled, regions_table),
+        metrics=_metrics(sums, test, shuffled, regions),
         recording=recording,
         counts={"units": len(fold.usable), "constant_or_nan": int((~fold.usable).sum())},
         zscore=fold.zscore,
@@ -238,44 +218,50 @@ def stimuli_in_use(
     return np.sort(fit), np.sort(aside)
 
 
-def _reader(space: Any, stimuli: Stimuli, table: FeatureTable | None) -> Callable[[Array], Any]:
-    """Return what reads a space's input by stimulus row."""
-    return table.read if table is not None else partial(read_for, space, stimuli)
-
-
-def _by_item(compute: Any, read: Callable[[Array], Any], rows: Array) -> Array:
+def _by_item(compute: Any, space: Any, stimuli: Stimuli, rows: Array) -> Array:
     """Compute the features of each distinct stimulus once and return them by item."""
     distinct, items = np.unique(rows, return_inverse=True)
-    return np.asarray(compute(read(distinct)))[items]
+    return np.asarray(compute(read_for(space, stimuli, distinct)))[items]
 
 
-def _row(region: str, name: str, r: Array, shuffled: Array, prefers: Array) -> dict[str, Any]:
-    interval = bootstrap_ci(np.nan_to_num(r), seed=0)
+def _means(
+    truth: Array, predicted: Array, r: Array, inside: Array, groups: Array
+) -> list[Estimate]:
+    """Return the mean r over all units and over each region's, (units, sums) `inside`."""
+    weights, values = mean_weights(inside, r)
+    influences = correlation_influences(truth, predicted, weights, units=groups)
+    return [influences.estimate(place, float(value)) for place, value in enumerate(values)]
+
+
+def _row(
+    region: str, name: str, mean: Estimate, r: Array, shuffled: Array, prefers: Array
+) -> dict[str, Any]:
+    interval = mean.interval()
     return {
         "region": region,
         "space": name,
-        "r": float(np.nanmean(r)),
+        "r": mean.value,
         "low": interval.low,
         "high": interval.high,
-        "shuffled r": float(np.nanmean(shuffled)),
-        "n_units": len(r),
+        "shuffled r": share_of(shuffled),
+        "n_units": int(np.isfinite(r).sum()),
         "share": float(prefers.mean()),
     }
 
 
 def _metrics(
-    test: Mapping[str, Array], shuffled: Mapping[str, Array], regions: pd.DataFrame
+    sums: Mapping[str, Sequence[Estimate]],
+    test: Mapping[str, Array],
+    shuffled: Mapping[str, Array],
+    regions: Sequence[str],
 ) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
-    for name, r in test.items():
-        interval = bootstrap_ci(np.nan_to_num(r), seed=0)
-        own = regions[regions["space"] == name]
-        metrics[f"encoding_r[{name}]"] = {
-            "value": float(np.nanmean(r)),
-            "ci": [interval.low, interval.high],
-            "n": int(np.isfinite(r).sum()),
-            "nulls": {"shuffled_stimuli": float(np.nanmean(shuffled[name]))},
-            "preset": "pearson/test/one-space",
-            "by_roi": dict(zip(own["region"], own["r"], strict=True)),
-        }
-    return metrics
+    return {
+        f"encoding_r[{name}]": metric_entry(
+            f"encoding_r[{name}]",
+            total,
+            n=int(np.isfinite(test[name]).sum()),
+            nulls={"shuffled_stimuli": share_of(shuffled[name])},
+            **by_region(dict(zip(regions, each, strict=True))),
+        )
+        for name, (total, *each) in sums.items()
+    }

@@ -1,7 +1,6 @@
 """Noise ceilings, scores, identification, image agreement and statistics, as pure functions."""
 
 from brainkit.evaluation._groups import time_blocks
-from brainkit.evaluation.bootstrap import BootstrapResult, bootstrap_scores
 from brainkit.evaluation.ceilings import ncsnr, noise_ceiling
 from brainkit.evaluation.cross_subject import CrossSubjectCeiling, cross_subject_ceiling
 from brainkit.evaluation.identification import (
@@ -11,6 +10,16 @@ from brainkit.evaluation.identification import (
     retrieval,
 )
 from brainkit.evaluation.images import SSIM_VARIANTS, greyscale, pixel_correlation, ssim
+from brainkit.evaluation.intervals import (
+    Estimate,
+    Interval,
+    bootstrap_ci,
+    bootstrap_difference,
+    mean_estimate,
+    mean_of,
+    training_share,
+)
+from brainkit.evaluation.jackknife import ScoreIntervals, score_intervals
 from brainkit.evaluation.normalise import (
     pooled_ceiling_fraction,
     pooled_correlation_fraction,
@@ -18,13 +27,7 @@ from brainkit.evaluation.normalise import (
     thresholded_correlation_fraction,
 )
 from brainkit.evaluation.paired import EncoderComparison, RegionDifference, compare_encoders
-from brainkit.evaluation.patterns import (
-    pattern_correlation,
-    two_vs_two,
-    two_vs_two_by_item,
-    two_vs_two_ci,
-    two_vs_two_pseudo_values,
-)
+from brainkit.evaluation.patterns import pattern_correlation, two_vs_two, two_vs_two_ci
 from brainkit.evaluation.permutation import PermutationResult, permutation_p, permutation_test
 from brainkit.evaluation.quantities import (
     NCSNR,
@@ -45,9 +48,8 @@ from brainkit.evaluation.reliability import (
 )
 from brainkit.evaluation.scores import explained_variance, pearson_r, r2
 from brainkit.evaluation.statistics import (
-    Interval,
-    bootstrap_ci,
-    bootstrap_difference,
+    correlation_length,
+    exchanged_rows,
     fdr_bh,
     shuffled_indices,
 )
@@ -56,13 +58,13 @@ __all__ = [
     "IDENTIFICATION_METRICS",
     "NCSNR",
     "SSIM_VARIANTS",
-    "BootstrapResult",
     "CeilingFraction",
     "CeilingPercent",
     "Correlation",
     "CorrelationFraction",
     "CrossSubjectCeiling",
     "EncoderComparison",
+    "Estimate",
     "ExplainableVariance",
     "Interval",
     "NoiseCeiling",
@@ -70,17 +72,21 @@ __all__ = [
     "RSquared",
     "RegionDifference",
     "RetrievalResult",
+    "ScoreIntervals",
     "bootstrap_ci",
     "bootstrap_difference",
-    "bootstrap_scores",
     "compare_encoders",
+    "correlation_length",
     "cross_subject_ceiling",
     "effective_repeats",
+    "exchanged_rows",
     "explainable_variance",
     "explained_variance",
     "fdr_bh",
     "greyscale",
     "identification",
+    "mean_estimate",
+    "mean_of",
     "ncsnr",
     "ncsnr_to_ceiling",
     "noise_ceiling",
@@ -93,6 +99,7 @@ __all__ = [
     "pooled_correlation_fraction",
     "r2",
     "retrieval",
+    "score_intervals",
     "shuffled_indices",
     "spearman_brown",
     "split_half_ceiling",
@@ -100,8 +107,7 @@ __all__ = [
     "thresholded_ceiling_fraction",
     "thresholded_correlation_fraction",
     "time_blocks",
+    "training_share",
     "two_vs_two",
-    "two_vs_two_by_item",
     "two_vs_two_ci",
-    "two_vs_two_pseudo_values",
 ]

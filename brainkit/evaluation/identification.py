@@ -4,14 +4,23 @@ Both name their direction. A similarity matrix read along the wrong axis answers
 question, and the two answers can differ by tens of percent.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError, listed, unknown_name
+from brainkit.evaluation._groups import group_labels
 from brainkit.evaluation._rows import TIE_TOLERANCE, row_vectors, unit_rows
+from brainkit.evaluation.contests import (
+    WinScore,
+    contest,
+    share_beaten,
+    share_strictly_beaten,
+)
+from brainkit.evaluation.intervals import ItemScores
 
 IdentificationDirection = Literal["reconstruction_given_image", "image_given_reconstruction"]
 RetrievalDirection = Literal["image_from_brain", "brain_from_image"]
@@ -39,15 +48,15 @@ class RetrievalResult:
         Gallery items at least as similar to the query as the right one; 0 is best.
     k : int
         A query succeeds where its rank is below k.
-    n_gallery : int
-        Number of gallery items.
+    sizes : numpy.ndarray of shape (n_queries,)
+        Gallery items that each query chose from, the right one among them.
     """
 
     metric: str
     gallery: str
     ranks: NDArray[np.intp]
     k: int
-    n_gallery: int
+    sizes: NDArray[np.intp]
 
     @property
     def id(self) -> str:
@@ -66,8 +75,13 @@ class RetrievalResult:
 
     @property
     def chance(self) -> float:
-        """Share that guessing would reach, k / n_gallery."""
-        return self.k / self.n_gallery
+        """Share that guessing would reach, the mean of k / n_gallery over queries."""
+        return float(np.minimum(self.k / self.sizes, 1.0).mean())
+
+    @property
+    def n_gallery(self) -> int:
+        """Largest number of gallery items that a query chose from."""
+        return int(self.sizes.max())
 
 
 def identification(
@@ -77,8 +91,10 @@ def identification(
     *,
     similarity: Similarity = "pearson",
     ties: Ties = "failure",
+    fold: ArrayLike | None = None,
+    image: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    """Score each item's two-way comparisons with all N - 1 distractors.
+    """Score each item's two-way comparisons with the distractors of its fold.
 
     With s(i, j) the similarity of image i and reconstruction j, item i's score is the share of
     distractors j ≠ i that lose:
@@ -87,6 +103,10 @@ def identification(
       reconstructions): s(i, j) < s(i, i);
     - ``"image_given_reconstruction"`` (the reconstruction is fixed, distractors are the other
       images): s(j, i) < s(i, i).
+
+    Items of another fold are no distractors: they were reconstructed by another model, whose
+    training items include item i, so that on noise item i loses to them (.25 instead of .5 for
+    100 items in ten folds).
 
     Parameters
     ----------
@@ -99,49 +119,57 @@ def identification(
     ties : {"failure", "half"}, default "failure"
         What a distractor exactly as similar as the right item counts: 0 or ½. With ``"failure"``
         equal reconstructions for all images score 0, not ½, when the image is fixed.
+    fold : array_like of shape (n_items,), optional
+        Fold that each item was held out in; one where not given.
+    image : array_like of shape (n_items,), optional
+        Which image each item shows. Items of the same image, unaveraged repeats, are no
+        distractors of each other; all images differ where not given.
 
     Returns
     -------
     numpy.ndarray of shape (n_items,)
         Fractions in [0, 1]; chance is ½. A vector without a direction (constant for Pearson, all
-        zeros for cosine) is less similar to anything than any other vector is.
+        zeros for cosine) is less similar to anything than any other vector is. NaN for an item
+        whose fold shows no other image.
 
     Raises
     ------
     InputError
-        If the shapes differ, there are fewer than 2 items, or values are not finite.
+        If the shapes differ, no fold has two images, or values are not finite.
+    """
+    return identification_contest(
+        reconstructions,
+        images,
+        direction,
+        similarity=similarity,
+        score=_tie_score(ties),
+        fold=fold,
+        image=image,
+    ).scores
+
+
+def identification_contest(
+    reconstructions: ArrayLike,
+    images: ArrayLike,
+    direction: IdentificationDirection,
+    *,
+    similarity: Similarity = "pearson",
+    score: WinScore = share_beaten,
+    **rows: Any,
+) -> ItemScores:
+    """Score as :func:`identification` does, and estimate the mean with each unit's influence.
+
+    Parameters
+    ----------
+    reconstructions, images, direction, similarity
+        As there.
+    score : callable
+        `share_beaten` or ``first_among(n)`` of `brainkit.evaluation.contests`.
+    **rows
+        ``fold``, ``image``, ``units`` and ``training``, see `brainkit.evaluation.contests.contest`.
     """
     if direction not in IDENTIFICATION_METRICS:
         raise unknown_name("identification direction", direction, list(IDENTIFICATION_METRICS))
-    found = _image_similarities(reconstructions, images, similarity)
-    return _share_beaten(found if direction == "reconstruction_given_image" else found.T, ties)
-
-
-def identification_both_ways(
-    reconstructions: ArrayLike,
-    images: ArrayLike,
-    *,
-    similarity: Similarity = "pearson",
-    ties: Ties = "failure",
-) -> dict[IdentificationDirection, NDArray[np.float64]]:
-    """Score both directions of `identification`, comparing images and reconstructions once.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray of shape (n_items,)
-        By direction.
-    """
-    found = _image_similarities(reconstructions, images, similarity)
-    return {
-        "reconstruction_given_image": _share_beaten(found, ties),
-        "image_given_reconstruction": _share_beaten(found.T, ties),
-    }
-
-
-def _image_similarities(
-    reconstructions: ArrayLike, images: ArrayLike, similarity: Similarity
-) -> NDArray[np.float64]:
-    """Similarity of every image to every reconstruction, (n_items, n_items)."""
     recon, real = row_vectors(reconstructions, "reconstructions"), row_vectors(images, "images")
     if len(recon) != len(real):
         raise InputError(
@@ -149,21 +177,55 @@ def _image_similarities(
         )
     if len(recon) < 2:
         raise InputError(f"There are {len(recon)} items: identification needs at least 2.")
-    return _similarities(real, recon, similarity)
+    pair = (real, recon) if direction == "reconstruction_given_image" else (recon, real)
+    return contest(_similar(*pair, similarity), score, len(recon), **rows)
 
 
-def _share_beaten(similarities: NDArray[np.float64], ties: Ties) -> NDArray[np.float64]:
-    """Return what share of the other candidates (columns) each fixed item's own one beats."""
+def retrieval_contest(
+    brain: ArrayLike,
+    images: ArrayLike,
+    direction: RetrievalDirection,
+    *,
+    similarity: Similarity = "cosine",
+    score: WinScore = share_beaten,
+    **rows: Any,
+) -> ItemScores:
+    """Retrieve every item among those of its fold, and estimate the mean with units' influences.
+
+    Parameters
+    ----------
+    brain, images : array_like of shape (n_items, ...)
+        Embeddings predicted from the brain, and those of the images shown; row i of one belongs to
+        row i of the other.
+    direction : {"image_from_brain", "brain_from_image"}
+        What is looked for, from what.
+    similarity, score, **rows
+        As for :func:`identification_contest`; ``first_among(n)`` is top-1 retrieval from a gallery
+        of n, over all galleries that can be drawn, ties broken at random.
+    """
+    if direction not in RETRIEVAL_DIRECTIONS:
+        raise unknown_name("retrieval direction", direction, RETRIEVAL_DIRECTIONS)
+    asked, shown = row_vectors(brain, "brain"), row_vectors(images, "images")
+    if len(asked) != len(shown):
+        raise InputError(
+            f"There are {len(asked)} brain embeddings and {len(shown)} of images: give pairs in "
+            "order."
+        )
+    pair = (asked, shown) if direction == "image_from_brain" else (shown, asked)
+    return contest(_similar(*pair, similarity), score, len(asked), **rows)
+
+
+def _similar(
+    items: NDArray[np.float64], candidates: NDArray[np.float64], similarity: Similarity
+) -> Callable[[NDArray[np.intp]], NDArray[np.float64]]:
+    """Return what compares some items with the candidates of the same."""
+    return lambda rows: _similarities(items[rows], candidates[rows], similarity)
+
+
+def _tie_score(ties: Ties) -> WinScore:
     if ties not in ("failure", "half"):
         raise unknown_name("tie rule", ties, ("failure", "half"))
-    n_others = len(similarities) - 1
-    own = np.diag(similarities)[:, None]
-    beaten = (similarities < own - TIE_TOLERANCE).sum(axis=1)
-    if ties == "failure":
-        return np.asarray(beaten / n_others, dtype=np.float64)
-    better = (similarities > own + TIE_TOLERANCE).sum(axis=1)
-    tied = n_others - beaten - better
-    return np.asarray((beaten + 0.5 * tied) / n_others, dtype=np.float64)
+    return share_beaten if ties == "half" else share_strictly_beaten
 
 
 def retrieval(
@@ -175,6 +237,8 @@ def retrieval(
     truth: ArrayLike | None = None,
     k: int = 1,
     similarity: Similarity = "cosine",
+    fold: ArrayLike | None = None,
+    image: ArrayLike | None = None,
 ) -> RetrievalResult:
     """Rank a gallery by its similarity to each query and ask where the right item comes.
 
@@ -195,6 +259,12 @@ def retrieval(
         A query succeeds where the right item is among the k most similar.
     similarity : {"cosine", "pearson"}, default "cosine"
         How flattened vectors are compared.
+    fold : array_like of shape (n_gallery,), optional
+        Fold that each gallery item was held out in; a query is compared with those of its right
+        item's fold alone.
+    image : array_like of shape (n_gallery,), optional
+        Which image each gallery item belongs to. Further items of the right item's image, such as
+        unaveraged repeats, are no distractors; all images differ where not given.
 
     Returns
     -------
@@ -219,9 +289,13 @@ def retrieval(
     # n_queries, n_gallery = similarities.shape
     similarities = _similarities(asked, shown, similarity)
     own = similarities[np.arange(len(asked)), right][:, None]
-    ranks = (~(similarities < own - TIE_TOLERANCE)).sum(axis=1) - 1  # the right item itself
+    folds = np.zeros(len(shown)) if fold is None else group_labels(fold, len(shown), "fold")
+    images = group_labels(image, len(shown), "image")
+    rivals = (folds[right][:, None] == folds) & (images[right][:, None] != images)
+    ranks = (rivals & ~(similarities < own - TIE_TOLERANCE)).sum(axis=1)
     metric = f"retrieval_{direction}_top{k}"
-    return RetrievalResult(metric, gallery_name.strip(), ranks, k, len(shown))
+    sizes = rivals.sum(axis=1) + 1
+    return RetrievalResult(metric, gallery_name.strip(), ranks, k, sizes)
 
 
 def _gallery_rows(truth: ArrayLike | None, n_queries: int, n_gallery: int) -> NDArray[np.intp]:

@@ -8,25 +8,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError, listed
-from brainkit.evaluation._columns import paired_samples
-from brainkit.evaluation._groups import group_labels, group_members
+from brainkit.evaluation._columns import column_batches, paired_samples
 from brainkit.evaluation._linear_scores import (
-    ROUNDING,
     SCORES,
     BlockSums,
     ScoreFunction,
-    WeightedScores,
-    contributions,
     score_name,
-    working_dtype,
+    scores_without,
 )
-from brainkit.evaluation.bootstrap import (
-    batches_of_draws,
-    check_draws,
-    drawn_weights,
-    percentiles,
-)
-from brainkit.evaluation.statistics import Interval, fdr_bh
+from brainkit.evaluation.intervals import Interval, check_draws
+from brainkit.evaluation.jackknife import checked_blocks
+from brainkit.evaluation.scores import fold_members
+from brainkit.evaluation.statistics import fdr_bh
+
+Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,9 +31,9 @@ class RegionDifference:
     Attributes
     ----------
     interval : Interval
-        The difference with its paired bootstrap interval; its `n` counts the blocks drawn.
+        The difference with its jackknife interval; its `n_units` counts the blocks.
     p : float
-        Two-sided, by sign flips.
+        Two-sided.
     n_units : int
         Units of the region that have a score.
     """
@@ -59,36 +54,37 @@ class EncoderComparison:
     difference : numpy.ndarray of shape (n_targets,)
         Score of the first less that of the second; NaN where either is.
     low, high : numpy.ndarray of shape (n_targets,)
-        Paired percentile bootstrap intervals.
+        Jackknife intervals.
     p : numpy.ndarray of shape (n_targets,)
-        Two-sided, by sign flips.
+        Two-sided, of the same t.
     p_familywise : numpy.ndarray of shape (n_targets,)
-        The same against the largest difference of either sign over targets.
+        Against the largest difference of either sign over targets, by sign flips of the blocks'
+        influences.
     by_region : dict of str to RegionDifference
         Means over regions.
     n : int
-        Number of flips, and of bootstrap samples.
+        Number of flips.
     level : float
         Coverage aimed at.
     """
 
     score: str
-    difference: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    p: NDArray[np.float64]
-    p_familywise: NDArray[np.float64]
+    difference: Float
+    low: Float
+    high: Float
+    p: Float
+    p_familywise: Float
     by_region: dict[str, RegionDifference]
     n: int
     level: float
 
     @property
-    def p_fdr(self) -> NDArray[np.float64]:
+    def p_fdr(self) -> Float:
         """Adjusted p, for the false discovery rate over targets (Benjamini and Hochberg, 1995)."""
         return fdr_bh(self.p)
 
 
-def compare_encoders(
+def compare_encoders(  # noqa: PLR0913 - what is compared, and how, all by name
     score_fn: ScoreFunction,
     Y_true: ArrayLike,
     Y_pred_first: ArrayLike,
@@ -99,27 +95,27 @@ def compare_encoders(
     *,
     blocks: ArrayLike | None = None,
     regions: Mapping[str, ArrayLike] | None = None,
+    fold: ArrayLike | None = None,
+    training: float = 0.0,
 ) -> EncoderComparison:
     """Compare two encoders' predictions of the same test samples, target by target.
 
-    Each sample contributes d_i to the difference of scores: its squared residual under the second
-    encoder less that under the first, over Σ (y - ȳ)²; for r, with standardised y, p and p',
-    y·(p - p') - ½ r̄ (p² - p'²), where r̄ is the mean of the two correlations. Where the encoders do
-    not differ, exchanging their predictions of a block of samples, which turns the sign of its
-    contributions, changes nothing: p is the share of random sign patterns whose |Σ ±d| reaches
-    |Σ d|. Intervals draw blocks with replacement and compute both scores anew. All of it is matrix
-    products.
+    With G blocks of samples, d(-g) is the difference of the scores without block g and
+    ψ_g = √((G - 1) / G) (mean d(-g) - d(-g)) the block's influence. t = d / √(Σ ψ²), with G - 1
+    degrees of freedom, gives p and interval of every target, and of a region's mean difference
+    with mean influences (Tukey, 1958). The family-wise p is the share of random sign patterns whose
+    largest |Σ ±ψ| over targets reaches |d|.
 
     Parameters
     ----------
     score_fn : callable
         :func:`brainkit.evaluation.pearson_r`, ``r2`` or ``explained_variance``.
     Y_true : array_like of shape (n_samples, n_targets)
-        Measured responses of test samples. Where all three arrays are float32, so are the products.
+        Measured responses of test samples.
     Y_pred_first, Y_pred_second : array_like of the same shape
         Predictions of the two encoders.
     n : int, default 1000
-        Number of sign patterns, and of bootstrap samples.
+        Number of sign patterns.
     level : float, default 0.95
         Coverage of the intervals, in (0, 1).
     seed : int, default 0
@@ -129,6 +125,13 @@ def compare_encoders(
         :func:`brainkit.evaluation.time_blocks` makes blocks within runs.
     regions : mapping of str to array_like of bool of shape (n_targets,), optional
         Regions to summarise; they may overlap.
+    fold : array_like of shape (n_samples,), optional
+        Fold that each sample was held out in: scores are formed within folds and averaged over them
+        by their samples.
+    training : float, default 0
+        Of several folds: the share of the predictions' variance that comes from the training items,
+        by which the variance of the difference grows; see
+        :func:`brainkit.evaluation.training_share`.
 
     Returns
     -------
@@ -137,145 +140,116 @@ def compare_encoders(
     Raises
     ------
     InputError
-        If shapes do not fit, there are fewer than 2 blocks, the score is another function, a
+        If shapes do not fit, a fold has fewer than 3 blocks, the score is another function, a
         region has no target, or an argument is out of range.
 
     Notes
     -----
-    Give predictions of samples that no fit has seen; what is said of folds put together at
-    :func:`brainkit.evaluation.permutation_test` holds here, too.
+    Give predictions of samples that no fit has seen.
     """
+    from scipy.stats import t as student
+
     name = score_name(score_fn)
     if name is None:
         raise InputError(
-            f"Encoders are compared by {listed(SCORES)} of brainkit.evaluation, whose differences "
-            "are sums over samples; for another score draw its items with bootstrap_difference."
+            f"Encoders are compared by {listed(SCORES)} of brainkit.evaluation, whose scores "
+            "without a block follow from sums; for another score draw its items with "
+            "bootstrap_difference."
         )
     check_draws(n, level)
     arrays = _arrays(Y_true, Y_pred_first, Y_pred_second)
-    members = group_members(group_labels(blocks, len(arrays[0]), "blocks"))
-    weights = drawn_weights(len(members), n, seed)
     masks = _masks(regions, arrays[0].shape[1])
-    dtype = working_dtype(*arrays)
-    flips = _Flips(name, members, n, seed, dtype, len(masks))
-    draws = _Draws(name, members, weights, dtype, len(masks))
-    for one in batches_of_draws(n, arrays[0].shape[1]):
-        true, first, second = (array[:, one] for array in arrays)
-        inside = masks[:, one]
-        flips.add(true, first, second, inside)
-        draws.add(true, first, second, inside, level)
-    difference, p, p_familywise = flips.result()
-    low, high = np.where(np.isnan(difference), np.nan, draws.ends())
+    folds = [np.arange(len(arrays[0]))]
+    if fold is not None:
+        folds = fold_members(fold, len(arrays[0]))
+    labels = None if blocks is None else np.asarray(blocks)
+    members = [
+        checked_blocks(None if labels is None else labels[rows], len(rows)) for rows in folds
+    ]
+    n_blocks = sum(map(len, members))
+    freedom = n_blocks - len(folds)
+    signs = rng(seed, "sign-flip").choice(np.array([-1.0, 1.0]), size=(n, n_blocks))
+    differences, errors, largest = [], [], np.full(n, np.nan)
+    in_region, sums = np.zeros((n_blocks, len(masks))), np.zeros(len(masks))
+    counted = np.zeros(len(masks), dtype=np.intp)
+    for batch in column_batches(len(arrays[0]) * 12, arrays[0].shape[1]):
+        true, first, second = (array[:, batch] for array in arrays)
+        difference, influence = _difference(score_fn, name, folds, members, true, first, second)
+        differences.append(difference)
+        errors.append(np.sqrt((1 + training) * (influence**2).sum(axis=0)))
+        known = np.isfinite(difference)
+        # n, n_blocks @ n_blocks, n_targets
+        flipped = np.abs(signs @ np.where(known, influence, 0.0))
+        largest = np.fmax(largest, np.fmax.reduce(flipped[:, known], axis=1, initial=np.nan))
+        inside = masks[:, batch] & known
+        counted += inside.sum(axis=1)
+        sums += inside @ np.where(known, difference, 0.0)
+        in_region += np.where(known, influence, 0.0) @ inside.T
+    difference, error = np.concatenate(differences), np.concatenate(errors)
+    quantile = float(student.ppf((1 + level) / 2, freedom))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = 2 * student.sf(np.abs(difference) / error, freedom)
+    p = np.where(difference == 0, 1.0, p)  # the same predictions have no error, either
+    reached = np.abs(difference) / np.sqrt(1 + training)
+    exceeding = n - np.searchsorted(np.sort(largest), reached - 1e-12, side="left")
     by_region = {}
     for i, region in enumerate(regions or {}):
-        value, region_p, n_units = flips.region(i)
-        interval = Interval(value, *draws.region(i, level), len(members), level)
-        by_region[region] = RegionDifference(interval, region_p, n_units)
-    return EncoderComparison(name, difference, low, high, p, p_familywise, by_region, n, level)
+        by_region[region] = _region(
+            sums[i], in_region[:, i], int(counted[i]), training, freedom, level
+        )
+    return EncoderComparison(
+        name,
+        difference,
+        difference - quantile * error,
+        difference + quantile * error,
+        np.where(np.isnan(difference), np.nan, p),
+        np.where(np.isnan(difference), np.nan, (1 + exceeding) / (1 + n)),
+        by_region,
+        n,
+        level,
+    )
 
 
-class _Flips:
-    """Differences of scores under random signs of the blocks' contributions."""
-
-    def __init__(
-        self,
-        name: str,
-        members: list[NDArray[np.intp]],
-        n: int,
-        seed: int,
-        dtype: type[np.floating],
-        n_regions: int,
-    ) -> None:
-        self.name, self.n, self.sums = name, n, BlockSums(members)
-        self.dtype, self.rounding = dtype, ROUNDING[dtype]
-        generator = rng(seed, "sign-flip")
-        self.signs = generator.choice(np.array([-1.0, 1.0]), size=(n, len(members)))
-        self.differences: list[NDArray[np.float64]] = []
-        self.exceeding: list[NDArray[np.intp]] = []
-        self.largest = np.full(n, np.nan)
-        self.in_region = np.zeros((len(members), n_regions))
-        self.counted = np.zeros(n_regions, dtype=np.intp)
-
-    def add(
-        self,
-        true: NDArray[np.generic],
-        first: NDArray[np.generic],
-        second: NDArray[np.generic],
-        inside: NDArray[np.bool_],
-    ) -> None:
-        """Take a batch of targets, inside (n_regions, n_targets)."""
-        by_sample = contributions(self.name, true, first, second)
-        by_block = self.sums(by_sample)
-        difference = by_block.sum(axis=0)
-        products = self.signs.astype(self.dtype) @ by_block.astype(self.dtype)
-        null = np.abs(products).astype(np.float64)  # n, n_targets
-        self.differences.append(difference)
-        self.exceeding.append((~(null < np.abs(difference) - self.rounding)).sum(axis=0))
-        self.largest = np.fmax(self.largest, np.fmax.reduce(null, axis=1, initial=np.nan))
-        known = inside & ~np.isnan(difference)
-        self.counted += known.sum(axis=1)
-        self.in_region += np.where(np.isnan(difference), 0.0, by_block) @ known.T
-
-    def result(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Difference, p and family-wise p of each target."""
-        difference = np.concatenate(self.differences)
-        reached = np.abs(difference) - self.rounding
-        families = self.n - np.searchsorted(np.sort(self.largest), reached, side="left")
-        counts = np.stack([np.concatenate(self.exceeding), families])
-        p, p_familywise = np.where(np.isnan(difference), np.nan, (1 + counts) / (1 + self.n))
-        return difference, p, p_familywise
-
-    def region(self, i: int) -> tuple[float, float, int]:
-        """Mean difference, p and number of targets of a region; NaN where it has none."""
-        if not self.counted[i]:
-            return float("nan"), float("nan"), 0
-        by_block = self.in_region[:, i] / self.counted[i]
-        value = float(by_block.sum())
-        exceeding = int((np.abs(self.signs @ by_block) >= abs(value) - ROUNDING[np.float64]).sum())
-        return value, (1 + exceeding) / (1 + self.n), int(self.counted[i])
+def _difference(
+    score_fn: ScoreFunction,
+    name: str,
+    folds: list[NDArray[np.intp]],
+    members: list[list[NDArray[np.intp]]],
+    true: NDArray[np.generic],
+    first: NDArray[np.generic],
+    second: NDArray[np.generic],
+) -> tuple[Float, Float]:
+    """Return the difference of each target, and each block's influence on it."""
+    difference, influences = np.zeros(true.shape[1]), []
+    for rows, blocks in zip(folds, members, strict=True):
+        weight, sums = len(rows) / len(true), BlockSums(blocks)
+        scores = [np.asarray(score_fn(true[rows], pred[rows])) for pred in (first, second)]
+        difference += weight * (scores[0] - scores[1])
+        without = scores_without(name, sums, true[rows], first[rows])
+        without -= scores_without(name, sums, true[rows], second[rows])
+        scale = weight * np.sqrt((len(blocks) - 1) / len(blocks))
+        influences.append(scale * (without.mean(axis=0) - without))
+    return difference, np.concatenate(influences)
 
 
-class _Draws:
-    """Differences of scores of blocks drawn with replacement."""
+def _region(
+    total: float, influence: Float, n_units: int, training: float, freedom: int, level: float
+) -> RegionDifference:
+    """Return the mean difference over a region; NaN where it has no target with a score."""
+    from scipy.stats import t as student
 
-    def __init__(
-        self,
-        name: str,
-        members: list[NDArray[np.intp]],
-        weights: NDArray[np.int64],
-        dtype: type[np.floating],
-        n_regions: int,
-    ) -> None:
-        self.scores = WeightedScores(name, members, weights, dtype)
-        self.of_targets: list[NDArray[np.float64]] = []
-        self.sums = np.zeros((len(weights), n_regions))
-        self.counts = np.zeros((len(weights), n_regions))
-
-    def add(
-        self,
-        true: NDArray[np.generic],
-        first: NDArray[np.generic],
-        second: NDArray[np.generic],
-        inside: NDArray[np.bool_],
-        level: float,
-    ) -> None:
-        """Take a batch of targets, inside (n_regions, n_targets)."""
-        scores = self.scores(true, [first, second])
-        drawn = scores[0] - scores[1]  # n, n_targets
-        self.of_targets.append(percentiles(drawn, level))
-        known = ~np.isnan(drawn)
-        self.sums += np.where(known, drawn, 0.0) @ inside.T
-        self.counts += known.astype(np.float64) @ inside.T
-
-    def ends(self) -> NDArray[np.float64]:
-        """Give the interval of each target, (2, n_targets)."""
-        return np.concatenate(self.of_targets, axis=1)
-
-    def region(self, i: int, level: float) -> tuple[float, float]:
-        """Give the interval of a region's mean difference."""
-        with np.errstate(invalid="ignore"):
-            low, high = percentiles((self.sums / self.counts)[:, i : i + 1], level)[:, 0]
-        return float(low), float(high)
+    n_blocks = len(influence)
+    if not n_units:
+        nothing = float("nan")
+        return RegionDifference(
+            Interval(nothing, nothing, nothing, n_blocks, level, n_blocks), nothing, 0
+        )
+    value = float(total / n_units)
+    error = float(np.sqrt((1 + training) * ((influence / n_units) ** 2).sum()))
+    half = float(student.ppf((1 + level) / 2, freedom)) * error
+    p = float(2 * student.sf(abs(value) / error, freedom)) if error > 0 else float(value == 0)
+    interval = Interval(value, value - half, value + half, n_blocks, level, n_blocks)
+    return RegionDifference(interval, p, n_units)
 
 
 def _arrays(

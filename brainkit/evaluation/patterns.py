@@ -4,15 +4,18 @@ They answer another question than voxelwise scores do, how well the pattern over
 item evokes is predicted, and their values do not compare with those of a voxelwise r.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError
-from brainkit.evaluation._columns import BATCH_BYTES, real_array
-from brainkit.evaluation._rows import TIE_TOLERANCE, row_vectors, unit_rows
+from brainkit.evaluation._columns import real_array
+from brainkit.evaluation._rows import row_vectors, unit_rows
+from brainkit.evaluation.contests import contest, share_beaten
+from brainkit.evaluation.intervals import Interval, ItemScores
 from brainkit.evaluation.quantities import Correlation
 from brainkit.evaluation.scores import pearson_r
-from brainkit.evaluation.statistics import Interval, bootstrap_ci
 
 
 def pattern_correlation(Y_true: ArrayLike, Y_pred: ArrayLike) -> Correlation:
@@ -47,12 +50,18 @@ def pattern_correlation(Y_true: ArrayLike, Y_pred: ArrayLike) -> Correlation:
     return pearson_r(true.T, pred.T)
 
 
-def two_vs_two(Y_true: ArrayLike, Y_pred: ArrayLike) -> float:
+def two_vs_two(
+    Y_true: ArrayLike,
+    Y_pred: ArrayLike,
+    *,
+    fold: ArrayLike | None = None,
+    image: ArrayLike | None = None,
+) -> float:
     """Give the 2V2 accuracy, the share of item pairs whose predictions are not better swapped.
 
     A pair i, j counts 1 where d(p_i, y_i) + d(p_j, y_j) < d(p_i, y_j) + d(p_j, y_i), ½ where both
     sums are equal, else 0; d is the cosine distance (Oota et al., 2022, after Mitchell et al.,
-    2008). All n(n − 1)/2 pairs enter; chance is ½.
+    2008). All pairs of one fold that show different images enter; chance is ½.
 
     Parameters
     ----------
@@ -60,18 +69,22 @@ def two_vs_two(Y_true: ArrayLike, Y_pred: ArrayLike) -> float:
         Measured patterns.
     Y_pred : array_like of the same shape
         Predicted patterns; a pattern of zeros is at distance 1 from any other.
+    fold : array_like of shape (n_items,), optional
+        Fold that each item was held out in; items of two folds make no pair.
+    image : array_like of shape (n_items,), optional
+        Image of each item; items of one image make no pair. All differ where not given.
 
     Returns
     -------
     float
-        In [0, 1].
+        In [0, 1], the mean over items of the share of their pairs.
 
     Raises
     ------
     InputError
-        If the shapes differ, there are fewer than 2 items, or a value is not finite.
+        If the shapes differ, no fold has two images, or a value is not finite.
     """
-    return float(two_vs_two_by_item(Y_true, Y_pred).mean())
+    return two_vs_two_contest(Y_true, Y_pred, fold=fold, image=image).estimate.value
 
 
 def two_vs_two_ci(
@@ -82,19 +95,20 @@ def two_vs_two_ci(
     seed: int = 0,
     *,
     groups: ArrayLike | None = None,
+    fold: ArrayLike | None = None,
+    image: ArrayLike | None = None,
 ) -> Interval:
-    """Give the 2V2 accuracy with a bootstrap interval over items.
+    """Give the 2V2 accuracy with its studentised bootstrap interval over items.
 
-    The accuracy is a mean over pairs, not over items. Its jackknife pseudo-values,
-    n·U - (n - 1)·U_(-i) with U_(-i) the accuracy without item i, have the accuracy as their mean
-    and its sampling variance as the variance of that mean; they are drawn with replacement.
+    The accuracy is a mean over pairs, not over items: an item counts with all of its pairs, on
+    both sides. What each adds is found by leaving it out.
 
     Parameters
     ----------
-    Y_true, Y_pred : array_like of shape (n_items, n_units)
-        As in :func:`two_vs_two`, of at least 3 items.
+    Y_true, Y_pred, fold, image
+        As in :func:`two_vs_two`.
     n, level, seed, groups
-        As in :func:`brainkit.evaluation.bootstrap_ci`.
+        As in :func:`brainkit.evaluation.bootstrap_ci`; groups are the images where not given.
 
     Returns
     -------
@@ -106,52 +120,23 @@ def two_vs_two_ci(
     InputError
         As in :func:`two_vs_two`, or if there are fewer than 3 items.
     """
-    pseudo = two_vs_two_pseudo_values(two_vs_two_by_item(Y_true, Y_pred))
-    return bootstrap_ci(pseudo, n, level, seed, groups=groups)
+    if len(np.asarray(Y_true)) < 3:
+        raise InputError(
+            f"There are {len(np.asarray(Y_true))} items: an interval of 2V2 needs at least 3."
+        )
+    found = two_vs_two_contest(Y_true, Y_pred, fold=fold, image=image, units=groups)
+    return found.estimate.interval(level, n, seed)
 
 
-def two_vs_two_pseudo_values(shares: ArrayLike) -> NDArray[np.float64]:
-    """Give the jackknife pseudo-values of a 2V2 accuracy, which :func:`two_vs_two_ci` draws from.
-
-    Parameters
-    ----------
-    shares : array_like of shape (n_items,)
-        As :func:`two_vs_two_by_item` gives them, of at least 3 items.
-
-    Returns
-    -------
-    numpy.ndarray of shape (n_items,)
-        Their mean is the accuracy.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than 3 items.
-    """
-    won = real_array(shares, "shares")
-    if len(won) < 3:
-        raise InputError(f"There are {len(won)} items: an interval of 2V2 needs at least 3.")
-    rest = len(won) - 1
-    # Of n (n - 1) U / 2 wins, (n - 1) shares_i go with item i; (n - 1)(n - 2) / 2 pairs are left.
-    without = (len(won) * won.mean() - 2 * won) / (rest - 1)
-    return np.asarray(len(won) * won.mean() - rest * without)
-
-
-def two_vs_two_by_item(Y_true: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
-    """Give each item's share of the pairs that :func:`two_vs_two` counts.
-
-    Their mean is the 2V2 accuracy. Each pair counts for two items, so that the spread of these
-    shares is half of what an interval needs: :func:`two_vs_two_ci` gives one.
+def two_vs_two_contest(Y_true: ArrayLike, Y_pred: ArrayLike, **rows: Any) -> ItemScores:
+    """Score each item's share of won pairs, and estimate their mean with units' influences.
 
     Parameters
     ----------
     Y_true, Y_pred : array_like of shape (n_items, n_units)
         As in :func:`two_vs_two`.
-
-    Returns
-    -------
-    numpy.ndarray of shape (n_items,)
-        In [0, 1].
+    **rows
+        ``fold``, ``image``, ``units`` and ``training``, see `brainkit.evaluation.contests.contest`.
 
     Raises
     ------
@@ -165,16 +150,12 @@ def two_vs_two_by_item(Y_true: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float
             "(n_items, n_units), of at least 2 items."
         )
     true, pred = unit_rows(true, centre=False)[0], unit_rows(pred, centre=False)[0]
-    own = np.einsum("iv,iv->i", true, pred)
-    wins = np.zeros(len(true))
-    # Blocks of the upper triangle, so that no n × n matrix is held: all of it is matrix products.
-    step = max(1, BATCH_BYTES // (8 * len(true)))
-    for start in range(0, len(true), step):
-        rows = slice(start, min(start + step, len(true)))
-        crossed = true[rows] @ pred[start:].T + pred[rows] @ true[start:].T
-        gain = own[rows, None] + own[None, start:] - crossed
-        won = (gain > TIE_TOLERANCE) + 0.5 * (np.abs(gain) <= TIE_TOLERANCE)
-        won = np.triu(won, 1)  # pairs of a later item, each once
-        wins[rows] += won.sum(axis=1)
-        wins[start:] += won.sum(axis=0)
-    return wins / (len(true) - 1)
+
+    def swapped(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Loss of swapping the predictions of i and j; the pair is won where it is below 0."""
+        similar = true[chosen] @ pred[chosen].T  # (n_items, n_items)
+        own = np.diag(similar)
+        loss = similar + similar.T - own[:, None] - own[None, :]
+        return np.asarray(loss)
+
+    return contest(swapped, share_beaten, len(true), **rows)

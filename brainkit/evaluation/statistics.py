@@ -1,10 +1,4 @@
-"""Intervals and adjusted p values: bootstrap over test items, shuffles, false discovery rate.
-
-Bootstraps here resample scores of *test* items, after every fit. Resampling trials before a split
-would put copies of one trial on both sides of it, and pure noise would then be predicted well.
-"""
-
-from dataclasses import dataclass
+"""Exchanges of rows for null runs, and p values adjusted for the false discovery rate."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,114 +12,8 @@ from brainkit.evaluation._groups import (
     group_members,
     size_classes,
 )
-from brainkit.evaluation._quantity import Quantity
 
-# Resampled counts held at once; fixed, so that a seed gives one result on every machine.
-_RESAMPLE_CELLS = 2**22
 _DERANGEMENT_TRIES = 1000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its bootstrap interval.
-
-    Attributes
-    ----------
-    value : float
-        Mean over items.
-    low, high : float
-        Ends of the percentile interval.
-    n : int
-        Items that were finite and entered.
-    level : float
-        Coverage aimed at.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    level: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether 0 lies outside the interval."""
-        return self.low > 0 or self.high < 0
-
-
-def bootstrap_ci(
-    values: ArrayLike,
-    n: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-    *,
-    groups: ArrayLike | None = None,
-) -> Interval:
-    """Give the mean of per-item scores with a percentile bootstrap interval (Efron, 1979).
-
-    Parameters
-    ----------
-    values : array_like of shape (n_items,)
-        One score per test item; NaN items are left out.
-    n : int, default 2000
-        Bootstrap samples.
-    level : float, default 0.95
-        Coverage, in (0, 1).
-    seed : int, default 0
-        The same seed gives the same interval.
-    groups : array_like of shape (n_items,), optional
-        Items of one group (scores of one image under several seeds, say) are drawn together.
-
-    Returns
-    -------
-    Interval
-        Mean, its ends, and the number of finite items.
-
-    Raises
-    ------
-    InputError
-        If fewer than 2 groups have a finite item, or an argument is out of range.
-    """
-    scores = _item_scores(values, "values")
-    return _bootstrap(scores, group_labels(groups, len(scores), "groups"), n, level, seed)
-
-
-def bootstrap_difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    n: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-    *,
-    groups: ArrayLike | None = None,
-) -> Interval:
-    """Give the mean of the paired difference a - b with its bootstrap interval.
-
-    Parameters
-    ----------
-    a, b : array_like of shape (n_items,)
-        Scores of the same test items by two methods; a pair with a NaN is left out.
-    n, level, seed, groups
-        As in :func:`bootstrap_ci`.
-
-    Returns
-    -------
-    Interval
-        Of the difference; ``excludes_zero`` says whether it is settled.
-
-    Raises
-    ------
-    InputError
-        As in :func:`bootstrap_ci`, or if the shapes differ.
-    QuantityError
-        If `a` and `b` are of different kinds.
-    """
-    if isinstance(a, Quantity) and isinstance(b, Quantity):
-        _ = a[:0] - b[:0]  # refuses different kinds
-    first, second = _item_scores(a, "a"), _item_scores(b, "b")
-    if first.shape != second.shape:
-        raise InputError(f"a has {len(first)} items and b {len(second)}: give pairs in order.")
-    return _bootstrap(first - second, group_labels(groups, len(first), "groups"), n, level, seed)
 
 
 def shuffled_indices(n: int, seed: int, groups: ArrayLike | None = None) -> NDArray[np.intp]:
@@ -171,6 +59,94 @@ def shuffled_indices(n: int, seed: int, groups: ArrayLike | None = None) -> NDAr
     return order
 
 
+def exchanged_rows(
+    shown: ArrayLike,
+    generator: np.random.Generator,
+    *,
+    strata: ArrayLike | None = None,
+    blocks: ArrayLike | None = None,
+) -> NDArray[np.intp]:
+    """Exchange what was shown between rows, as chance might have done, for null runs.
+
+    Unlike :func:`shuffled_indices` it may leave a stimulus where it is, as permutations do under
+    which a p value is exact.
+
+    Parameters
+    ----------
+    shown : array_like of shape (n,)
+        Stimulus of each row.
+    generator : numpy.random.Generator
+    strata : array_like of shape (n,), optional
+        Stimuli are exchanged within each stratum alone, in each in another way: conditions within
+        their run. Exchanged in the same way everywhere, conditions would only be renamed.
+    blocks : array_like of shape (n,), optional
+        Where given, stretches of rows change places with stretches as long, in the order of their
+        rows; a stretch of which there is no other of its length stays.
+
+    Returns
+    -------
+    numpy.ndarray of int of shape (n,)
+        Row i is paired with what was shown at row ``order[i]``. Without blocks all rows of one
+        stimulus (in one stratum) get the same other stimulus, however often each was shown: no
+        stimulus is then on both sides of a fold that keeps stimuli whole, neither as what was
+        shown nor as what is now said to have been shown.
+    """
+    stimuli = np.asarray(shown)
+    if blocks is not None:
+        members = group_members(group_labels(blocks, len(stimuli), "blocks"))
+        classes = size_classes(members)
+        return exchange_groups(members, classes, len(stimuli), generator.permutation)
+    one = np.zeros(len(stimuli), dtype=np.intp)
+    order = np.empty(len(stimuli), dtype=np.intp)
+    for rows in group_members(one if strata is None else group_labels(strata, len(one), "strata")):
+        _, first, label = np.unique(stimuli[rows], return_index=True, return_inverse=True)
+        order[rows] = rows[first[generator.permutation(len(first))][label]]
+    return order
+
+
+def correlation_length(series: ArrayLike, runs: ArrayLike, *, level: float = 0.999) -> int:
+    """Tell over how many rows in the order of time a set of series is like itself.
+
+    Parameters
+    ----------
+    series : array_like of shape (n, n_series)
+        Rows in the order of time.
+    runs : array_like of shape (n,)
+        Run of each row; rows of two runs are no neighbours.
+    level : float, default 0.999
+        The autocorrelation, a mean over series, is told from 0 against its distribution over the
+        rows in random order: by a normal bound at this level.
+
+    Returns
+    -------
+    int
+        The smallest lag at which the rows are no longer alike; 1 where neighbours are not.
+    """
+    from scipy.stats import norm
+
+    values = np.asarray(series, dtype=np.float64).reshape(len(np.asarray(series)), -1)
+    labels = np.asarray(runs)
+    deviations = values - values.mean(axis=0)
+    scale = np.sqrt((deviations**2).mean(axis=0))
+    deviations = deviations[:, np.isfinite(scale) & (scale > 0)]
+    if not deviations.shape[1] or len(deviations) < 4:
+        return 1
+    deviations /= np.sqrt((deviations**2).mean(axis=0))
+    # The mean over series varies as that of so many independent ones (1 / sum of squared weights
+    # of the principal axes) would over random orders.
+    gram = deviations @ deviations.T if len(deviations) < deviations.shape[1] else (
+        deviations.T @ deviations)  # fmt: skip
+    independent = np.trace(gram) ** 2 / np.sum(gram**2)
+    for lag in range(1, len(deviations) // 2):
+        same = labels[lag:] == labels[:-lag]
+        if same.sum() < 2:
+            return lag
+        alike = float((deviations[lag:][same] * deviations[:-lag][same]).mean())
+        if alike < norm.ppf(level) / np.sqrt(independent * same.sum()):
+            return lag
+    return max(1, len(deviations) // 2)
+
+
 def fdr_bh(p: ArrayLike) -> NDArray[np.float64]:
     """Adjust p values for the false discovery rate (Benjamini and Hochberg, 1995).
 
@@ -203,38 +179,6 @@ def fdr_bh(p: ArrayLike) -> NDArray[np.float64]:
     result = np.full(given.shape, np.nan)
     result[finite] = adjusted
     return result
-
-
-def _item_scores(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    scores = real_array(values, name)
-    if scores.ndim != 1:
-        raise InputError(f"{name} has shape {scores.shape}, expected (n_items,).")
-    return scores.astype(np.float64)
-
-
-def _bootstrap(
-    scores: NDArray[np.float64], labels: NDArray[np.intp], n: int, level: float, seed: int
-) -> Interval:
-    if n < 1 or not 0 < level < 1:
-        raise InputError(f"n={n} and level={level}: expected n of at least 1 and 0 < level < 1.")
-    finite = np.isfinite(scores)
-    _, group = np.unique(labels[finite], return_inverse=True)
-    counts = np.bincount(group)
-    if len(counts) < 2:
-        raise InputError(
-            f"{int(finite.sum())} of {len(scores)} scores are finite, in {len(counts)} groups: "
-            "an interval needs at least 2."
-        )
-    sums = np.bincount(group, weights=scores[finite])
-    generator = rng(seed, "bootstrap")
-    means = np.empty(n)
-    step = max(1, _RESAMPLE_CELLS // len(counts))
-    for start in range(0, n, step):
-        drawn = generator.integers(len(counts), size=(min(step, n - start), len(counts)))
-        means[start : start + step] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    mean = float(scores[finite].mean())
-    return Interval(mean, float(low), float(high), int(finite.sum()), level)
 
 
 def _derangement(count: int, generator: np.random.Generator) -> NDArray[np.intp]:

@@ -10,6 +10,7 @@ from brainkit.features.extraction import extract
 from brainkit.features.layer import ModelLayer
 from brainkit.features.memory import Remembered
 from brainkit.features.pixels import PixelPCA
+from brainkit.features.precomputed import Precomputed, as_features
 from brainkit.features.principal import FeaturePCA
 from brainkit.features.projection import SparseProjection
 from brainkit.features.reading import SideBySide, read_for
@@ -27,6 +28,7 @@ __all__ = [
     "ModelLayer",
     "OrientedEnergy",
     "PixelPCA",
+    "Precomputed",
     "PrincipalSpace",
     "Remembered",
     "SideBySide",
@@ -34,6 +36,7 @@ __all__ = [
     "SparseProjection",
     "Spec",
     "TorchModel",
+    "as_features",
     "extract",
     "open_backbone",
     "oriented_energy",

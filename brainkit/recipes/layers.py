@@ -5,21 +5,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import FunctionTransformer
 
 from brainkit.data.recording import Recording
 from brainkit.encoding import (
     EncodingProtocol,
-    FeatureTable,
     SpaceComparison,
     compare_spaces,
     stimuli_in_use,
 )
 from brainkit.errors import InputError
-from brainkit.features import (
-    SingleSpace,
-    extract,
-)
+from brainkit.features import Precomputed, SingleSpace, extract
 from brainkit.features.projection import SparseProjection
 from brainkit.recipes.building import Known, build_features, build_model
 from brainkit.recipes.schema import FeatureSpec, LayersRecipe
@@ -64,6 +59,7 @@ def compare_layers(
         zscore=settings.zscore,
         unseen=settings.unseen,
         average_repeats=settings.average_repeats,
+        resample=settings.resample,
     )
     rows = _rows_needed(recording, protocol, settings.n_train, settings.seed)
     values = extract(
@@ -73,18 +69,19 @@ def compare_layers(
         layers=recipe.layers,
         reduce=SparseProjection(n_components=recipe.components, seed=settings.seed),
     )
-    inputs = {name: FeatureTable(rows, features) for name, features in values.items()}
     spaces: dict[str, Any] = {}
     if recipe.energy:
         energy = FeatureSpec(kind="oriented-energy", scale="feature")
         spaces[ENERGY] = build_features([energy], recipe.components, known)
-    spaces |= {name: SingleSpace(FunctionTransformer(), scale="space") for name in recipe.layers}
+    ids = stimuli.ids[rows]
+    spaces |= {
+        name: SingleSpace(Precomputed(values[name], ids), scale="space") for name in recipe.layers
+    }
     return compare_spaces(
         recording,
         spaces,
         build_model(recipe.model),
         protocol,
-        inputs=inputs,
         regions=regions,
         n_train=settings.n_train,
         seed=settings.seed,

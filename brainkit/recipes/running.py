@@ -276,6 +276,7 @@ def facts_of(result: Result) -> dict[str, Any]:
         "zscore": result.zscore,
         **({"ceiling": result.ceiling} if isinstance(result, EncodingResult) else {}),
         "counts": result.counts,
+        "resampling": getattr(result, "resampling", {}),
         "n_targets_batch": getattr(model, "batch_size_", None),
         "solver_side": "primal" if getattr(model, "primal_", True) else "dual",
     }

@@ -24,7 +24,7 @@ SCHEMAS = (*JOBS, RECONSTRUCT, LAYERS)
 Seed = Annotated[int, Field(ge=0)]
 # "nsd", the name of the definition in `brainkit.evaluation`, is another name of "ncsnr".
 Ceiling = Annotated[
-    Literal["ncsnr", "split-half", "cross-subject", "cross-subject-all"],
+    Literal["auto", "ncsnr", "split-half", "cross-subject", "cross-subject-all"],
     BeforeValidator(lambda name: "ncsnr" if name == "nsd" else name),
 ]
 
@@ -61,13 +61,14 @@ class Shared(Strict):
     zscore: str | None = "session"
     unseen: Literal["session-unlabelled"] | None = None
     average_repeats: bool | Literal["test"] = True
+    resample: str = "auto"
 
 
 class EncodeSettings(Shared):
     """See `brainkit.encoding.EncodingProtocol`."""
 
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
-    ceiling: Ceiling | None = "ncsnr"
+    ceiling: Ceiling | None = "auto"
     permutations: int = Field(default=200, ge=0)
     shuffles: int = Field(default=3, ge=1)
     n_train: int | None = Field(default=None, ge=2)
@@ -111,6 +112,7 @@ class ReconstructSettings(Strict):
     retrieve_among: int = Field(default=300, ge=2)
     max_new_tokens: int | None = Field(default=None, ge=1)
     num_beams: int = Field(default=1, ge=1)
+    resample: str = "auto"
 
 
 class RSASettings(Strict):

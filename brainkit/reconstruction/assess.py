@@ -6,7 +6,7 @@ a frozen captioner sentences. Neither is fitted, and neither is ever given a tes
 images are read to score by, and for the figures that their true embeddings reach.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.progress import waiting
 from brainkit.arrays.seeds import rng
-from brainkit.data.preparing import prepare
+from brainkit.data.dependence import dependence
+from brainkit.data.preparing import check_folds, prepare_split, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
-from brainkit.decoding.scores import PRESETS as PIXEL_PRESETS
 from brainkit.decoding.scores import item_scores
 from brainkit.errors import InputError
 from brainkit.evaluation.identification import RETRIEVAL_DIRECTIONS
+from brainkit.evaluation.intervals import mean_score
 from brainkit.reconstruction.decoded import SHUFFLED, Decoded, decode
 from brainkit.reconstruction.drawing import draw, item_seeds, read_images, say
 from brainkit.reconstruction.judge import (
     DIRECTIONS,
+    fewest_in_a_fold,
     judge_metric,
     judge_scores,
     retrieval_metric,
@@ -67,6 +69,9 @@ class ReconstructionResult:
     fitted : (embedding model, latent model)
         Of the first fold; the latter may be None.
     zscore : dict
+    resampling : dict
+        What intervals take as independent, and why; and the share of the decoded embeddings'
+        variance that comes from the training items.
     """
 
     recording: Recording
@@ -80,6 +85,7 @@ class ReconstructionResult:
     counts: dict[str, int]
     fitted: tuple[Any, Any]
     zscore: dict[str, Any]
+    resampling: dict[str, Any] = field(default_factory=dict)
 
 
 def assess_reconstruction(
@@ -112,19 +118,23 @@ def assess_reconstruction(
         raise InputError("Reconstruction needs image stimuli; this recording has none.")
     if protocol.roi is not None:
         recording = recording.select(roi=protocol.roi)
-    folds = [
-        prepare(
-            fold,
-            zscore=protocol.zscore,
-            unseen=protocol.unseen,
-            average_repeats=protocol.average_repeats,
-        ).fewer(protocol.n_train, rng(protocol.seed, "training images", number))
-        for number, fold in enumerate(recording.split(protocol.split, seed=protocol.seed))
-    ]
+    protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
+    rows = dependence(recording, protocol.resample)
+    folds = prepare_split(
+        recording,
+        protocol.split,
+        seed=protocol.seed,
+        zscore=protocol.zscore,
+        unseen=protocol.unseen,
+        average_repeats=protocol.average_repeats,
+        n_train=protocol.n_train,
+        rows=rows,
+    )
+    check_folds(folds, protocol.split)
     parts.check_judges(stimuli, folds[0].train_stimuli)
     with waiting(f"{recording.subject}: embed and decode"):
-        decoded = decode(folds, stimuli, parts, protocol.seed)
-    run = _Run(stimuli, parts, protocol, decoded, _choose(len(decoded.rows), protocol))
+        decoded, training = decode(folds, stimuli, parts, protocol.seed)
+    run = _Run(stimuli, parts, protocol, decoded, _choose(decoded.fold, protocol), training)
     images = run.images()
     captions = run.captions(images)
     scores = run.image_scores(images) | run.caption_scores(captions)
@@ -134,28 +144,36 @@ def assess_reconstruction(
         recording=recording,
         protocol=protocol,
         items=run.items(scores, captions),
-        retrieval_items=pd.DataFrame({"stimulus": decoded.rows, **item_columns(retrieved)}),
+        retrieval_items=pd.DataFrame({"stimulus": decoded.rows.shown, **item_columns(retrieved)}),
         images=images,
         captions=captions,
         embeddings={kind: run.embeddings(kind) for kind in (MADE, TRUE)},
-        metrics=summarise(scores | retrieved, *run.presets()),
+        metrics=summarise(scores | retrieved, run.settings()),
         counts={
             "units": len(usable),
             "constant_or_nan": int((~usable).sum()),
-            "images_tested": len(decoded.rows),
+            "images_tested": len(decoded.fold),
             "images_drawn": len(run.chosen),
         },
         fitted=decoded.fitted,
         zscore=folds[0].zscore,
+        resampling={**rows.facts, "training_share": training},
     )
 
 
-def _choose(n_tested: int, protocol: ReconstructionProtocol) -> Array:
-    """Return which test items are drawn, in order."""
-    if n_tested < 2:
-        raise InputError(f"{n_tested} test image cannot be told apart from others; give more.")
-    order = rng(protocol.seed, "images drawn").permutation(n_tested)
-    return np.sort(order[: protocol.n_images])
+def _choose(fold: Array, protocol: ReconstructionProtocol) -> Array:
+    """Return which test items are drawn, in order: as many of each fold, two at least.
+
+    Items are told apart from others of their fold, so that every fold needs some.
+    """
+    generator = rng(protocol.seed, "images drawn")
+    folds = np.unique(fold)
+    n_each = np.diff(np.linspace(0, protocol.n_images, len(folds) + 1).round().astype(int))
+    chosen = [
+        generator.permutation(np.flatnonzero(fold == one))[: max(2, n)]
+        for one, n in zip(folds, n_each, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
 
 
 @dataclass(frozen=True)
@@ -167,11 +185,30 @@ class _Run:
     protocol: ReconstructionProtocol
     decoded: Decoded
     chosen: Array
+    training: float
 
     @property
     def rows(self) -> Array:
         """Stimulus rows of the images drawn."""
-        return self.decoded.rows[self.chosen]
+        return self.decoded.rows.shown[self.chosen]
+
+    @property
+    def drawn_items(self) -> dict[str, Any]:
+        """Folds, images and units of the items drawn, for contests."""
+        every = self.every_item
+        return {name: part if name == "training" else part[self.chosen]
+                for name, part in every.items()}  # fmt: skip
+
+    @property
+    def every_item(self) -> dict[str, Any]:
+        """Folds, images and units of all test items, for contests."""
+        rows = self.decoded.rows
+        return {
+            "fold": self.decoded.fold,
+            "image": rows.shown,
+            "units": rows.groups,
+            "training": self.training,
+        }
 
     @property
     def seeds(self) -> list[int]:
@@ -181,8 +218,8 @@ class _Run:
     def among(self) -> tuple[int, int]:
         """Return how many are compared in identification, and in retrieval."""
         return (
-            min(self.protocol.identify_among, len(self.chosen)),
-            min(self.protocol.retrieve_among, len(self.decoded.rows)),
+            min(self.protocol.identify_among, fewest_in_a_fold(self.decoded.fold[self.chosen])),
+            min(self.protocol.retrieve_among, fewest_in_a_fold(self.decoded.fold)),
         )
 
     def column(self, name: str) -> list[str] | None:
@@ -238,13 +275,15 @@ class _Run:
         if MADE not in images:
             return {}
         made = {k: values for k, values in images.items() if k not in ("shown", "low_level")}
-        scores: Scores = item_scores(images["shown"], made)
-        return scores | judge_scores(self.parts.judges, images["shown"], made, self.among[0])
+        shown, items = images["shown"], self.drawn_items
+        rows = self.decoded.rows.take(self.chosen)
+        scores: Scores = item_scores(shown, made, items["fold"], rows, self.training)
+        return scores | judge_scores(self.parts.judges, shown, made, self.among[0], **items)
 
     def caption_scores(self, captions: Captions) -> Scores:
         """Tell which sentences name the main category; NaN for images whose is not known."""
         classes = classes_of(self.stimuli, self.rows)
-        if not captions or classes is None:
+        if not captions or classes is None or (classes != "").sum() < 2:
             return {}
         known, words = np.flatnonzero(classes != ""), self.parts.words_of(self.stimuli)
         categories = [str(name) for name in classes[known]]
@@ -253,27 +292,28 @@ class _Run:
             if kind != "shown":
                 values = np.full(len(lines), np.nan)
                 values[known] = names_category([lines[n] for n in known], categories, words)
-                scores[NAMING, kind] = values
+                scores[NAMING, kind] = mean_score(
+                    values,
+                    units=self.drawn_items["units"],
+                    training=self.training,
+                    bounds=(0.0, 1.0),
+                )
         return scores
 
     def retrieval_scores(self) -> Scores:
         compared = {kind: self.decoded.compared[kind] for kind in (MADE, SHUFFLED)}
-        return retrieval_scores(compared, self.decoded.compared[TRUE], self.among[1])
+        truth = self.decoded.compared[TRUE]
+        return retrieval_scores(compared, truth, self.among[1], **self.every_item)
 
-    def presets(self) -> tuple[dict[str, str], dict[str, float]]:
-        """Return how each metric is computed, and what guessing would reach."""
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Return what the presets of the metrics leave open."""
         n, gallery = self.among
         judged = [judge_metric(way, name) for name in self.parts.judges for way in DIRECTIONS]
         retrieved = [retrieval_metric(way) for way in RETRIEVAL_DIRECTIONS]
-        presets = {
-            **PIXEL_PRESETS,
-            **dict.fromkeys(judged, f"pearson/1-of-{n}/all-draws/ties-at-random"),
-            **dict.fromkeys(retrieved, f"cosine/standardised/1-of-{gallery}/test-images/all-draws"),
-            NAMING: "first-named/largest-object",
+        return {
+            **{metric: {"n": n, "similarity": "pearson"} for metric in judged},
+            **{metric: {"n": gallery, "similarity": "cosine/standardised"} for metric in retrieved},
         }
-        chance = {metric: 0.5 for metric in PIXEL_PRESETS if metric.startswith("identification")}
-        chance |= dict.fromkeys(judged, 1 / n) | dict.fromkeys(retrieved, 1 / gallery)
-        return presets, chance
 
     def items(self, scores: Scores, captions: Captions) -> pd.DataFrame:
         table = pd.DataFrame({"stimulus": self.rows, "seed": self.seeds, **item_columns(scores)})

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from brainkit.arrays.seeds import rng
-from brainkit.data.preparing import Prepared
+from brainkit.data.dependence import Rows
+from brainkit.data.dependence import joined as joined_rows
+from brainkit.data.preparing import Prepared, training_shares
 from brainkit.data.stimuli import Stimuli
-from brainkit.decoding.exchange import exchanged, fit_with_null
+from brainkit.decoding.exchange import fit_with_null
 from brainkit.errors import InputError, listed
 from brainkit.reconstruction.embeddings import EmbeddingDecoder, fit_decoders
 from brainkit.reconstruction.nulls import (
@@ -37,8 +39,10 @@ class Decoded:
 
     Attributes
     ----------
-    rows : array of int (n,)
-        Stimulus row of each item.
+    rows : Rows
+        What each item shows, and which belong together.
+    fold : array of int (n,)
+        Fold that each item was held out in.
     compared : dict of str to array (n, width)
         Standardised embeddings: ``"reconstruction"`` and ``"shuffled_brain"`` as ridge leaves
         them, ``"true_embedding"`` those of the images shown.
@@ -52,7 +56,8 @@ class Decoded:
         The latter may be None.
     """
 
-    rows: Array
+    rows: Rows
+    fold: Array
     compared: dict[str, Array]
     conditions: dict[str, Condition]
     nearest: Array
@@ -62,11 +67,18 @@ class Decoded:
 
 def decode(
     folds: Sequence[Prepared], stimuli: Stimuli, parts: ReconstructionParts, seed: int
-) -> Decoded:
-    """Decode the test part of every fold, see `decode_fold`, and put them together."""
-    return join(
-        [decode_fold(fold, stimuli, parts, seed, number) for number, fold in enumerate(folds)]
-    )
+) -> tuple[Decoded, float]:
+    """Decode the test part of every fold, see `decode_fold`, and put them together.
+
+    Returns
+    -------
+    decoded : Decoded
+    training : float
+        See `training_share_of`.
+    """
+    each = [decode_fold(fold, stimuli, parts, seed, number) for number, fold in enumerate(folds)]
+    compared = [one.compared[MADE] for one in each]
+    return join(each), training_share_of(folds, stimuli, parts, compared)
 
 
 def decode_fold(
@@ -99,9 +111,15 @@ def decode_fold(
     training = Training(stimuli, fold.train_stimuli, embeddings, latents)
     X_train, X_test = fold.train[:, fold.usable], fold.test[:, fold.usable]
     generator = rng(seed, "exchanged brain", number)
-    fitted, null = fit_models(training, X_train, parts, exchanged(training.rows, generator))
+    fitted, null = fit_models(
+        training,
+        X_train,
+        parts,
+        groups=fold.train_rows.groups,
+        exchange=fold.train_rows.exchanged(generator),
+    )
     compared, condition = _decode(fitted, X_test, training)
-    X_exchanged = X_test[generator.permutation(len(X_test))]
+    X_exchanged = X_test[fold.test_rows.exchanged(generator)]
     compared_null, condition_null = _decode(null, X_exchanged, training)
     true = parts.embeddings(stimuli, rows)
     nearest = nearest_training(training, fitted[0], compared)
@@ -116,7 +134,8 @@ def decode_fold(
         conditions["caption_prior"] = Condition(text=sentences["caption_prior"])
     conditions["no_brain"] = Condition()
     return Decoded(
-        rows=rows,
+        rows=fold.test_rows,
+        fold=np.full(len(rows), number),
         compared={
             MADE: compared,
             TRUE: fitted[0].standardise(true),
@@ -129,8 +148,43 @@ def decode_fold(
     )
 
 
+def training_share_of(
+    folds: Sequence[Prepared],
+    stimuli: Stimuli,
+    parts: ReconstructionParts,
+    decoded: Sequence[Array],
+) -> float:
+    """Return which share of the decoded embeddings' variance comes from the training items.
+
+    Parameters
+    ----------
+    folds : sequence of Prepared
+    stimuli : Stimuli
+    parts : ReconstructionParts
+    decoded : sequence of array (items, width)
+        Standardised embeddings of each fold's test items, in their order.
+    """
+
+    def refit(few: Sequence[Prepared]) -> Array:
+        found = []
+        for fold in few:
+            embeddings = parts.embeddings(stimuli, fold.train_stimuli)
+            model = clone(parts.embedding_model)
+            X_train, X_test = fold.train[:, fold.usable], fold.test[:, fold.usable]
+            model.fit(X_train, embeddings, groups=fold.train_rows.groups)
+            found.append(model.predict_standardised(X_test))
+        return np.concatenate(found)
+
+    return float(training_shares([folds], [np.concatenate(decoded)], refit).mean())
+
+
 def fit_models(
-    training: Training, responses: Array, parts: ReconstructionParts, exchange: Array
+    training: Training,
+    responses: Array,
+    parts: ReconstructionParts,
+    *,
+    groups: Array,
+    exchange: Array,
 ) -> tuple[Models, Models]:
     """Fit the decoders of embeddings and of latents, to the training part and to exchanged images.
 
@@ -140,8 +194,10 @@ def fit_models(
     responses : array (n, units)
         Of the training images.
     parts : ReconstructionParts
+    groups : array of int (n,)
+        Samples of one group stay in one inner fold.
     exchange : array of int (n,)
-        See `exchanged`.
+        For each response another one, whose image it is now said to have been evoked by.
 
     Returns
     -------
@@ -149,7 +205,7 @@ def fit_models(
         The latter is None without latents. All `EmbeddingDecoder` share the decompositions of the
         responses, which are most of the work.
     """
-    shared: dict[str, Any] = {"groups": training.rows, "exchange": exchange}
+    shared: dict[str, Any] = {"groups": groups, "exchange": exchange}
     model = clone(parts.embedding_model)
     if training.latents is None:
         (null,) = fit_decoders([model], responses, [training.embeddings], **shared)
@@ -177,12 +233,13 @@ def _decode(models: Models, test: Array, training: Training) -> tuple[Array, Con
 
 def join(folds: Sequence[Decoded]) -> Decoded:
     """Put the test items of several folds together, in the order of their stimulus rows."""
-    rows = np.concatenate([fold.rows for fold in folds])
-    order = np.argsort(rows, kind="stable")
+    rows = joined_rows([fold.rows for fold in folds])
+    order = np.argsort(rows.shown, kind="stable")
     kinds = [kind for kind in folds[0].conditions if all(kind in f.conditions for f in folds)]
     said = [kind for kind in folds[0].sentences if all(kind in f.sentences for f in folds)]
     return Decoded(
-        rows=rows[order],
+        rows=rows.take(order),
+        fold=np.concatenate([fold.fold for fold in folds])[order],
         compared={
             kind: np.concatenate([fold.compared[kind] for fold in folds])[order]
             for kind in folds[0].compared

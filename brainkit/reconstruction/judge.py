@@ -1,24 +1,28 @@
 """Is the right one found among n? Identification by a held-out judge, and retrieval.
 
-Both compare an item with n - 1 distractors drawn from the other items. What is given is the share
-of *all* such draws in which the right item comes first, which a count of the distractors that lose
-determines exactly; drawing at random, thirty times say, would only estimate it.
+Both compare an item with n - 1 distractors drawn from the other items of its fold. What is given is
+the share of *all* such draws in which the right item comes first, which a count of the distractors
+that lose determines exactly; drawing at random, thirty times say, would only estimate it.
 """
 
 from collections.abc import Mapping
-from math import lgamma
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError
-from brainkit.evaluation import IDENTIFICATION_METRICS, identification, retrieval
+from brainkit.evaluation import IDENTIFICATION_METRICS
+from brainkit.evaluation.contests import first_among
 from brainkit.evaluation.identification import (
     RETRIEVAL_DIRECTIONS,
     IdentificationDirection,
     RetrievalDirection,
+    identification_contest,
+    retrieval_contest,
 )
+from brainkit.evaluation.intervals import ItemScores
+from brainkit.reconstruction.scores import Scores
 
 Array = NDArray[Any]
 DIRECTIONS: tuple[IdentificationDirection, ...] = (
@@ -27,58 +31,15 @@ DIRECTIONS: tuple[IdentificationDirection, ...] = (
 )
 
 
-def share_of_draws(
-    beaten: ArrayLike, tied: ArrayLike, n_others: int, n: int
-) -> NDArray[np.float64]:
-    r"""Return in what share of the draws of n - 1 distractors the right item comes first.
-
-    With b of the N others beaten by the right item and t tied with it, ties being broken at
-    random:
-
-    .. math:: \frac{1}{t + 1} \sum_{j=0}^{t} \binom{b + j}{n - 1} \Big/ \binom{N}{n - 1}
-
-    Parameters
-    ----------
-    beaten, tied : array of int (n_items,)
-        Others less similar than the right one, and exactly as similar.
-    n_others : int
-        N.
-    n : int
-        Items that are compared, the right one among them; 2 to N + 1.
-
-    Returns
-    -------
-    array (n_items,)
-        Chance is 1 / n.
-    """
-    if not 2 <= n <= n_others + 1:
-        raise InputError(
-            f"One in {n} cannot be asked of {n_others + 1} items: give 2 to {n_others + 1}."
-        )
-    ways = np.array([_log_binomial(count, n - 1) for count in range(n_others + 1)])
-    share = np.exp(ways - ways[-1])  # of draws that hold none but `count` of the others
-    return np.array(
-        [
-            share[b : b + t + 1].mean()
-            for b, t in zip(np.asarray(beaten), np.asarray(tied), strict=True)
-        ]
-    )
-
-
-def _log_binomial(total: int, chosen: int) -> float:
-    if chosen > total:
-        return -np.inf
-    return lgamma(total + 1) - lgamma(chosen + 1) - lgamma(total - chosen + 1)
-
-
 def identification_among(
     reconstructions: ArrayLike,
     images: ArrayLike,
     direction: IdentificationDirection,
     *,
     n: int = 50,
-) -> NDArray[np.float64]:
-    """Return for each item how often it is identified among n, by Pearson correlation.
+    **rows: Any,
+) -> ItemScores:
+    """Tell how often each item is identified among n, by Pearson correlation.
 
     Parameters
     ----------
@@ -90,29 +51,33 @@ def identification_among(
         among n images.
     n : int, default=50
         Images (or reconstructions) to choose from.
+    **rows
+        ``fold``, ``image``, ``units`` and ``training``, see `brainkit.evaluation.contests.contest`.
 
     Returns
     -------
-    array (n_items,)
+    ItemScores
         In [0, 1]; chance is 1 / n. Ties are broken at random.
 
     Raises
     ------
     InputError
-        If there are fewer items than n, or as `brainkit.evaluation.identification` raises.
+        If an item has fewer than n - 1 others in its fold, or as
+        `brainkit.evaluation.identification` raises.
     """
-    lost_ties = identification(reconstructions, images, direction, ties="failure")
-    half_ties = identification(reconstructions, images, direction, ties="half")
-    n_others = len(lost_ties) - 1
-    beaten = np.rint(lost_ties * n_others).astype(int)
-    tied = np.rint(2 * (half_ties - lost_ties) * n_others).astype(int)
-    return share_of_draws(beaten, tied, n_others, n)
+    found = identification_contest(reconstructions, images, direction, score=first_among(n), **rows)
+    return _among(found, n)
 
 
 def retrieval_among(
-    brain: ArrayLike, images: ArrayLike, direction: RetrievalDirection, *, n: int = 300
-) -> NDArray[np.float64]:
-    """Return for each query how often the right item is the most similar of n, by cosine.
+    brain: ArrayLike,
+    images: ArrayLike,
+    direction: RetrievalDirection,
+    *,
+    n: int = 300,
+    **rows: Any,
+) -> ItemScores:
+    """Tell how often the right item is the most similar of n to each query, by cosine.
 
     Parameters
     ----------
@@ -122,26 +87,39 @@ def retrieval_among(
         What is looked for, from what, as in `brainkit.evaluation.retrieval`.
     n : int, default=300
         Size of the gallery.
+    **rows
+        As for `identification_among`.
 
     Returns
     -------
-    array (n_items,)
-        In [0, 1]; chance is 1 / n. An item exactly as similar as the right one counts against it.
+    ItemScores
+        In [0, 1]; chance is 1 / n. Ties are broken at random.
 
     Raises
     ------
     InputError
-        If there are fewer items than n, or as `brainkit.evaluation.retrieval` raises.
+        If an item has fewer than n - 1 others in its fold, or as
+        `brainkit.evaluation.retrieval` raises.
     """
-    pair = (brain, images) if direction == "image_from_brain" else (images, brain)
-    ranks = retrieval(*pair, direction=direction, gallery_name="test-images").ranks
-    n_others = len(ranks) - 1
-    return share_of_draws(n_others - ranks, np.zeros_like(ranks), n_others, n)
+    return _among(retrieval_contest(brain, images, direction, score=first_among(n), **rows), n)
+
+
+def _among(found: ItemScores, n: int) -> ItemScores:
+    others = found.fewest_rivals or 0
+    if not 2 <= n <= others + 1:
+        raise InputError(
+            f"One in {n} cannot be asked of {others + 1} items (of a fold): give 2 to {others + 1}."
+        )
+    return found
 
 
 def judge_scores(
-    judges: Mapping[str, Any], shown: Array, images: Mapping[str, Array], n: int
-) -> dict[tuple[str, str], Array]:
+    judges: Mapping[str, Any],
+    shown: Array,
+    images: Mapping[str, Array],
+    n: int,
+    **rows: Any,
+) -> Scores:
     """Identify each kind of image among n by each judge, in both directions.
 
     Parameters
@@ -152,20 +130,22 @@ def judge_scores(
         In [0, 1].
     images : mapping of str to array like `shown`
     n : int
+    **rows
+        As for `identification_among`.
 
     Returns
     -------
-    dict of (metric, kind) to array (n_items,)
+    dict of (metric, kind) to ItemScores
         Metrics are named such as ``identification_image_given_reconstruction_top1[judge]``.
     """
-    scores: dict[tuple[str, str], Array] = {}
+    scores: Scores = {}
     for name, judge in judges.items():
         truth = judge.transform(shown)
         for kind, made in images.items():
             seen = judge.transform(made)
             for direction in DIRECTIONS:
                 metric = judge_metric(direction, name)
-                scores[metric, kind] = identification_among(seen, truth, direction, n=n)
+                scores[metric, kind] = identification_among(seen, truth, direction, n=n, **rows)
     return scores
 
 
@@ -179,17 +159,20 @@ def retrieval_metric(direction: RetrievalDirection) -> str:
     return f"retrieval_{direction}_top1"
 
 
-def retrieval_scores(
-    kinds: Mapping[str, Array], images: Array, n: int
-) -> dict[tuple[str, str], Array]:
+def retrieval_scores(kinds: Mapping[str, Array], images: Array, n: int, **rows: Any) -> Scores:
     """Retrieve 1 in n in both directions for each kind of predicted embedding.
 
     Returns
     -------
-    dict of (metric, kind) to array (n_items,)
+    dict of (metric, kind) to ItemScores
     """
     return {
-        (retrieval_metric(direction), kind): retrieval_among(brain, images, direction, n=n)
+        (retrieval_metric(direction), kind): retrieval_among(brain, images, direction, n=n, **rows)
         for kind, brain in kinds.items()
         for direction in RETRIEVAL_DIRECTIONS
     }
+
+
+def fewest_in_a_fold(fold: Array) -> int:
+    """Return how many items the smallest fold has."""
+    return int(np.unique(fold, return_counts=True)[1].min())

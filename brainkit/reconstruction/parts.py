@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from brainkit.data.splits import SplitLike
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, listed
 from brainkit.reconstruction.drawing import Size, encode_stimuli, read_images
@@ -25,8 +26,8 @@ class ReconstructionProtocol:
 
     Parameters
     ----------
-    split : str
-        Split preset.
+    split : str, splitter, list of (train, test), or Split
+        See `Recording.split`.
     n_images : int, default=50
         Test images that are drawn and captioned, chosen by `seed`; retrieval uses all of them.
     n_train : int, optional
@@ -42,12 +43,15 @@ class ReconstructionProtocol:
     steps, guidance, noise_level
         See `Generator.generate`; the generator's own where None.
     identify_among, retrieve_among : int, default=50, 300
-        Sizes of the comparisons; all items where there are fewer.
+        Sizes of the comparisons; all items of the smallest fold where there are fewer.
     max_new_tokens, num_beams
         See `Captioner.caption`.
+    resample : str
+        What is independent, for nulls, intervals and inner folds; see
+        `brainkit.data.dependence.dependence`.
     """
 
-    split: str
+    split: SplitLike
     n_images: int = 50
     n_train: int | None = None
     seed: int = 0
@@ -63,6 +67,7 @@ class ReconstructionProtocol:
     retrieve_among: int = 300
     max_new_tokens: int | None = None
     num_beams: int = 1
+    resample: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("n_images", "n_train", "identify_among", "retrieve_among"):

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.data.splits import describe_split
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import DecodingResult
 from brainkit.evaluation import pixel_correlation
-from brainkit.reporting.encoding import left_out, standardised
+from brainkit.reporting.encoding import left_out, resampling_said, standardised
 from brainkit.reporting.markup import Html, interval, join, note, number, table, tag
 from brainkit.reporting.pictures import thumbnail
 from brainkit.reporting.words import KINDS, kind_name, metric_name
@@ -36,13 +37,15 @@ def decoding_section(result: DecodingResult, heading: object) -> Html:
         "inverse": "the inverse of the feature space",
         "bank": "the training image with the nearest features",
     }.get(result.protocol.back, result.protocol.back)
+    split = describe_split(result.protocol.split)
     about = note(
-        f"{len(result.items):,} held-out images (split {result.protocol.split}), {n_seeds} fold "
+        f"{len(result.items):,} held-out images (split {split}), {n_seeds} fold "
         f"seed{'s' * (n_seeds != 1)}, decoded from the units{where}; decoded features become an "
         f"image through {back}."
     )
-    parts = [heading, about, left_out(result.counts), standardised(result.zscore), pairs(result)]
-    return join([*parts, _metric_tables(result)])
+    said = [left_out(result.counts), standardised(result.zscore)]
+    said.append(resampling_said(result.resampling))
+    return join([heading, about, *said, pairs(result), _metric_tables(result)])
 
 
 def pairs(result: DecodingResult) -> Html:

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainkit.data.spaces import VolumeSpace
+from brainkit.data.splits import describe_split
 from brainkit.encoding import EncodingResult
 from brainkit.reporting.figures import region_scores, score_against_ceiling, score_histograms
 from brainkit.reporting.maps import region_map, score_map
@@ -36,8 +37,9 @@ def encoding_section(result: EncodingResult, heading: object) -> Html:
     averaged = ", repeats averaged" if result.protocol.average_repeats else ""
     few = result.protocol.n_train
     learned = "" if few is None else f", learned from {few:,} stimuli"
+    split = describe_split(result.protocol.split)
     about = note(
-        f"{items:,} held-out items (split {result.protocol.split}{averaged}{learned}), "
+        f"{items:,} held-out items (split {split}{averaged}{learned}), "
         f"{n_seeds} fold seed{'s' * (n_seeds != 1)}; shuffled fits: {result.protocol.shuffles}, "
         f"permutation runs: {result.protocol.permutations}."
     )
@@ -48,6 +50,7 @@ def encoding_section(result: EncodingResult, heading: object) -> Html:
             left_out(result.counts),
             standardised(result.zscore),
             ceiling_said(result.ceiling),
+            resampling_said(result.resampling),
             region_picture({result.recording.subject: result.regions}),
             _region_tables(result),
             _unit_picture(result),
@@ -96,6 +99,24 @@ def ceiling_said(facts: Mapping[str, Any]) -> Html:
     return tag("p", "Noise ceiling: ", name, f", {said}; from {rests}, for {of}.")
 
 
+def resampling_said(facts: Mapping[str, Any]) -> Html:
+    """Say what p values and intervals take as independent."""
+    if not facts:
+        return Html("")
+    unit = str(facts["independent"])
+    stretch = unit.removeprefix("block:")
+    names = {"stimulus": "stimuli", "run": "runs", "session": "sessions", "block": "blocks"}
+    what = f"stretches of {stretch} trials" if stretch != unit else names.get(unit, f"{unit}s")
+    text = f"P values and intervals take {what} as independent ({facts['because']})."
+    share = facts.get("training_share")
+    if share:
+        text += (
+            f" Of the variance of predictions {number(100 * share)} % comes from which items "
+            "trained them, which widens the intervals."
+        )
+    return tag("p", text)
+
+
 def region_picture(tables: Mapping[str, pd.DataFrame]) -> Html:
     """Draw the score by region of one subject or of several, with the shuffled null beside it."""
     tables = {name: table for name, table in tables.items() if len(table)}
@@ -135,9 +156,9 @@ def _region_tables(result: EncodingResult) -> Html:
     count = next((name for name in regions if str(name).startswith("units r")), None)
     smallest = number(1 / (result.protocol.permutations + 1))
     kinds: list[tuple[list[Any], str]] = [
-        (["units", "r", "shuffled r", "p"], "Mean r over the units of a region. "
-         + PERMUTATION_NOTE.format(smallest=smallest)),
-        (["units", count], "Units with a high r (mean over fold seeds)."),
+        (["units", "r", "low", "high", "shuffled r", "p"], "Mean r over a region's units, with "
+         "its 95 % interval. " + PERMUTATION_NOTE.format(smallest=smallest)),
+        (["units", count], "Units with a high r (of the mean over fold seeds)."),
         (["ceiling", "ceiling fraction", "shuffled fraction"], "Against the noise ceiling."),
         (["units", "2V2", "shuffled 2V2"], "Patterns over the units of a region: share of pairs of "
          "held-out items that are told apart. Chance is .5."),

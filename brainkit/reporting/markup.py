@@ -12,7 +12,8 @@ MISSING = "–"
 MINUS = "−"
 
 TAGS = re.compile(r"<[^>]*>")
-NUMERIC = re.compile(rf"[{MINUS}0-9.,e+∞]*|{MISSING}|\[[^a-z]*\]")
+FEW = "†"  # marks intervals that rest on few independent units
+NUMERIC = re.compile(rf"[{MINUS}0-9.,e+∞]*|{MISSING}|\[[^a-z]*\]{FEW}?")
 
 
 class Html(str):
@@ -49,11 +50,11 @@ def number(value: object) -> str:
     return text.removesuffix(".").replace("-", MINUS)
 
 
-def interval(ends: Sequence[object] | None) -> str:
-    """Write an interval, "–" where there is none."""
+def interval(ends: Sequence[object] | None, *, few: object = False) -> str:
+    """Write an interval, "–" where there is none, with a mark where it rests on few units."""
     if ends is None or any(number(end) == MISSING for end in ends):
         return MISSING
-    return f"[{number(ends[0])}, {number(ends[1])}]"
+    return f"[{number(ends[0])}, {number(ends[1])}]{FEW if few else ''}"
 
 
 def tag(name: str, /, *content: object, **attributes: object) -> Html:

@@ -9,8 +9,10 @@ import pandas as pd
 
 from brainkit.arrays.atomic import plain
 from brainkit.data.recording import Recording
+from brainkit.evaluation.intervals import FEWEST_UNITS
 from brainkit.reconstruction.scores import TRUE
 from brainkit.reporting.markup import (
+    FEW,
     Html,
     definitions,
     flat,
@@ -193,7 +195,7 @@ def _preset_table(preset: str, metrics: Mapping[str, Entry]) -> Html:
                 *first,
                 *who,
                 tag("span", number(entry.get("value")), class_="total"),
-                *([interval(entry.get("ci"))] if intervals else []),
+                *([interval(entry.get("ci"), few=entry.get("few_units"))] if intervals else []),
                 *([number((entry.get(TRUE) or {}).get("value"))] if reached else []),
                 *(number(given.get(null)) for null in nulls),
                 number(entry.get("n")),
@@ -209,7 +211,10 @@ def _preset_table(preset: str, metrics: Mapping[str, Entry]) -> Html:
         "n",
     ]
     name = "" if named else tag("strong", metric_name(next(iter(metrics))))
-    return table(header, rows, caption=join([name, " " if name else "", f"(preset {preset})"]))
+    marked = any(entry.get("few_units") for *_, entry in lines)
+    few = f" {FEW} Fewer than {FEWEST_UNITS} independent units: its coverage is not sure."
+    caption = [name, " " if name else "", f"(preset {preset})", few if marked else ""]
+    return table(header, rows, caption=join(caption))
 
 
 def checks_table(checks: pd.DataFrame) -> Html:

@@ -176,8 +176,8 @@ def _headline(results: Mapping[str, SubjectResults], metrics: Mapping[str, Any])
     encoded = {name: r.encoding.regions for name, r in results.items() if r.encoding is not None}
     picture = region_picture(encoded) if len(encoded) > 1 else ""
     advice = note(
-        "Nulls stand beside each value; intervals are 95 % bootstrap intervals over held-out "
-        "items; there is none over subjects, being few. n counts what the value is a mean of. ",
+        "Nulls stand beside each value; 95 % intervals are over held-out items; there is none over "
+        "subjects, being few. n counts what the value is a mean of. ",
         tag("a", READING, href="#reading"),
         " says what each number is.",
     )

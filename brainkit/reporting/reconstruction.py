@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainkit.data.splits import describe_split
 from brainkit.reconstruction import ReconstructionResult
 from brainkit.reconstruction.judge import judge_metric
 from brainkit.reconstruction.scores import MADE, TRUE
 from brainkit.reporting.decoding import ordinal, stimulus_name, told_apart
-from brainkit.reporting.encoding import left_out, standardised
+from brainkit.reporting.encoding import left_out, resampling_said, standardised
 from brainkit.reporting.figures import score_dots
 from brainkit.reporting.markup import Html, interval, join, note, number, table, tag
 from brainkit.reporting.pictures import figure_picture, thumbnail
@@ -58,6 +59,7 @@ def reconstruction_section(result: ReconstructionResult, heading: object) -> Htm
         _about(result),
         left_out({name: result.counts[name] for name in ("units", "constant_or_nan")}),
         standardised(result.zscore),
+        resampling_said(result.resampling),
         _missing(result),
         images(result),
         sentences(result),
@@ -69,9 +71,10 @@ def reconstruction_section(result: ReconstructionResult, heading: object) -> Htm
 
 def _about(result: ReconstructionResult) -> Html:
     protocol, counts = result.protocol, result.counts
+    split = describe_split(protocol.split)
     where = f" in {protocol.roi}" if protocol.roi else ""
     said = [
-        f"{counts['images_tested']:,} held-out images (split {protocol.split}), whose embeddings "
+        f"{counts['images_tested']:,} held-out images (split {split}), whose embeddings "
         f"are decoded from the units{where}; retrieval uses all of them."
     ]
     drawn, spoken = MADE in result.images, MADE in result.captions
@@ -246,7 +249,7 @@ def _figure(result: ReconstructionResult) -> Html:
         "Each metric with its interval, beside the nulls, what true embeddings reach, and chance.",
         "Each metric in a panel of its own: filled, from the brain; diamond, what the embeddings "
         "of the shown images themselves reach; open, the nulls; dashed, chance. Bars are 95 % "
-        "bootstrap intervals over images. Presets differ, so that panels do not compare.",
+        "intervals over images. Presets differ, so that panels do not compare.",
     )
 
 

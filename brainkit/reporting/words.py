@@ -16,11 +16,16 @@ KINDS = {
 }
 
 ENCODING = {
-    "r": "Pearson correlation, over held-out stimuli, between a unit's measured and predicted "
-    "response. 0 is no relation, 1 a perfect prediction. No stimulus is in both the training and "
-    "the test part of a fit.",
+    "r": "Pearson correlation, over the held-out items of a fold, between a unit's measured and "
+    "predicted response; the mean over folds weighted by their items, and over fold seeds. 0 is no "
+    "relation, 1 a perfect prediction. No exemplar (no run, where stimuli are conditions) is in "
+    "both the training and the test part of a fit.",
     "R²": "1 − (squared error of the prediction) / (squared error of predicting the training "
-    "mean). Negative where the prediction is worse than that mean.",
+    "mean). Negative where the prediction is worse than that mean, as it is where the model has "
+    "learned from noise: what exchanged stimuli reach is its chance.",
+    "interval": "95 % interval over what is independent in the claim (stimuli, runs or stretches "
+    "of time; each section says which). With several folds, whose test items train the other "
+    "folds, it is wider by what the choice of training items adds to the score's variance.",
     "noise ceiling": "The share of the variance of a unit's (averaged) response that a model which "
     "knows the stimulus alone can be expected to explain; √ceiling is the highest expected r.",
     "pooled ceiling fraction": "Explained share of the explainable variance of a set of units: "
@@ -28,9 +33,7 @@ ENCODING = {
     "explained, 0 is nothing. Pooling weights units by how reliable they are; no unit's ceiling "
     "is clamped.",
     "shuffled features": "Null: the whole fit again with stimuli exchanged at random, so that no "
-    "feature belongs to its response. About 0 in large data sets; with few items and many folds "
-    "somewhat below 0, since predictions from unrelated stimuli lean away from the items that "
-    "were left out.",
+    "feature belongs to its response. About 0, since correlations are formed within folds.",
     "2V2": "Pattern score: share of pairs of held-out items of one fold whose predicted patterns "
     "over a region's units are nearer (cosine) to their own measured patterns than to each "
     "other's. Chance is .5. The value is a mean over regions.",
@@ -56,11 +59,11 @@ DECODING = {
     "pixel correlation": "Pearson correlation over the pixels of the shown and the made image.",
     "SSIM": "Structural similarity of the grey images, Gaussian windows; 1 for equal images.",
     "identification, reconstruction given image": "For each shown image, the share of the other "
-    "reconstructions that resemble it less than its own does. Chance is .5; the preset says how "
-    "ties count.",
+    "reconstructions of its fold that resemble it less than its own does. Chance is .5; the preset "
+    "says how ties count.",
     "identification, image given reconstruction": "For each reconstruction, the share of the other "
-    "shown images that resemble it less than the right one does. Chance is .5; the preset says "
-    "how ties count.",
+    "shown images of its fold that resemble it less than the right one does. Chance is .5; the "
+    "preset says how ties count.",
     "nearest training image": "Null: the training image nearest to the decoded features; what "
     "copying from the training set could show.",
     "class mean": "Null: the mean training image of the true class (for photographs of several "
@@ -71,8 +74,8 @@ DECODING = {
     "images.",
     "no brain": "Null: a training image drawn at random, the prior without any brain.",
     "difference": "Mean over held-out images of (score of the reconstruction − score of the null), "
-    "with the 95 % bootstrap interval over images. It is told apart from the null where "
-    "the interval excludes 0; “below” means that the null scores higher.",
+    "with its 95 % interval over images. It is told apart from the null where the "
+    "interval excludes 0; “below” means that the null scores higher.",
 }
 
 RECONSTRUCTION = {
@@ -107,7 +110,7 @@ RECONSTRUCTION = {
     "typical caption": "Null: the one training caption whose image is nearest to the mean.",
     "no brain (drawn and said)": "Null: drawn from nothing at all; among the sentences, a training "
     "caption at random.",
-    "told apart": "Mean over images of (score − score of the null), with the 95 % bootstrap "
+    "told apart": "Mean over images of (score − score of the null), with its 95 % "
     "interval over images: told apart where it excludes 0.",
 }
 
@@ -115,8 +118,9 @@ RANKING = {
     "ranked stimuli": "The stimuli of a bank that an encoder, which was not fitted on any of them, "
     "predicts to drive a region most.",
     "judge": "A second encoder, fitted on other features and on other trials than the one that "
-    "ranks; it has no part in the choice. Its percentile of a stimulus is the share of the bank "
-    "that it predicts to drive the region less.",
+    "ranks; it has no part in the choice. Its percentile of a stimulus is the share of the "
+    "rest of the bank that it predicts to drive the region less, ties counting one half; chance "
+    "is 50.",
     "random stimuli": "Null: the percentile expected of stimuli drawn from the bank at random.",
     "agreement": "Correlation, over the bank, of the drive that encoder and judge predict.",
     "encoder r, judge r": "How well each predicts the region's mean response to the test stimuli; "

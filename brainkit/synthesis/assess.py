@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from brainkit.arrays.seeds import rng
-from brainkit.data.preparing import AverageRepeats, Prepared, prepare
+from brainkit.data.dependence import dependence
+from brainkit.data.preparing import AverageRepeats, Prepared, prepare, zscore_column
 from brainkit.data.recording import Recording
+from brainkit.data.splits import SplitLike
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, SplitError, unknown_name
 from brainkit.evaluation import pearson_r
+from brainkit.evaluation.metrics import metric_entry
 from brainkit.features import read_for
 from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_regions
 
@@ -27,9 +30,9 @@ class RankingProtocol:
 
     Parameters
     ----------
-    split : str
-        Split preset. Half of the training stimuli fit the encoder, the other half the judge; the
-        test part tells how well each predicts. With several folds the first is used.
+    split : str, splitter, list of (train, test), or Split
+        See `Recording.split`. Half of the training stimuli fit the encoder, the other half the
+        judge; the test part tells how well each predicts. With several folds the first is used.
     n : int
         Stimuli to show for each region.
     bank : {"unseen", "test"}
@@ -42,9 +45,11 @@ class RankingProtocol:
         Of the halves.
     zscore, unseen, average_repeats
         See `brainkit.data.preparing.prepare`.
+    resample : str
+        What is independent, for inner folds; see `brainkit.data.dependence.dependence`.
     """
 
-    split: str
+    split: SplitLike
     n: int = 10
     bank: str = "unseen"
     bank_size: int | None = None
@@ -53,6 +58,7 @@ class RankingProtocol:
     zscore: str | None = "session"
     unseen: str | None = None
     average_repeats: AverageRepeats = True
+    resample: str = "auto"
 
     def __post_init__(self) -> None:
         if self.bank not in ("unseen", "test"):
@@ -115,9 +121,10 @@ def assess_ranking(
     fold = recording.split(protocol.split, seed=protocol.seed).folds[0]
     prepared = prepare(
         fold,
-        zscore=protocol.zscore,
+        zscore=zscore_column(recording, protocol.zscore),
         unseen=protocol.unseen,
         average_repeats=protocol.average_repeats,
+        rows=dependence(recording, protocol.resample),
     )
     halves = _halves(prepared.train_stimuli, protocol.seed)
     first, second = (
@@ -182,7 +189,8 @@ def _fit(
     unique, items = np.unique(rows, return_inverse=True)
     stimuli = _shown(recording)
     X = features.fit_transform(read_for(features, stimuli, unique))[items]
-    model.fit(X, prepared.train[inside][:, prepared.usable], groups=rows)
+    Y = prepared.train[inside][:, prepared.usable]
+    model.fit(X, Y, groups=prepared.train_rows.groups[inside])
     return FittedEncoder(features, model, frozenset(unique.tolist()))
 
 
@@ -224,7 +232,7 @@ def _region_table(
                 "region": name,
                 "units": int(inside.sum()),
                 "judged percentile": float(ranking.judged_percentile.mean()),
-                "random percentile": 50.0 * (1 - 1 / len(ranking.bank)),
+                "random percentile": 50.0,
                 "agreement": ranking.agreement,
                 "encoder r": encoder_r,
                 "judge r": judge_r,
@@ -237,14 +245,14 @@ def _metrics(table: pd.DataFrame, rankings: dict[str, Ranking], n: int) -> dict[
     if table.empty:
         return {}
     by_region = table.set_index("region")
-    return {
-        f"ranked_judged_percentile_top{n}": {
-            "value": float(by_region["judged percentile"].mean()),
-            "n": len(table),
-            "nulls": {"random_stimuli": float(by_region["random percentile"].mean())},
-            "preset": "held-out-judge/bank-percentile",
-            "by_roi": by_region["judged percentile"].to_dict(),
-            "judge_r_by_roi": by_region["judge r"].to_dict(),
-            "n_bank": len(next(iter(rankings.values())).bank),
-        }
-    }
+    name = f"ranked_judged_percentile_top{n}"
+    entry = metric_entry(
+        name,
+        float(by_region["judged percentile"].mean()),
+        n=len(table),
+        nulls={"random_stimuli": float(by_region["random percentile"].mean())},
+        by_roi=by_region["judged percentile"].to_dict(),
+        judge_r_by_roi=by_region["judge r"].to_dict(),
+        n_bank=len(next(iter(rankings.values())).bank),
+    )
+    return {name: entry}

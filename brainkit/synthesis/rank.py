@@ -70,7 +70,8 @@ class Ranking:
     judged : array (n,)
         The judge's, likewise.
     judged_percentile : array (n,)
-        Share of the bank, in percent, that the judge predicts to drive the region less.
+        Share of the rest of the bank, in percent, that the judge predicts to drive the region less;
+        ties count one half. Chance is 50.
     bank : array of int (n_bank,)
         Stimulus rows that were ranked.
     agreement : float
@@ -168,12 +169,14 @@ def rank_regions(
 
 def _best(drive: Array, judged: Array, rows: Index, n: int) -> Ranking:
     best = np.argsort(-drive, kind="stable")[:n]
-    below = (judged[None, :] < judged[best][:, None]).mean(axis=1)
+    chosen = judged[best][:, None]
+    others = len(judged) - 1
+    below = (judged < chosen).sum(axis=1) + 0.5 * ((judged == chosen).sum(axis=1) - 1)
     return Ranking(
         rows=rows[best],
         predicted=drive[best],
         judged=judged[best],
-        judged_percentile=100 * below,
+        judged_percentile=100 * below / others,
         bank=rows,
         agreement=float(pearson_r(drive, judged)),
     )

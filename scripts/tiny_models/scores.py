@@ -119,7 +119,7 @@ def score_diffusion(models: Path, test: Scenes, generated: int) -> Score:
         truth = judge_features(network, test.images[:generated])
         for source, images in made.items():
             seen = judge_features(network, np.rint(images * 255).astype(np.uint8))
-            hits = identification_among(seen, truth, "image_given_reconstruction", n=AMONG)
+            hits = identification_among(seen, truth, "image_given_reconstruction", n=AMONG).scores
             found[f"identified_among_50_by_{judge}_from_{source.replace(' ', '_')}"] = share(hits)
     guesses = {
         source: np.array(clip.zero_shot(model, tokenizer, np.rint(images * 255).astype(np.uint8)))

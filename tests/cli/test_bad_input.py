@@ -342,7 +342,7 @@ def test_an_empty_folder_is_used(call, base, tmp_path):
         ("protocol.permutations=many", "protocol.permutations: Input should be a valid integer"),
         ("protocol.seeds=[]", "protocol.seeds"),
         ("protocol.seeds=[-1]", "protocol.seeds.0"),
-        ("protocol.ceiling=mine", "protocol.ceiling: Input should be 'ncsnr', 'split-half'"),
+        ("protocol.ceiling=mine", "protocol.ceiling: Input should be 'auto', 'ncsnr', 'split-h"),
         ("protocol.zscore=nope", "nope"),
         ("features.0.kind=nope", "Unknown feature space 'nope': there are"),
         ("features.0.settings.nope=1", "pixel-pca has no setting 'nope'; it has n_components"),

@@ -129,10 +129,12 @@ def test_the_noise_ceiling_is_chosen_by_name(call, nsd, recipes, tmp_path, name)
         return
     assert manifest["recipe"]["protocol"]["ceiling"] == name
     who, stimuli = ("subj01", 40) if name == "split-half" else ("subj03", 10)
-    assert facts == {"name": name, "n_repeats": 3.0, "stimuli": stimuli, "subjects": [who]}
+    assert facts == {
+        "name": name, "zscore": "session", "n_repeats": 3.0, "stimuli": stimuli, "subjects": [who],
+    }  # fmt: skip
     assert units["ceiling"].between(0, 1).all()
     preset = metrics["encoding_ceiling_fraction_pooled"]["preset"]
-    assert preset == f"signed-r2-over-{name}-ceiling/pooled"
+    assert preset == f"signed-r2-over-{name}-ceiling/within-folds/pooled"
     assert f"Noise ceiling: <strong>{name}</strong>" in page
 
 

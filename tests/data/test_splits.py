@@ -5,6 +5,13 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    LeaveOneGroupOut,
+    ShuffleSplit,
+    StratifiedKFold,
+)
 
 from brainkit import Recording
 from brainkit.data.guards import check_split
@@ -117,7 +124,7 @@ def test_a_part_without_trials_does_not_exist():
 @pytest.mark.parametrize(
     ("preset", "error", "message"),
     [
-        ("kfolds:3", UnknownNameError, r"kfold:K:column, kfold, .*nsd-515"),
+        ("kfolds:3", UnknownNameError, r"kfold:K:column, stratified:K:column, kfold, .*nsd-515"),
         ("nsd-1000", UnknownNameError, "Did you mean"),
         ("kfold", SplitError, "kfold:10"),
         ("kfold:", SplitError, "kfold:10"),
@@ -193,3 +200,121 @@ def test_trials_without_a_stimulus_are_no_leak():
     stimulus = pd.array([None, 0, None, 1], dtype="Int64")
     recording = make(stimulus=stimulus, run=[1, 1, 2, 2])
     assert len(recording.split("leave-one-run-out")) == 2
+
+
+def conditions(runs=True, n_runs=4):
+    """Five conditions in every run."""
+    columns = {"stimulus": np.tile(np.arange(5), n_runs), "label": np.tile(list("abcde"), n_runs)}
+    if runs:
+        columns["run"] = np.repeat(np.arange(n_runs), 5)
+    trials = pd.DataFrame(columns)
+    return Recording.from_arrays(
+        np.random.default_rng(0).normal(size=(len(trials), 3)),
+        trials=trials,
+        stimuli=np.zeros((5, 4, 4), np.uint8),
+        stimuli_are="conditions",
+    )
+
+
+def test_conditions_are_found_again_in_other_runs():
+    recording = conditions()
+    for split in ("leave-one-run-out", "kfold:4", LeaveOneGroupOut(), GroupKFold(2)):
+        for fold in recording.split(split):
+            assert set(fold.train.trials["stimulus"]) == set(fold.test.trials["stimulus"])
+            assert not set(fold.train.trials["run"]) & set(fold.test.trials["run"])
+    with pytest.raises(
+        LeakError, match=r"values of 'run' stand in both.*leave-one-run-out"
+    ) as raised:
+        recording.split(StratifiedKFold(2, shuffle=True, random_state=0))
+    assert raised.value.ids == [0, 1, 2, 3]
+    with pytest.raises(SplitError, match="1 conditions are tested but not trained on"):
+        recording.split("kfold:5:stimulus")
+    lacking = recording.select(trials=np.arange(16))  # the last run has one condition alone
+    assert len(lacking.split("leave-one-run-out")) == 4
+    first = recording.select(trials=[0, 1, 2, 8, 9])
+    with pytest.raises(
+        SplitError, match=r"conditions are tested but not trained on.*stimuli 0, 1, 2"
+    ):
+        first.split("leave-one-run-out")
+
+
+def test_conditions_without_runs_are_split_in_time():
+    recording = conditions(runs=False)
+    for split in ("kfold:4", "stretches:4"):
+        for number, fold in enumerate(recording.split(split)):
+            np.testing.assert_array_equal(fold.rows["test"], np.arange(5) + 5 * number)
+    with pytest.raises(
+        LeakError, match=r"change sides \d+ times.*neighbours in time.*'stretches:5'"
+    ):
+        recording.split(KFold(4, shuffle=True, random_state=0))
+
+
+def test_exemplars_of_every_run_are_refused_with_the_way_out():
+    exemplars = conditions()
+    exemplars = Recording.from_arrays(
+        exemplars.responses.read(), trials=exemplars.trials, stimuli=exemplars.stimuli
+    )
+    with pytest.raises(LeakError, match=r"stimuli_are='conditions'\) and leave runs out"):
+        exemplars.split("leave-one-run-out")
+    partly = make(stimulus=[0, 1, 2, 1], run=[0, 0, 1, 1])
+    with pytest.raises(LeakError) as raised:  # not in every run: no conditions, but repeats
+        partly.split("leave-one-run-out")
+    assert "conditions" not in str(raised.value)
+    with pytest.raises(
+        UnknownNameError, match=r"stimuli_are 'condition'.*Did you mean 'conditions'"
+    ):
+        Recording.from_arrays(np.zeros((2, 2)), stimuli_are="condition")
+
+
+def test_splitters_and_rows_of_your_own():
+    recording = make(stimulus=np.repeat(np.arange(8), 2), label=np.tile([0, 1], 8))
+    folds = recording.split(GroupKFold(4))
+    assert len(folds) == 4
+    assert folds.preset.startswith("GroupKFold")
+    pairs = [(fold.rows["train"], fold.rows["test"]) for fold in folds]
+    again = recording.split(pairs)
+    assert again.preset == "by hand, 4 folds"
+    for one, other in zip(folds, again, strict=True):
+        np.testing.assert_array_equal(one.rows["test"], other.rows["test"])
+    with pytest.raises(LeakError, match="'stimulus' stand in both"):
+        recording.split(KFold(3))
+    with pytest.raises(SplitError, match="cannot split the 16 rows"):
+        recording.split(GroupKFold(9))
+    with pytest.raises(SplitError, match=r"preset such as 'kfold:5', an object with split"):
+        recording.split(7)
+    shuffled = ShuffleSplit(2, test_size=4)
+    single = make(stimulus=np.arange(16))
+    one, other, same = (single.split(shuffled, seed=seed) for seed in (0, 1, 0))
+    assert one.folds[0].rows["test"].tolist() == same.folds[0].rows["test"].tolist()
+    assert one.folds[0].rows["test"].tolist() != other.folds[0].rows["test"].tolist()
+    assert shuffled.random_state is None  # the caller's own is left alone
+    hand = split_by_hand(single, train=np.arange(10), test=np.arange(10, 16))
+    rebound = single.select(units=[0]).split(hand)
+    assert rebound.test.responses.shape == (6, 1)
+    with pytest.raises(SplitError, match="of a recording of 16 rows; this one has 4"):
+        single.select(trials=np.arange(4)).split(hand)
+
+
+def test_labels_in_equal_shares():
+    stimulus = np.arange(40)
+    label = np.repeat(["rare", "common"], [8, 32])
+    recording = make(stimulus=stimulus, label=label, kind=label)
+    for preset in ("stratified:4", "stratified:4:kind"):
+        split = recording.split(preset, seed=1)
+        for fold in split:
+            assert fold.test.trials["label"].value_counts().to_dict() == {"common": 8, "rare": 2}
+    assert recording.split("stratified:4", seed=2).folds[0].rows["test"].tolist() != (
+        split.folds[0].rows["test"].tolist()
+    )
+    repeated = make(stimulus=np.repeat(np.arange(20), 2), label=np.repeat(label[::2], 2))
+    for fold in repeated.split("stratified:4"):
+        assert not set(fold.train.trials["stimulus"]) & set(fold.test.trials["stimulus"])
+        assert fold.test.trials["label"].value_counts().to_dict() == {"common": 8, "rare": 2}
+    with pytest.raises(SplitError, match="rarest stands in 8 rows"):
+        recording.split("stratified:9")
+    with pytest.raises(SplitError, match="'label' without missing values"):
+        make(stimulus=stimulus).split("stratified:4")
+    with pytest.raises(SplitError, match="stratified:5:label"):
+        recording.split("stratified")
+    with pytest.raises(SplitError, match="stretches:5"):
+        recording.split("stretches:2:run")

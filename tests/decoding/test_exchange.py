@@ -5,8 +5,9 @@ import pytest
 from sklearn.base import clone
 
 from brainkit.decoding import RidgeDecoder
-from brainkit.decoding.exchange import exchanged, fit_with_null
+from brainkit.decoding.exchange import fit_with_null
 from brainkit.encoding import VoxelwiseRidge
+from brainkit.evaluation import exchanged_rows
 from brainkit.linear import blocks
 
 N = 40
@@ -20,29 +21,13 @@ def data(n_units, dtype=np.float32):
     return X.astype(dtype), Z.astype(dtype)
 
 
-def test_images_are_exchanged_whole():
-    order = exchanged(ROWS, np.random.default_rng(2))
-    told = ROWS[order]
-    pairs = set(zip(ROWS.tolist(), told.tolist(), strict=True))
-    assert len(pairs) == N  # all responses to an image are told one other
-    assert {own for own, _ in pairs} == {other for _, other in pairs} == set(range(N))
-    assert sum(own == other for own, other in pairs) < 6
-    np.testing.assert_array_equal(order, exchanged(ROWS, np.random.default_rng(2)))
-
-
-def test_with_one_response_an_image_responses_change_places():
-    order = exchanged(np.arange(N) * 3, np.random.default_rng(5))
-    moved = np.random.default_rng(5).permutation(N)  # response moved[i] is told image i
-    np.testing.assert_array_equal(order[moved], np.arange(N))
-
-
 @pytest.mark.parametrize("n_units", [20, 90])
 @pytest.mark.parametrize("model", [RidgeDecoder(alphas=[1.0, 30.0], n_targets_batch=4),
                                    RidgeDecoder(alpha_per_target=True),
                                    VoxelwiseRidge(cv=3)])  # fmt: skip
 def test_both_are_what_separate_fits_give(model, n_units):
     X, Z = data(n_units)
-    order = exchanged(ROWS, np.random.default_rng(3))
+    order = exchanged_rows(ROWS, np.random.default_rng(3))
     pair = fit_with_null(model, X, Z, groups=ROWS, exchange=order)
     for found, target in zip(pair, (Z, Z[order]), strict=True):
         alone = clone(model).fit(X, target, groups=ROWS)
@@ -59,7 +44,11 @@ def test_both_are_what_separate_fits_give(model, n_units):
 def test_one_feature_stays_one():
     X, Z = data(20)
     fitted, null = fit_with_null(
-        RidgeDecoder(), X, Z[:, 0], groups=ROWS, exchange=exchanged(ROWS, np.random.default_rng(3))
+        RidgeDecoder(),
+        X,
+        Z[:, 0],
+        groups=ROWS,
+        exchange=exchanged_rows(ROWS, np.random.default_rng(3)),
     )
     assert fitted.predict(X).shape == null.predict(X).shape == (N + 10,)
 
@@ -69,7 +58,7 @@ def test_the_responses_are_decomposed_once_for_both(monkeypatch):
     original = blocks.decompose
     monkeypatch.setattr(blocks, "decompose", lambda X: done.append(len(X)) or original(X))
     X, Z = data(20)
-    order = exchanged(ROWS, np.random.default_rng(3))
+    order = exchanged_rows(ROWS, np.random.default_rng(3))
     fit_with_null(RidgeDecoder(cv=4), X, Z, groups=ROWS, exchange=order)
     assert len(done) == 5
     assert done[-1] == N + 10

@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from brainkit import Recording
+from brainkit.data.dependence import dependence
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
 from brainkit.encoding.held_out import exchanged_stimuli, held_out
@@ -214,7 +215,7 @@ def test_exchange_keeps_repeats_together_and_parts_apart():
     recording, _ = linear_brain(n_train=30, n_test=10, n_units=3)
     protocol = EncodingProtocol("nsd-shared1000", average_repeats=False)
     folds = prepare_folds(recording, protocol)
-    ((train, test),) = exchanged_stimuli(folds, 5)
+    ((train, test),) = exchanged_stimuli(folds, dependence(recording), 5)
     for shown, given, part in (
         (train, folds[0].train_stimuli, range(30)),
         (test, folds[0].test_stimuli, range(30, 40)),
@@ -225,7 +226,8 @@ def test_exchange_keeps_repeats_together_and_parts_apart():
     assert (train != folds[0].train_stimuli).mean() > 0.8
     many = prepare_folds(recording, EncodingProtocol("kfold:4", average_repeats=False))
     moved = {}
-    for fold, (train, test) in zip(many, exchanged_stimuli(many, 5), strict=True):
+    exchanged = exchanged_stimuli(many, dependence(recording), 5)
+    for fold, (train, test) in zip(many, exchanged, strict=True):
         given = [*fold.train_stimuli, *fold.test_stimuli]
         for one, other in zip(given, [*train, *test], strict=True):
             assert moved.setdefault(one, other) == other
@@ -327,10 +329,11 @@ def test_recordings_that_do_not_fit(world):
         assess_encoder(recording, Pixels(), MODEL, EncodingProtocol("kfold:4:session"))
     with pytest.raises(SplitError, match="needs a column 'run'"):
         assess_encoder(recording, Pixels(), MODEL, EncodingProtocol("leave-one-run-out"))
+    once, repeats = linear_brain(30, 10, 3, n_repeats=1)[0], "ncsnr"
     with pytest.raises(InputError, match="stimuli that were shown 3 times or more; s1 has 0"):
-        assess_encoder(
-            linear_brain(30, 10, 3, n_repeats=1)[0], Pixels(), MODEL, EncodingProtocol("kfold:4")
-        )
+        assess_encoder(once, Pixels(), MODEL, EncodingProtocol("kfold:4", ceiling=repeats))
+    with pytest.raises(SplitError, match="leaves 1 test item in each of its 40 folds"):
+        assess_encoder(once, Pixels(), MODEL, EncodingProtocol("kfold:40"))
     with pytest.raises(InputError, match="noise ceiling 'best'"):
         assess_encoder(
             recording, Pixels(), MODEL,

@@ -6,10 +6,11 @@ import pytest
 from scipy import stats
 
 from brainkit import Recording
+from brainkit.data.dependence import Rows
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
-from brainkit.encoding.held_out import held_out
-from brainkit.encoding.patterns import pattern_metrics, pattern_scores
+from brainkit.encoding.held_out import HeldOut, held_out
+from brainkit.encoding.patterns import by_seed, pattern_metrics, pattern_scores
 from brainkit.encoding.protocol import prepare_folds
 from brainkit.evaluation import two_vs_two, two_vs_two_ci
 from brainkit.features import PixelPCA
@@ -41,21 +42,28 @@ def arrays():
     return masks, truth, predicted, fold
 
 
+def passed(truth, predicted, fold):
+    """A pass over a split whose items show one image each."""
+    items = np.arange(len(truth))
+    rows = Rows(items, items, items)
+    return HeldOut(truth, predicted, fold, rows, np.ones(truth.shape[1]), (None, None))
+
+
 def test_scores_of_regions(arrays):
     masks, truth, predicted, fold = arrays
-    found = pattern_scores(masks, truth, predicted, fold)
+    found = pattern_scores(masks, passed(truth, predicted, fold))
     for name in ("A", "B"):
         t, p = truth[:, masks[name]], predicted[:, masks[name]]
         expected = pairs_by_hand(t, p, fold)
-        assert found.mean("encoding_2v2", name) == pytest.approx(expected, abs=1e-12)
+        assert found["encoding_2v2"][name].value == pytest.approx(expected, abs=1e-9)
         r = [stats.pearsonr(a, b).statistic for a, b in zip(t, p, strict=True)]
-        assert found.mean("encoding_pattern_r", name) == pytest.approx(np.mean(r), abs=1e-12)
-    for metric in found.items:  # a pattern needs two units
-        assert np.isnan(found.mean(metric, "one"))
-    together = pattern_scores(masks, truth, predicted, np.zeros(23, int))
+        assert found["encoding_pattern_r"][name].value == pytest.approx(np.mean(r), abs=1e-9)
+    for metric in found:  # a pattern needs two units
+        assert found[metric]["one"] is None
+    together = pattern_scores(masks, passed(truth, predicted, np.zeros(23, int)))
     one = two_vs_two(truth[:, masks["A"]], predicted[:, masks["A"]])
-    assert together.mean("encoding_2v2", "A") == pytest.approx(one, abs=1e-12)
-    assert together.mean("encoding_2v2", "A") != found.mean("encoding_2v2", "A")
+    assert together["encoding_2v2"]["A"].value == pytest.approx(one, abs=1e-9)
+    assert together["encoding_2v2"]["A"].value != found["encoding_2v2"]["A"].value
 
 
 def test_units_without_a_prediction_are_left_out(arrays):
@@ -64,40 +72,41 @@ def test_units_without_a_prediction_are_left_out(arrays):
     holes[:, 1] = np.nan
     gaps[:9, 7] = np.nan  # unusable in one fold
     kept = ~np.isin(np.arange(12), [1, 7])
-    found = pattern_scores(masks, holes, gaps, fold)
-    expected = pattern_scores({n: m[kept] for n, m in masks.items()}, truth[:, kept],
-                              predicted[:, kept], fold)  # fmt: skip
-    for metric in found.items:
+    found = pattern_scores(masks, passed(holes, gaps, fold))
+    fewer = {name: mask[kept] for name, mask in masks.items()}
+    expected = pattern_scores(fewer, passed(truth[:, kept], predicted[:, kept], fold))
+    for metric in found:
         for name in ("A", "B"):
-            assert found.mean(metric, name) == expected.mean(metric, name)
+            assert found[metric][name].value == expected[metric][name].value
 
 
 def test_predicting_the_training_mean_is_chance(arrays):
     masks, truth, predicted, fold = arrays
-    found = pattern_scores(masks, truth, np.zeros_like(predicted), fold)
-    assert found.mean("encoding_2v2", "A") == 0.5
-    assert np.isnan(found.mean("encoding_pattern_r", "A"))  # constant patterns have none
+    found = pattern_scores(masks, passed(truth, np.zeros_like(predicted), fold))
+    assert found["encoding_2v2"]["A"].value == 0.5
+    assert found["encoding_pattern_r"]["A"].value == 0.0  # constant patterns tell nothing
 
 
 def test_metrics_hold_nulls_chance_and_intervals(arrays):
     masks, truth, predicted, _ = arrays
     masks = {"A": masks["A"], "one": masks["one"]}
-    run = pattern_scores(masks, truth, predicted, np.zeros(23, int))
+    fold = np.zeros(23, int)
+    run = pattern_scores(masks, passed(truth, predicted, fold))
     rng = np.random.default_rng(0)
     nulls = [
-        pattern_scores(masks, truth, predicted[rng.permutation(23)], np.zeros(23, int))
-        for _ in range(3)
+        pattern_scores(masks, passed(truth, predicted[rng.permutation(23)], fold)) for _ in range(3)
     ]
-    metrics = pattern_metrics([run, run], nulls, np.arange(23))
+    metrics = pattern_metrics(by_seed([run, run]), by_seed(nulls))
     entry = metrics["encoding_2v2"]
     interval = two_vs_two_ci(truth[:, masks["A"]], predicted[:, masks["A"]])
-    assert entry["value"] == pytest.approx(interval.value, abs=1e-12)
-    assert entry["ci"] == pytest.approx([interval.low, interval.high], abs=1e-12)
+    assert entry["value"] == pytest.approx(interval.value, abs=1e-9)
+    assert entry["ci"] == pytest.approx([interval.low, interval.high], abs=1e-9)
+    assert entry["ci_by_roi"]["A"] == entry["ci"]
     assert entry["chance"] == 0.5
     assert metrics["encoding_pattern_r"]["chance"] == 0
     assert entry["by_roi"]["A"] == entry["value"]
     assert np.isnan(entry["by_roi"]["one"])
-    expected = np.mean([null.mean("encoding_2v2", "A") for null in nulls])
+    expected = np.mean([null["encoding_2v2"]["A"].value for null in nulls])
     assert entry["nulls"]["shuffled_features"] == pytest.approx(expected)
     presets = {entry["preset"] for entry in metrics.values()}
     assert len(presets) == 2

@@ -58,7 +58,7 @@ def test_numbers_are_those_of_the_parts(case):
         people = result.people[result.people["region"] == region]["similarity"]
         np.testing.assert_allclose(people.to_numpy().reshape(4, PEOPLE), expected)
         assert result.ceilings[region]["matched"] == rdm_noise_ceiling(data[region])
-        metric = result.metrics[f"rsa_best_layer_{region}"]
+        metric = result.metrics[f"rsa_best_layer[{region}]"]
         assert metric["value"] == part["similarity"].max()
         assert metric["ci"][0] < metric["value"] < metric["ci"][1]
         assert metric["preset"] == "rsa/correlation/spearman"
@@ -82,7 +82,7 @@ def test_nothing_is_found_where_nothing_is():
     rise = result.rise["early", "late"]
     assert rise.low < 0 < rise.high
     for region in data.regions:
-        metric = result.metrics[f"rsa_best_layer_{region}"]
+        metric = result.metrics[f"rsa_best_layer[{region}]"]
         assert metric["value"] < 0.3
         assert metric["nulls"]["best_of_relabelled_stimuli"] > 0  # the luck of choosing
 

@@ -4,17 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.preprocessing import FunctionTransformer
 
 from brainkit import Recording, Stimuli
 from brainkit.encoding import (
     EncodingProtocol,
-    FeatureTable,
     VoxelwiseRidge,
     compare_spaces,
     stimuli_in_use,
 )
 from brainkit.errors import InputError, SplitError
+from brainkit.features import Precomputed
 
 N, SIDE = 240, 6
 
@@ -95,18 +94,14 @@ def test_the_test_part_chooses_nothing(recording):
 
 
 def test_features_computed_before_give_the_same(recording):
-    rows = np.arange(N)
-    images = recording.stimuli.read(rows)
-    tables = {name: FeatureTable(rows, space.transform(images)) for name, space in SPACES.items()}
-    plain = {name: FunctionTransformer() for name in SPACES}
+    images = recording.stimuli.read()
+    tables = {name: space.transform(images) for name, space in SPACES.items()}
     first = compare_spaces(recording, SPACES, MODEL, PROTOCOL, regions=["L", "R"], n_train=90)
-    second = compare_spaces(
-        recording, plain, MODEL, PROTOCOL, inputs=tables, regions=["L", "R"], n_train=90
-    )
+    second = compare_spaces(recording, tables, MODEL, PROTOCOL, regions=["L", "R"], n_train=90)
     pd.testing.assert_frame_equal(first.regions, second.regions)
-    lacking = {"left": FeatureTable(rows[:100], tables["left"].values[:100])}
-    with pytest.raises(InputError, match="lacks stimuli"):
-        compare_spaces(recording, plain, MODEL, PROTOCOL, inputs=lacking)
+    lacking = {"left": Precomputed(tables["left"][:100], ids=np.arange(100))}
+    with pytest.raises(InputError, match="no features for"):
+        compare_spaces(recording, lacking, MODEL, PROTOCOL)
 
 
 def test_stimuli_that_choose_are_apart_from_those_fitted_on():

@@ -6,7 +6,8 @@ from hypothesis.extra import numpy as npst
 
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.evaluation import IDENTIFICATION_METRICS, identification, retrieval
-from brainkit.evaluation.identification import identification_both_ways
+from brainkit.evaluation.contests import first_among
+from brainkit.evaluation.identification import identification_contest, retrieval_contest
 
 DIRECTIONS = list(IDENTIFICATION_METRICS)
 vectors = npst.arrays(np.int64, (5, 4), elements=st.integers(-3, 3))
@@ -173,17 +174,108 @@ def test_retrieval_bad_input(change, message):
         retrieval(**arguments)
 
 
-@pytest.mark.parametrize("ties", ["failure", "half"])
-@pytest.mark.parametrize("similarity", ["pearson", "cosine"])
-def test_both_ways_at_once_are_the_two_directions(similarity, ties):
-    rng = np.random.default_rng(4)
-    images = rng.normal(size=(30, 5, 5))
-    made = 0.5 * images + rng.normal(size=images.shape)
-    made[:10] = made[0]  # ties
-    found = identification_both_ways(made, images, similarity=similarity, ties=ties)
-    assert set(found) == {"reconstruction_given_image", "image_given_reconstruction"}
-    for direction, scores in found.items():
-        alone = identification(made, images, direction, similarity=similarity, ties=ties)
-        np.testing.assert_array_equal(scores, alone)
-    ways = list(found.values())
-    assert not np.array_equal(ways[0], ways[1])
+def subsets(direction, made, images, fold, image):
+    """Identification of each item among the other images of its fold, one item at a time."""
+    scores = []
+    for i in range(len(images)):
+        rivals = np.flatnonzero((fold == fold[i]) & (image != image[i]))
+        rows = np.concatenate([[i], rivals])
+        scores.append(identification(made[rows], images[rows], direction, ties="half")[0])
+    return scores
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_distractors_are_other_images_of_the_same_fold(direction):
+    generator = np.random.default_rng(0)
+    images = np.repeat(generator.normal(size=(12, 8)), 2, axis=0)
+    made = images + generator.normal(size=images.shape)
+    fold, image = np.arange(24) // 8, np.arange(24) // 2
+    options = {"fold": fold, "image": image}
+    ours = identification(made, images, direction, ties="half", **options)
+    np.testing.assert_allclose(ours, subsets(direction, made, images, fold, image))
+    found = identification_contest(made, images, direction, **options)
+    np.testing.assert_array_equal(found.scores, ours)
+    assert found.fewest_rivals == 6
+    without = []
+    for unit in range(12):
+        kept = image != unit
+        rows = {name: labels[kept] for name, labels in options.items()}
+        scores = identification(made[kept], images[kept], direction, ties="half", **rows)
+        without.append(scores[fold[kept] == unit // 4].mean())
+    deviations = np.array(without).reshape(3, 4)
+    deviations = np.sqrt(3 / 4) / 3 * (deviations.mean(axis=1, keepdims=True) - deviations)
+    np.testing.assert_allclose(found.estimate.influence, deviations.ravel(), atol=1e-12)
+    assert found.estimate.freedom == 9
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("n_folds", [2, 10])
+def test_noise_is_at_chance_within_folds_and_not_across(direction, n_folds):
+    """Decoders of noise, each trained on the other folds: pooled, they tell the fold, and lose."""
+    within, pooled = [], []
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        brain, images = generator.normal(size=(40, 30)), generator.normal(size=(40, 6))
+        fold = np.arange(40) % n_folds
+        made = np.empty_like(images)
+        for one in range(n_folds):
+            train = fold != one
+            mean = images[train].mean(axis=0)
+            weights = np.linalg.solve(
+                brain[train].T @ brain[train] + 1e3 * np.eye(30),
+                brain[train].T @ (images[train] - mean),
+            )
+            made[~train] = brain[~train] @ weights + mean
+        options = {"similarity": "cosine", "ties": "half"}
+        within.append(identification(made, images, direction, fold=fold, **options).mean())
+        pooled.append(identification(made, images, direction, **options).mean())
+    error = np.std(within) / np.sqrt(40)
+    assert np.mean(within) == pytest.approx(0.5, abs=3 * error)
+    if direction == "image_given_reconstruction":
+        assert np.mean(pooled) < 0.45
+
+
+@pytest.mark.parametrize("n", [12, 20, 60])
+@pytest.mark.parametrize("noise", [4.0, 1.0])
+def test_intervals_cover_the_truth_also_near_their_limit(n, noise):
+    def score(generator, n):
+        images = generator.normal(size=(n, 10))
+        made = images + noise * generator.normal(size=images.shape)
+        return identification_contest(made, images, "image_given_reconstruction").estimate
+
+    truth = score(np.random.default_rng(0), 3000).value
+    intervals = [
+        score(np.random.default_rng(seed), n).interval(n=300) for seed in range(5000, 5300)
+    ]
+    covered = [one.low <= truth <= one.high for one in intervals]
+    assert np.mean(covered) > 0.9  # few whole numbers may cover more than .95
+
+
+def test_retrieval_within_folds_and_without_the_own_repeats():
+    generator = np.random.default_rng(1)
+    gallery = generator.normal(size=(20, 5))
+    queries = gallery + 2 * generator.normal(size=gallery.shape)
+    fold, image = np.arange(20) % 2, np.arange(20) // 4
+    options = {"direction": "brain_from_image", "gallery_name": "test-brains"}
+    found = retrieval(queries, gallery, fold=fold, image=image, **options)
+    for i in range(20):
+        rivals = np.flatnonzero((fold == fold[i]) & (image != image[i]))
+        own = cosine(queries[i], gallery[i])
+        assert found.ranks[i] == sum(cosine(queries[i], gallery[j]) >= own for j in rivals)
+    assert set(found.sizes) == {9}
+    assert found.chance == pytest.approx(1 / 9)
+    contest = retrieval_contest(
+        gallery, queries, "brain_from_image", score=first_among(9), fold=fold, image=image
+    )
+    np.testing.assert_allclose(contest.scores, found.hits)
+
+
+def test_no_fold_with_two_images():
+    pair = (np.eye(4), np.eye(4))
+    with pytest.raises(InputError, match="no fold holds two different images"):
+        identification(*pair, DIRECTIONS[0], fold=[0, 1, 2, 3])
+    with pytest.raises(InputError, match="no fold holds two different images"):
+        identification(*pair, DIRECTIONS[0], image=[7, 7, 7, 7])
+    # A fold of one image alone has no rival, and no score.
+    scores = identification(*pair, DIRECTIONS[0], fold=[0, 0, 0, 1])
+    assert np.isnan(scores).tolist() == [False, False, False, True]

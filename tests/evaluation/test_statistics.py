@@ -5,99 +5,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from brainkit.errors import InputError, QuantityError
+from brainkit.errors import InputError
 from brainkit.evaluation import (
-    Correlation,
-    RSquared,
-    bootstrap_ci,
-    bootstrap_difference,
+    correlation_length,
+    exchanged_rows,
     fdr_bh,
     shuffled_indices,
 )
-from brainkit.evaluation import statistics as statistics_module
-
-
-def test_bootstrap_approaches_the_normal_interval():
-    values = np.random.default_rng(0).normal(2.0, 1.0, size=400)
-    interval = bootstrap_ci(values, n=4000)
-    half = scipy.stats.norm.ppf(0.975) * values.std() / 20
-    assert interval.value == pytest.approx(values.mean())
-    assert interval.low == pytest.approx(values.mean() - half, abs=0.01)
-    assert interval.high == pytest.approx(values.mean() + half, abs=0.01)
-    assert (interval.n, interval.level, interval.excludes_zero) == (400, 0.95, True)
-
-
-def test_bootstrap_covers_the_truth():
-    covered = 0
-    for seed in range(200):
-        values = np.random.default_rng(seed).normal(size=60)
-        interval = bootstrap_ci(values, n=300, level=0.9, seed=seed)
-        covered += interval.low <= 0 <= interval.high
-    assert 165 <= covered <= 195
-
-
-def test_bootstrap_depends_on_the_seed_alone(monkeypatch):
-    values = np.random.default_rng(0).normal(size=30)
-    first = bootstrap_ci(values, seed=1)
-    assert bootstrap_ci(values, seed=1) == first
-    assert bootstrap_ci(values, seed=2) != first
-    monkeypatch.setattr(statistics_module, "_RESAMPLE_CELLS", 30 * 7)
-    assert bootstrap_ci(values, seed=1) == first
-
-
-def test_copies_of_an_item_do_not_narrow_the_interval():
-    values = np.random.default_rng(0).normal(size=50)
-    single = bootstrap_ci(values, seed=3)
-    grouped = bootstrap_ci(np.repeat(values, 5), seed=3, groups=np.repeat(np.arange(50), 5))
-    assert (grouped.low, grouped.high) == pytest.approx((single.low, single.high))
-    assert grouped.n == 250
-
-
-def test_nan_items_are_left_out():
-    interval = bootstrap_ci([1.0, np.nan, 3.0, 2.0])
-    assert (interval.value, interval.n) == (2.0, 3)
-
-
-def test_paired_difference_sees_what_unpaired_intervals_do_not():
-    generator = np.random.default_rng(0)
-    difficulty = generator.normal(size=100)
-    a = difficulty + 0.1 + generator.normal(scale=0.05, size=100)
-    b = difficulty + generator.normal(scale=0.05, size=100)
-    difference = bootstrap_difference(a, b)
-    assert difference.excludes_zero
-    assert difference.value == pytest.approx((a - b).mean())
-    assert bootstrap_ci(a).low < bootstrap_ci(b).high
-    mirrored = bootstrap_difference(b, a)
-    assert (mirrored.low, mirrored.high) == pytest.approx((-difference.high, -difference.low))
-    assert not bootstrap_difference(b, b[::-1]).excludes_zero
-
-
-def test_differences_are_between_one_kind():
-    with pytest.raises(QuantityError, match="Correlation and RSquared"):
-        bootstrap_difference(Correlation([0.1, 0.2]), RSquared([0.1, 0.2]))
-    assert bootstrap_difference(Correlation([0.3, 0.2]), Correlation([0.1, 0.2])).n == 2
-
-
-@pytest.mark.parametrize(
-    ("values", "options", "message"),
-    [
-        ([1.0], {}, "at least 2"),
-        ([1.0, np.nan], {}, "1 of 2 scores are finite"),
-        ([1.0, 2.0], {"groups": [0, 0]}, "in 1 groups"),
-        ([[1.0, 2.0]], {}, "n_items"),
-        ([1.0, 2.0], {"n": 0}, "n=0"),
-        ([1.0, 2.0], {"level": 95}, "level=95"),
-        ([1.0, 2.0], {"groups": [0]}, "one label per item"),
-    ],
-)
-def test_bootstrap_bad_input(values, options, message):
-    with pytest.raises(InputError, match=message):
-        bootstrap_ci(values, **options)
-
-
-def test_difference_needs_pairs():
-    with pytest.raises(InputError, match="3 items and b 2"):
-        bootstrap_difference([1, 2, 3], [1, 2])
 
 
 @given(st.integers(2, 40), st.integers(0, 5))
@@ -152,3 +66,55 @@ def test_fdr_keeps_nan_and_shape():
     assert np.isnan(fdr_bh([np.nan])).all()
     with pytest.raises(InputError, match=r"\[0, 1\]"):
         fdr_bh([0.5, 1.5])
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(0, 5))
+def test_an_exchange_gives_all_rows_of_a_stimulus_the_same_other_one(labels, seed):
+    shown = np.array(labels)
+    moved = shown[exchanged_rows(shown, np.random.default_rng(seed))]
+    sources = {target: set(moved[shown == target]) for target in set(labels)}
+    assert all(len(source) == 1 for source in sources.values())
+    assert set.union(*sources.values()) == set(labels)
+
+
+def test_conditions_are_exchanged_within_each_run_in_its_own_way():
+    shown = np.tile([3, 1, 2, 1], 50)
+    runs = np.repeat(np.arange(50), 4)
+    moved = shown[exchanged_rows(shown, np.random.default_rng(0), strata=runs)].reshape(50, 4)
+    assert (np.sort(moved, axis=1)[:, [0, -1]] == [1, 3]).all()
+    assert (moved[:, 1] == moved[:, 3]).all()
+    kinds, counts = np.unique(moved[:, :3], axis=0, return_counts=True)
+    assert len(kinds) == 6  # every order of three conditions
+    assert counts.max() < 20
+
+
+def test_stretches_change_places_as_wholes():
+    shown = np.arange(23)
+    blocks = np.arange(23) // 5  # the last is shorter and stays
+    order = exchanged_rows(shown, np.random.default_rng(1), blocks=blocks)
+    np.testing.assert_array_equal(order[20:], [20, 21, 22])
+    starts = order[:20].reshape(4, 5)
+    np.testing.assert_array_equal(np.diff(starts, axis=1), 1)
+    assert sorted(starts[:, 0]) == [0, 5, 10, 15]
+
+
+@given(st.integers(0, 10_000))
+def test_rows_in_random_order_are_not_alike(seed):
+    generator = np.random.default_rng(seed)
+    series = generator.normal(size=(100, 20)) @ generator.normal(size=(20, 30))
+    # One in a thousand may look slow; none of them for long.
+    assert correlation_length(series, np.zeros(100)) <= 3
+
+
+@pytest.mark.parametrize("phi", [0.6, 0.9])
+def test_how_long_slow_series_are_alike(phi):
+    generator = np.random.default_rng(0)
+    series = np.zeros((800, 40))
+    for row in range(1, 800):
+        series[row] = phi * series[row - 1] + generator.normal(size=40)
+    length = correlation_length(series, np.repeat(np.arange(8), 100))
+    # φ^k falls below what 40 independent series of 800 rows can tell, about .02.
+    assert np.log(0.05) / np.log(phi) < length < np.log(0.005) / np.log(phi)
+    shuffled = series[generator.permutation(800)]
+    assert correlation_length(shuffled, np.zeros(800)) == 1
+    assert correlation_length(np.ones((10, 3)), np.zeros(10)) == 1

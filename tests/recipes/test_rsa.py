@@ -39,14 +39,14 @@ def run(root, weights, tmp_path_factory):
 @pytest.mark.slow
 def test_the_hierarchy_of_a_real_network_comes_out(run):
     _, metrics = run
-    early, late = metrics["rsa_best_layer_EVC"], metrics["rsa_best_layer_IT"]
+    early, late = metrics["rsa_best_layer[EVC]"], metrics["rsa_best_layer[IT]"]
     assert early["value"] == pytest.approx(0.22, abs=0.005)
     assert early["layer"] == "fire4 pooled"
     assert late["by_layer"]["fire9"] == pytest.approx(0.21, abs=0.005)
     assert late["layer"] in ("fire8 pooled", "fire9")
     # Of the fire modules alone, too.
     best = {
-        region: max(FIRES, key=metrics[f"rsa_best_layer_{region}"]["by_layer"].get)
+        region: max(FIRES, key=metrics[f"rsa_best_layer[{region}]"]["by_layer"].get)
         for region in ("EVC", "IT")
     }
     assert best == {"EVC": "fire4", "IT": "fire9"}
@@ -54,11 +54,11 @@ def test_the_hierarchy_of_a_real_network_comes_out(run):
         assert entry["p_familywise"] == 0.001
         assert entry["ci"][0] > entry["nulls"]["best_of_relabelled_stimuli"]
         assert entry["n"] == 15
-    gap = metrics["rsa_layers_from_best_of_EVC_to_best_of_IT"]
+    gap = metrics["rsa_layers_between_best[EVC, IT]"]
     assert gap["value"] == 5
     assert gap["ci"][0] > 0
     assert gap["later_in_bootstrap"] > 0.95
-    assert metrics["rsa_rise_over_layers_IT_minus_EVC"]["value"] > 0.05
+    assert metrics["rsa_rise_over_layers[IT minus EVC]"]["value"] > 0.05
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_ceilings_are_those_that_others_report(run):
     _, metrics = run
     expected = {"EVC": (0.239, 0.386), "IT": (0.449, 0.535)}
     for region, bounds in expected.items():
-        entry = metrics[f"rsa_best_layer_{region}"]
+        entry = metrics[f"rsa_best_layer[{region}]"]
         found = entry["ceiling_of_mean_rdm"]
         assert (found["lower"], found["upper"]) == pytest.approx(bounds, abs=5e-4)
         assert entry["ceiling"]["upper"] >= found["upper"]
@@ -107,7 +107,7 @@ def test_a_rerun_from_the_manifest_is_identical(run, tmp_path):
 @pytest.mark.slow
 def test_another_model_with_layers_of_its_own(root, tmp_path):
     metrics = run_rsa("rsa92", out=tmp_path / "a", root=root, model=RANDOM, changes=QUICK)
-    by_layer = metrics["rsa_best_layer_EVC"]["by_layer"]
+    by_layer = metrics["rsa_best_layer[EVC]"]["by_layer"]
     assert list(by_layer) == ["features.3", "features.12"]
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert "random" in manifest["recipe"]["model"]
@@ -128,7 +128,7 @@ def test_settings_reach_the_protocol(root, tmp_path):
         "rsa92", out=tmp_path / "a", root=root, model=RANDOM, changes=changes,
         options={"ground": "white"},
     )  # fmt: skip
-    assert metrics["rsa_best_layer_IT"]["preset"] == "rsa/cosine/pearson"
+    assert metrics["rsa_best_layer[IT]"]["preset"] == "rsa/cosine/pearson"
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert manifest["options"] == {"ground": "white"}
 

@@ -136,7 +136,7 @@ def test_changes(path):
         ("features=[]", "features: List should have at least 1 item"),
         ("model.alphas.low=.nan", r"model\.alphas\.low"),
         ("model.alphas.count=101", r"model\.alphas\.count"),
-        ("protocol.ceiling=other", r"protocol\.ceiling: Input should be 'ncsnr', 'split-half'"),
+        ("protocol.ceiling=other", r"protocol\.ceiling: Input should be 'auto', 'ncsnr', 'split-h"),
         ("job=dance", r"not valid: job must be one of encode, decode, synthesize, rsa\."),
         ("job=null", "job must be one of"),
     ],

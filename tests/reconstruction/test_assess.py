@@ -79,7 +79,9 @@ def test_retrieval_finds_nearly_all_and_nothing_from_an_exchanged_brain(result):
         assert metric["nulls"]["shuffled_brain"] < 0.3
         assert metric["chance"] == 1 / N_TEST
         assert metric["n"] == N_TEST
-        assert metric["preset"] == "cosine/standardised/1-of-20/test-images/all-draws"
+        assert metric["preset"] == (
+            "cosine/standardised/1-of-20/others-of-the-fold/all-draws/ties-at-random"
+        )
     assert result.retrieval_items["stimulus"].tolist() == list(range(70, 90))
 
 
@@ -145,7 +147,7 @@ def test_metrics_sum_up_the_items(result):
             assert metric["null_ci"][null][0] <= value <= metric["null_ci"][null][1]
     judged = result.metrics["identification_image_given_reconstruction_top1[energy]"]
     assert judged["chance"] == 1 / 8
-    assert judged["preset"] == "pearson/1-of-8/all-draws/ties-at-random"
+    assert judged["preset"] == "pearson/1-of-8/others-of-the-fold/all-draws/ties-at-random"
     json.dumps(plain(result.metrics), allow_nan=False)
     assert result.counts == {
         "units": 80,

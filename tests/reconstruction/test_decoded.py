@@ -6,7 +6,7 @@ from sklearn.base import clone
 
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import RidgeDecoder
-from brainkit.decoding.exchange import exchanged
+from brainkit.evaluation import exchanged_rows
 from brainkit.linear import blocks
 from brainkit.reconstruction import EmbeddingDecoder, ReconstructionParts
 from brainkit.reconstruction.decoded import fit_models
@@ -40,8 +40,10 @@ def parts_of(generator, latent_model=LATENT):
 
 
 def test_model_and_null_are_what_separate_fits_give(generator, training, responses):
-    order = exchanged(training.rows, np.random.default_rng(3))
-    fitted, null = fit_models(training, responses, parts_of(generator), order)
+    order = exchanged_rows(training.rows, np.random.default_rng(3))
+    fitted, null = fit_models(
+        training, responses, parts_of(generator), groups=training.rows, exchange=order
+    )
     flat = training.latents.reshape(N + 10, -1)
     settings = {"groups": training.rows}
     for found, target in ((fitted, slice(None)), (null, order)):
@@ -68,16 +70,18 @@ def test_embeddings_latents_and_both_nulls_take_one_decomposition_a_fold(
     done = []
     original = blocks.decompose
     monkeypatch.setattr(blocks, "decompose", lambda X: done.append(len(X)) or original(X))
-    order = exchanged(training.rows, np.random.default_rng(3))
-    fit_models(training, responses, parts_of(generator), order)
+    order = exchanged_rows(training.rows, np.random.default_rng(3))
+    fit_models(training, responses, parts_of(generator), groups=training.rows, exchange=order)
     assert len(done) == DECODER.cv + 1
     assert done[-1] == N + 10
 
 
 def test_latents_by_another_estimator(generator, training, responses):
-    order = exchanged(training.rows, np.random.default_rng(3))
+    order = exchanged_rows(training.rows, np.random.default_rng(3))
     parts = parts_of(generator, RidgeDecoder(alphas=[1.0, 10.0], cv=4))
-    (_, latent), (_, null) = fit_models(training, responses, parts, order)
+    (_, latent), (_, null) = fit_models(
+        training, responses, parts, groups=training.rows, exchange=order
+    )
     flat = training.latents.reshape(N + 10, -1)
     expected = clone(parts.latent_model).fit(responses, flat[order], groups=training.rows)
     np.testing.assert_allclose(null.predict(responses), expected.predict(responses), atol=1e-6)
@@ -85,10 +89,14 @@ def test_latents_by_another_estimator(generator, training, responses):
 
 
 def test_without_latents_there_is_no_model_of_them(generator, training, responses):
-    order = exchanged(training.rows, np.random.default_rng(3))
+    order = exchanged_rows(training.rows, np.random.default_rng(3))
     bare = Training(training.stimuli, training.rows, training.embeddings)
     (model, latent), (null, latent_null) = fit_models(
-        bare, responses, ReconstructionParts(generator, embedding_model=DECODER), order
+        bare,
+        responses,
+        ReconstructionParts(generator, embedding_model=DECODER),
+        groups=training.rows,
+        exchange=order,
     )
     assert latent is None
     assert latent_null is None

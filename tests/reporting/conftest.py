@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brainkit.data.dependence import Rows
 from brainkit.data.recording import Recording
 from brainkit.data.rois import roi_table
 from brainkit.data.spaces import VolumeSpace
@@ -85,13 +86,18 @@ def make_encoding():
                     "ci": [0.2, 0.27],
                     "n": 23,
                     "nulls": {"shuffled_features": -0.0154},
-                    "preset": "pearson-r/mean-over-units",
+                    "preset": "pearson-r/within-folds/mean-over-units",
                 },
-                "encoding_r2": {"value": float("nan"), "n": 23, "preset": "r2/mean-over-units"},
+                "encoding_r2": {
+                    "value": float("nan"),
+                    "n": 23,
+                    "preset": "r2/training-mean/mean-over-units",
+                },
             },
             predictions=np.zeros((N_ITEMS, N_UNITS)),
             truth=np.zeros((N_ITEMS, N_UNITS)),
             test_stimuli=np.arange(N_ITEMS),
+            fold=np.arange(N_ITEMS) % 5,
             counts={"units": N_UNITS, "constant_or_nan": 1},
             fitted=(None, None),
             zscore=zscore or {},
@@ -113,7 +119,8 @@ def make_decoding():
             else generator.random(shown.shape)
             for kind in KINDS
         }
-        scores = item_scores(shown, images)
+        items = np.arange(N_ITEMS)
+        scores = item_scores(shown, images, np.zeros(N_ITEMS, int), Rows(items, items, items))
         return DecodingResult(
             recording=recording,
             protocol=DecodingProtocol("kfold:5", seeds=(0, 1)),

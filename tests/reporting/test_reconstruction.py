@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from brainkit.data.stimuli import Stimuli
+from brainkit.evaluation.intervals import mean_score
 from brainkit.reconstruction import ReconstructionProtocol, ReconstructionResult
 from brainkit.reconstruction.nulls import CAPTION_NULLS, IMAGE_NULLS
 from brainkit.reconstruction.scores import item_columns, summarise
@@ -42,7 +43,9 @@ def make_result(make_recording):
             kind: generator.random((N_ITEMS, 12, 12, 3)).astype(np.float32)
             for kind in ("shown", *kinds, "low_level", *nulls)
         }
-        scores = {(JUDGED, k): v for k, v in scored(generator, (*kinds, *nulls)).items()}
+        scores = {
+            (JUDGED, k): mean_score(v) for k, v in scored(generator, (*kinds, *nulls)).items()
+        }
         if not drawn:
             images, scores = {k: images[k] for k in ("shown", "nearest_training_image")}, {}
         said = {
@@ -52,12 +55,15 @@ def make_result(make_recording):
         if captions and known:
             values = {k: np.round(v) for k, v in scored(generator, (*kinds, *spoken)).items()}
             values["reconstruction"][0] = np.nan
-            scores |= {(NAMING, kind): value for kind, value in values.items()}
+            scores |= {(NAMING, kind): mean_score(value) for kind, value in values.items()}
         retrieved = {
-            (RETRIEVED, kind): value
+            (RETRIEVED, kind): mean_score(value)
             for kind, value in scored(generator, ("reconstruction", "shuffled_brain")).items()
         }
-        presets = {JUDGED: "pearson/1-of-20/all-draws", RETRIEVED: "cosine/1-of-23", NAMING: "n"}
+        settings = {
+            JUDGED: {"n": 20, "similarity": "pearson"},
+            RETRIEVED: {"n": 23, "similarity": "cosine"},
+        }
         rows = np.arange(N_ITEMS)
         return ReconstructionResult(
             recording=replace(recording, stimuli=stimuli),
@@ -67,7 +73,7 @@ def make_result(make_recording):
             images=images,
             captions=said if captions else {},
             embeddings={},
-            metrics=summarise(scores | retrieved, presets, {JUDGED: 0.05, RETRIEVED: 1 / 23}),
+            metrics=summarise(scores | retrieved, settings),
             counts={"units": 24, "constant_or_nan": 1, "images_tested": 23, "images_drawn": 23},
             fitted=(None, None),
             zscore={},

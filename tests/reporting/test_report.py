@@ -170,7 +170,7 @@ def test_hostile_names_are_text(make_results):
 
 
 def test_nan_is_a_dash(page):
-    metric = page[page.index("(preset r2/mean-over-units)") :]
+    metric = page[page.index("(preset r2/training-mean/mean-over-units)") :]
     assert '<td class="number"><span class="total">–</span></td>' in metric[:600]
     assert "nan" not in re.sub(r"base64,[^\"]*", "", page).lower().replace("or nan", "").replace(
         "are nan", ""
@@ -229,7 +229,7 @@ def test_presets_never_share_a_table(page):
     captions = [re.search(r"<caption>(.*?)</caption>", table).group(1) for table in tables]
     assert [caption.count("preset") for caption in captions] == [1] * len(tables)
     assert len(set(captions)) == len(captions)
-    identification = next(t for t in tables if "pearson/all-others" in t)
+    identification = next(t for t in tables if "pearson/others-of-the-fold" in t)
     assert identification.count("<tr>") == 3  # the two directions share a preset
 
 

@@ -65,7 +65,7 @@ def test_reconstructions_and_their_units():
             for fold in part.split("nsd-shared1000")
         ]
         spaces = fit_spaces(part.stimuli, folds, PixelPCA(8))
-        run = reconstruct(part.stimuli, folds, spaces, RidgeDecoder(), "inverse")
+        run = reconstruct(part.stimuli, folds, spaces, RidgeDecoder(), "inverse", np.arange(5))
         return run.images["reconstruction"], run.images["nearest_training_image"]
 
     whole = images_of(np.arange(60))

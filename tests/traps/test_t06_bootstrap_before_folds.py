@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brainkit.evaluation import bootstrap_scores, compare_encoders, pearson_r
+from brainkit.evaluation import compare_encoders, pearson_r, score_intervals
 from brainkit.linear.folds import kfold
 
 N, N_FEATURES, N_TARGETS = 300, 150, 40
@@ -56,7 +56,7 @@ def test_drawing_test_predictions_does_not(noise):
     features, responses = noise
     split = [(np.arange(200), np.arange(200, N))]
     predicted = held_out(features, responses, split)[200:]
-    result = bootstrap_scores(pearson_r, responses[200:], predicted, n=500)
+    result = score_intervals(pearson_r, responses[200:], predicted)
     assert result.observed.mean() == pytest.approx(0, abs=0.05)
     np.testing.assert_allclose((result.low + result.high) / 2, result.observed, atol=0.04)
     assert result.excludes_zero.mean() < 0.15

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError
+from brainkit.evaluation.intervals import Interval
 from brainkit.evaluation.permutation import PermutationResult, permutation_p
 from brainkit.evaluation.rsa.comparison import (
     as_directions,
@@ -22,7 +23,6 @@ from brainkit.evaluation.rsa.comparison import (
 )
 from brainkit.evaluation.rsa.matrices import FEWEST_CONDITIONS, rdm_stack, same_conditions, upper
 from brainkit.evaluation.rsa.resampling import Resampled
-from brainkit.evaluation.statistics import Interval
 
 # A bootstrap sample of so few conditions that fewer than 3 differ is drawn anew.
 _SAMPLE_TRIES = 1000

@@ -1,0 +1,201 @@
+"""Which rows of a recording depend on each other, for every p value, interval and inner fold.
+
+- *Exemplars* in random order: the trials of one stimulus belong together; different stimuli are
+  exchangeable, since chance decided which was shown when.
+- *Conditions* that come back in every run: runs are independent; within a run chance decided which
+  condition came when.
+- *Stretches* of time: where both what was shown and what was measured change slowly, neighbours are
+  alike on both sides, and only stretches longer than that are exchangeable.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from brainkit.arrays.sources import Index
+from brainkit.data.recording import Recording
+from brainkit.data.standardising import run_keys
+from brainkit.errors import DependenceWarning, InputError
+from brainkit.evaluation import correlation_length, exchanged_rows, time_blocks
+
+_UNITS_LOOKED_AT = 500
+# Features and responses of the first rows tell how slowly they change.
+ROWS_LOOKED_AT = 4000
+_FEWEST_STRETCHES = 10
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What rows show, and which of them belong together.
+
+    Attributes
+    ----------
+    shown : array of int (rows,)
+        Stimulus of each row.
+    groups : array of int (rows,)
+        Rows of one group are not independent: they stay on one side of inner folds and are drawn
+        together. Numbers are the same in all parts of a recording.
+    place : array of int (rows,)
+        Row of the recording; the first of those that an item averages.
+    strata : array of int (rows,) or None
+        Where given, what was shown is exchanged within each stratum alone.
+    blocks : array of int (rows,) or None
+        Where given, stretches of rows change places as wholes, in the order of the rows.
+    facts : dict
+        What a manifest says: what is independent, and why.
+    """
+
+    shown: Index
+    groups: Index
+    place: Index
+    strata: Index | None = None
+    blocks: Index | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, rows: NDArray[Any]) -> "Rows":
+        """Return some of the rows, by mask or number."""
+        strata, blocks = (None if one is None else one[rows] for one in (self.strata, self.blocks))
+        own = (self.shown[rows], self.groups[rows], self.place[rows])
+        return Rows(*own, strata, blocks, self.facts)
+
+    def exchanged(self, generator: np.random.Generator) -> Index:
+        """Return for each row another one, whose stimulus chance might as well have shown here."""
+        order = exchanged_rows(self.shown, generator, strata=self.strata, blocks=self.blocks)
+        return order.astype(np.int64)
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Put the rows of several parts one after the other."""
+
+    def one(values: Sequence[Index | None]) -> Index | None:
+        known = [value for value in values if value is not None]
+        return np.concatenate(known) if known else None
+
+    return Rows(
+        np.concatenate([part.shown for part in parts]),
+        np.concatenate([part.groups for part in parts]),
+        np.concatenate([part.place for part in parts]),
+        one([part.strata for part in parts]),
+        one([part.blocks for part in parts]),
+        parts[0].facts,
+    )
+
+
+def dependence(
+    recording: Recording, resample: str = "auto", *, features: ArrayLike | None = None
+) -> Rows:
+    """Say which rows of a recording are independent of each other.
+
+    Parameters
+    ----------
+    recording : Recording
+        Of trials with stimuli, not averaged.
+    resample : str, default "auto"
+        What is independent: ``"stimulus"``, ``"run"``, ``"session"``, another column of the trials,
+        or ``"block:N"``, stretches of N trials within runs. ``"auto"`` takes runs where stimuli are
+        conditions, the column ``block`` where there is one, stretches where `features` and
+        responses both change slowly from trial to trial, and stimuli else.
+    features : array_like of shape (rows, n_features), optional
+        What the stimulus of each of the first rows, at most `ROWS_LOOKED_AT`, looks like to a
+        model, for ``"auto"``.
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    InputError
+        If `resample` names no column, or a number of rows below 1.
+
+    Warns
+    -----
+    DependenceWarning
+        If ``"auto"`` takes stretches of time.
+    """
+    shown = recording.stimulus_rows()
+    rows = recording.rows
+    because = "asked for"
+    if resample == "auto":
+        because = "stimuli in random order"
+        resample = "stimulus"
+        if recording.stimuli_are == "conditions" and "run" in rows:
+            resample, because = "run", "stimuli are conditions"
+        elif "block" in rows and not rows["block"].isna().any():
+            resample, because = "block", "the trials have a column 'block'"
+        elif features is not None:
+            length = _length(recording, np.asarray(features))
+            if length > 1:
+                resample = f"block:{length}"
+                because = "features and responses change slowly"
+                warnings.warn(_slow(recording, length), DependenceWarning, stacklevel=3)
+    place = np.arange(len(shown))
+    facts = {"independent": resample, "because": because}
+    if resample == "stimulus":
+        return Rows(shown, shown, place, facts=facts)
+    stretch = re.fullmatch(r"block:(\d+)", resample)
+    if stretch:
+        if int(stretch[1]) < 1:
+            raise InputError(f"resample={resample!r}: a block holds at least 1 trial.")
+        blocks = time_blocks(_runs(recording), int(stretch[1])).astype(np.int64)
+        return Rows(shown, blocks, place, blocks=blocks, facts=facts)
+    if resample not in rows:
+        raise InputError(
+            f"resample={resample!r} names no column of the trials, which are {list(rows.columns)}; "
+            "it may also be 'auto', 'stimulus' or 'block:N'."
+        )
+    codes = _codes(recording, resample)
+    if recording.stimuli_are == "conditions":
+        # Which condition came when was drawn within the run, whatever else is grouped.
+        strata = _codes(recording, "run") if "run" in rows else None
+        return Rows(shown, codes, place, strata=strata, facts=facts)
+    return Rows(shown, codes, place, blocks=codes, facts=facts)
+
+
+def _codes(recording: Recording, column: str) -> Index:
+    """Return a number for each value of a column; blocks and runs are numbered within sessions."""
+    rows = recording.rows
+    if column in ("run", "session") or not {"run", "session"} & set(rows):
+        keys = run_keys(rows, column)
+    else:
+        within = [name for name in ("session", "run", column) if name in rows]
+        keys = rows[within].astype(str).agg("/".join, axis=1)
+    return np.unique(keys.to_numpy(), return_inverse=True)[1].astype(np.int64)
+
+
+def _runs(recording: Recording) -> Index:
+    """Return the run of each row, the session where there are no runs, or one for all."""
+    for name in ("run", "session"):
+        if name in recording.rows and not recording.rows[name].isna().any():
+            return _codes(recording, name)
+    return np.zeros(len(recording.rows), dtype=np.int64)
+
+
+def _length(recording: Recording, features: NDArray[Any]) -> int:
+    """Return over how many trials features and responses are both alike; 1 if they are not."""
+    n = min(len(features), ROWS_LOOKED_AT)
+    runs = _runs(recording)[:n]
+    of_features = correlation_length(features.reshape(len(features), -1)[:n], runs)
+    if of_features == 1:
+        return 1
+    units = np.linspace(0, recording.responses.shape[1] - 1, _UNITS_LOOKED_AT).astype(int)
+    responses = recording.responses.read(np.arange(n), np.unique(units)).reshape(n, -1)
+    return min(of_features, correlation_length(responses, runs))
+
+
+def _slow(recording: Recording, length: int) -> str:
+    few = ""
+    if len(recording.rows) < _FEWEST_STRETCHES * length:
+        few = f" There are only {len(recording.rows) // length} of them."
+    return (
+        f"What {recording.subject} was shown and what was measured both change slowly, over about "
+        f"{length} trials: p values and intervals take stretches of {length} trials as independent "
+        f"(resample='block:{length}').{few} Split by runs or stretches too (split='stretches:5'), "
+        "since neighbours on both sides of a split look like prediction. If trials are independent "
+        "in spite of it, say resample='stimulus'."
+    )

@@ -1,0 +1,206 @@
+"""Every score that a report may show: what it is called, how it is formed, what guessing reaches.
+
+A score is registered here or it is not shown. Of each it is tested on pure noise that its mean is
+its chance, two-sided, over numbers of folds and items (``scripts/calibrate.py``).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from brainkit.errors import unknown_name
+from brainkit.evaluation.intervals import Estimate, Interval
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A kind of score.
+
+    Attributes
+    ----------
+    id : str
+        Its name; a pattern where a number is part of it (``..._top10``). What it was measured with,
+        a judge or a feature space, follows in square brackets.
+    preset : str
+        How it is formed; scores of two presets never stand in one table. ``{}`` in it stand for
+        settings of the run.
+    chance : float or str
+        What noise gives: a number, ``"1/n"`` of n candidates, or the name of the null whose
+        expectation it is, where guessing has no value that is known without the data.
+    bounds : (float, float), optional
+        Limits of the score.
+    direction : {"higher", "lower"}
+        Which is better.
+    """
+
+    id: str
+    preset: str
+    chance: float | str
+    bounds: tuple[float, float] | None = None
+    direction: Literal["higher", "lower"] = "higher"
+
+
+_IDENTIFICATION = "pearson/others-of-the-fold/ties-half"
+_TOP1 = "{similarity}/1-of-{n}/others-of-the-fold/all-draws/ties-at-random"
+_RSA = "rsa/{dissimilarity}/{comparison}"
+
+METRICS: dict[str, Metric] = {
+    metric.id: metric
+    for metric in (
+        Metric("encoding_r", "pearson-r/within-folds/mean-over-units", 0.0, (-1.0, 1.0)),
+        Metric("encoding_r2", "r2/training-mean/mean-over-units", "shuffled_features"),
+        Metric(
+            r"encoding_units_r_above_0\.\d+",
+            "pearson-r/within-folds/count",
+            "shuffled_features",
+        ),
+        Metric(
+            "encoding_ceiling_fraction_pooled",
+            "signed-r2-over-{ceiling}-ceiling/within-folds/pooled",
+            0.0,
+        ),
+        Metric("encoding_2v2", "2v2/cosine/pairs-within-folds/mean-over-regions", 0.5, (0.0, 1.0)),
+        Metric(
+            "encoding_pattern_r",
+            "pearson-r-over-units/mean-over-items/mean-over-regions",
+            0.0,
+            (-1.0, 1.0),
+        ),
+        Metric("pixel_correlation", "pearson-over-pixels", "shuffled_brain", (-1.0, 1.0)),
+        Metric(
+            "ssim_gaussian-2d", "sigma-1.5/data-range-1/greyscale", "shuffled_brain", (-1.0, 1.0)
+        ),
+        Metric("identification_reconstruction_given_image", _IDENTIFICATION, 0.5, (0.0, 1.0)),
+        Metric("identification_image_given_reconstruction", _IDENTIFICATION, 0.5, (0.0, 1.0)),
+        Metric("identification_reconstruction_given_image_top1", _TOP1, "1/n", (0.0, 1.0)),
+        Metric("identification_image_given_reconstruction_top1", _TOP1, "1/n", (0.0, 1.0)),
+        Metric("retrieval_image_from_brain_top1", _TOP1, "1/n", (0.0, 1.0)),
+        Metric("retrieval_brain_from_image_top1", _TOP1, "1/n", (0.0, 1.0)),
+        Metric(
+            "caption_names_category", "first-named/largest-object", "shuffled_brain", (0.0, 1.0)
+        ),
+        Metric(
+            r"ranked_judged_percentile_top\d+",
+            "held-out-judge/bank-percentile/ties-half",
+            50.0,
+            (0.0, 100.0),
+        ),
+        Metric("rsa_best_layer", _RSA, "best_of_relabelled_stimuli"),
+        Metric("rsa_layer_chosen_by_others", _RSA, "relabelled_stimuli"),
+        Metric("rsa_layers_between_best", _RSA, 0.0),
+        Metric("rsa_rise_over_layers", _RSA, 0.0),
+    )
+}
+
+
+def metric_of(name: str) -> Metric:
+    """Return the kind of a score by its id, whatever stands in square brackets.
+
+    Raises
+    ------
+    UnknownNameError
+        If no such score is registered.
+    """
+    bare = name.split("[", maxsplit=1)[0]
+    for metric in METRICS.values():
+        if re.fullmatch(metric.id, bare):
+            return metric
+    raise unknown_name("metric", name, list(METRICS))
+
+
+def metric_entry(
+    name: str,
+    score: Estimate | Interval | float,
+    *,
+    nulls: Mapping[str, Estimate | float] | None = None,
+    n: int | None = None,
+    n_candidates: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Write a score as ``metrics.json`` holds it.
+
+    Parameters
+    ----------
+    name : str
+        Its id.
+    score : Estimate, Interval or float
+        A plain number has no interval.
+    nulls : mapping of str to Estimate or float, optional
+        Of estimates the paired differences from them are written too.
+    n : int, optional
+        What the value is a mean of; the estimate's items where not given.
+    n_candidates : int, optional
+        Of scores whose chance is one in n.
+    settings : mapping, optional
+        What the preset leaves open.
+    **more
+        Further entries, such as ``by_roi``.
+
+    Returns
+    -------
+    dict
+        ``value``, ``ci`` (95 %), ``n``, ``n_units`` (independent units that the interval rests
+        on), ``few_units`` (whether they are too few for its coverage to be sure), ``nulls``,
+        ``null_ci``, ``above_nulls``, ``chance``, ``preset``, ``direction``.
+    """
+    metric = metric_of(name)
+    interval = score.interval() if isinstance(score, Estimate) else score
+    entry: dict[str, Any] = {"n": n}
+    if isinstance(interval, Interval):
+        entry |= {"value": interval.value, "ci": _ends(interval), "n": n or interval.n}
+        entry |= {"n_units": interval.n_units, "few_units": interval.few_units}
+    else:
+        entry["value"] = interval
+    given = dict(nulls or {})
+    entry["nulls"] = {
+        null: other.value if isinstance(other, Estimate) else other for null, other in given.items()
+    }
+    estimates = {null: other for null, other in given.items() if isinstance(other, Estimate)}
+    if isinstance(score, Estimate) and estimates:
+        entry["null_ci"] = {null: _ends(other.interval()) for null, other in estimates.items()}
+        entry["above_nulls"] = {
+            null: {"value": (score - other).value, "ci": _ends((score - other).interval())}
+            for null, other in estimates.items()
+        }
+    chance = chance_of(name, n_candidates)
+    if chance is not None:
+        entry["chance"] = chance
+    known = {"n": n_candidates, **(settings or {})}
+    entry["preset"] = metric.preset.format(**known)
+    entry["direction"] = metric.direction
+    return entry | more
+
+
+def chance_of(name: str, n_candidates: int | None = None) -> float | None:
+    """Return what guessing reaches as a number; None where it is a null's expectation."""
+    chance = metric_of(name).chance
+    if chance == "1/n":
+        return None if not n_candidates else 1.0 / n_candidates
+    return chance if isinstance(chance, float) else None
+
+
+def by_region(values: Mapping[str, Estimate | None]) -> dict[str, Any]:
+    """Return values and intervals by region, as entries of a metric."""
+    known = {name: one for name, one in values.items() if one is not None}
+    return {
+        "by_roi": {
+            name: float("nan") if one is None else one.value for name, one in values.items()
+        },
+        "ci_by_roi": {name: _ends(one.interval()) for name, one in known.items()},
+    }
+
+
+def _ends(interval: Interval) -> list[float]:
+    return [interval.low, interval.high]
+
+
+def share_of(values: ArrayLike) -> float:
+    """Return the mean of finite values, NaN where there is none."""
+    finite = np.asarray(values, dtype=np.float64)
+    finite = finite[np.isfinite(finite)]
+    return float(finite.mean()) if finite.size else float("nan")

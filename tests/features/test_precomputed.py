@@ -1,0 +1,82 @@
+"""Features that are ready go in as they are."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+
+from brainkit import Recording, Stimuli
+from brainkit.decoding import DecodingProtocol, RidgeDecoder, assess_decoder
+from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
+from brainkit.errors import InputError
+from brainkit.features import FeatureStack, Precomputed, SingleSpace, as_features, read_for
+
+N = 60
+HALVES = (slice(0, 2), slice(2, 5))
+FEATURES = np.random.default_rng(0).normal(size=(N, 5))
+
+
+@pytest.fixture
+def recording():
+    rng = np.random.default_rng(1)
+    responses = FEATURES @ rng.normal(size=(5, 8)) + 0.1 * rng.normal(size=(N, 8))
+    images = rng.integers(0, 256, size=(N, 12, 12), dtype=np.uint8)
+    return Recording.from_arrays(
+        responses, stimuli=Stimuli(images, ids=[f"i{n}" for n in range(N)])
+    )
+
+
+PROTOCOL = EncodingProtocol("kfold:3", zscore=None, ceiling=None, permutations=0, shuffles=1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        FEATURES,
+        FEATURES.tolist(),
+        pd.DataFrame(FEATURES),
+        pd.DataFrame(FEATURES, index=[f"i{n}" for n in range(N)]).sample(frac=1, random_state=0),
+        Precomputed(FEATURES[::-1], ids=[f"i{n}" for n in reversed(range(N))]),
+        FeatureStack([SingleSpace(Precomputed(FEATURES[:, cut])) for cut in HALVES]),
+    ],
+    ids=["array", "list", "table", "table with ids", "ids", "stack"],
+)  # fmt: skip
+def test_arrays_and_tables_are_features(recording, given):
+    result = assess_encoder(recording, given, VoxelwiseRidge(), PROTOCOL)
+    assert result.metrics["encoding_r"]["value"] > 0.95
+
+
+def test_decoders_take_them_too(recording):
+    protocol = DecodingProtocol("kfold:3", zscore=None, back="bank")
+    result = assess_decoder(recording, FEATURES, RidgeDecoder(), protocol)
+    assert result.metrics["identification_reconstruction_given_image"]["n"] == N
+    with pytest.raises(InputError, match="has no inverse"):
+        assess_decoder(
+            recording, FEATURES, RidgeDecoder(), DecodingProtocol("kfold:3", zscore=None)
+        )
+
+
+def test_what_is_no_table_stays_what_it_is():
+    space = Precomputed(FEATURES)
+    assert as_features(space) is space
+    assert isinstance(as_features(FEATURES), Precomputed)
+    twin = clone(space)
+    assert twin is not space
+    assert twin.values is space.values
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (Precomputed(FEATURES[:50]), r"features of 50 stimuli and 60 stimuli"),
+        (Precomputed(FEATURES[:50], ids=[f"i{n}" for n in range(50)]), "10 stimuli, with ids i50"),
+        (Precomputed(FEATURES, ids=["a"] * N), "60, 1 of them different"),
+        (Precomputed(FEATURES[:, 0]), r"\(stimulus, feature\); got float64 of shape \(60,\)"),
+        (Precomputed(FEATURES.astype(str)), "real numbers"),
+        (Precomputed(np.where(FEATURES > 2, np.nan, FEATURES)), "NaN or infinity"),
+        (Precomputed(FEATURES.astype(complex)), "real numbers"),
+    ],
+)
+def test_bad_input(recording, space, message):
+    with pytest.raises(InputError, match=message):
+        read_for(space, recording.stimuli, np.arange(N))
