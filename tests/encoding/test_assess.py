@@ -111,7 +111,8 @@ def test_p_is_small_for_signal_and_uniform_for_noise():
     p, signal = result.units["p"].to_numpy(), ceiling > 0
     assert (p[signal] == 0.01).mean() > 0.95  # the least that 99 permutations can give
     assert stats.kstest(p[~signal], "uniform").pvalue > 0.01
-    assert (p[~signal] <= 0.05).mean() < 0.15
+    # 60 noise units that share the test items: .05 within three binomial errors.
+    assert (p[~signal] <= 0.05).mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
     assert (result.units["q"][signal] < 0.05).mean() > 0.95
     assert (result.units["q"][~signal] < 0.05).mean() < 0.1
     assert result.metrics["encoding_r"]["p_by_roi"]["A"] == 0.01
@@ -188,7 +189,7 @@ def test_folds_predict_every_stimulus_once_and_refit_for_p():
     assert result.units["ceiling"].isna().all()
     signal = ceiling > 0.3
     assert (result.units["p"][signal] == 0.05).all()
-    assert result.units["p"][ceiling == 0].mean() > 0.2
+    assert result.units["r"][signal].min() - abs(result.units["r"][ceiling == 0]).max() > 0
     assert result.regions["p"][0] == 0.05
     again = assess_encoder(recording, Pixels(), MODEL, protocol)
     pd.testing.assert_frame_equal(result.units, again.units)
