@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from brainkit.errors import InputError
 
@@ -9,12 +10,25 @@ BATCH_SIZES = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 ASSUMED_FREE = 2 << 30
 
 
-def free_bytes() -> int:
+def free_bytes(device: Any = None) -> int:
     """Return the memory that this process may still take, in bytes.
 
-    The smaller of what the machine has available and what is left of the control group's limit
-    (a container or a Slurm job); the machine's figure alone where no limit is set.
+    Parameters
+    ----------
+    device : torch.device or str, optional
+        Whose memory: a GPU's own, as its driver gives it. The machine's where not given.
+
+    Notes
+    -----
+    Of the machine it is the smaller of what it has available and what is left of the control
+    group's limit (a container or a Slurm job); its own figure alone where no limit is set. Of a GPU
+    it is what is free, and what torch holds without using it.
     """
+    if str(device or "cpu").startswith("cuda"):
+        import torch
+
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     try:
         available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):  # macOS and Windows do not say

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from brainkit.arrays.devices import pick_device
 from brainkit.arrays.progress import track
 from brainkit.errors import InputError
 from brainkit.generators import loading
@@ -40,7 +41,6 @@ from brainkit.generators.sampling import (
     image_generators,
     start,
 )
-from brainkit.training.devices import pick_device
 
 BATCH_SIZE = 16
 DEFAULT_STRENGTH = 0.75  # Brain-Diffuser's (Ozcelik & VanRullen 2023)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
+from brainkit.arrays.devices import pick_device
 from brainkit.errors import InputError
 from brainkit.features.backbones.base import evaluating
 from brainkit.features.items import Items
@@ -31,7 +32,6 @@ from brainkit.generators.captioner import (
     read_sentences,
     same_permissions,
 )
-from brainkit.training.devices import pick_device
 
 
 class _GivenTokens(nn.Module):

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from brainkit.arrays.atomic import write_json
+from brainkit.arrays.devices import pick_device
 from brainkit.errors import CorruptFileError, InputError, unknown_name
 from brainkit.features.backbones.base import evaluating
 from brainkit.features.quiet import quiet
@@ -33,7 +34,6 @@ from brainkit.generators.captioner import (
     read_sentences,
     same_permissions,
 )
-from brainkit.training.devices import pick_device
 
 WEIGHTS_FILE = "prefix.safetensors"
 IGNORED = -100  # a label that transformers' losses leave out

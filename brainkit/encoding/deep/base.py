@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from brainkit.arrays.atomic import plain
+from brainkit.arrays.devices import pick_device
 from brainkit.arrays.seeds import rng
 from brainkit.encoding.deep.parameters import load_weights, weights_of
 from brainkit.encoding.deep.rows import (
@@ -38,7 +39,7 @@ from brainkit.encoding.deep.rows import (
 from brainkit.errors import CorruptFileError, InputError
 from brainkit.evaluation.scores import pearson_r, r2
 from brainkit.training import Report, Schedule, Step, train
-from brainkit.training.devices import pick_device, pick_precision
+from brainkit.training.devices import pick_precision
 
 FORMAT = 1
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from brainkit.arrays.devices import pick_device
 from brainkit.encoding.deep.rows import (
     CHUNK_BYTES,
     Float,
@@ -23,7 +24,6 @@ from brainkit.encoding.readouts.fields import Fields, field_grid
 from brainkit.evaluation.scores import r2
 from brainkit.linear.folds import kfold
 from brainkit.linear.ridge import positive
-from brainkit.training.devices import pick_device
 
 DEFAULT_ALPHAS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 
