@@ -9,15 +9,18 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from brainkit.errors import InputError
-from brainkit.linear.delays import checked_delays, delay, run_spans
+from brainkit.linear.delays import checked_delays, contiguous_spans, delay
 
 
 class Delays(TransformerMixin, BaseEstimator):
-    """Delayed copies of features, side by side, which never hold samples of another run.
+    """Delayed copies of features, side by side, which never hold samples of another stretch.
 
-    See `brainkit.linear.delays`. The runs are those of the rows at hand, so they are given with the
-    rows: to `fit_transform` and to `transform`. In a scikit-learn pipeline they come by metadata
-    routing (see the example). Once fitted with runs, the transformer does not delay rows without.
+    See `brainkit.linear.delays`. Runs and times are those of the rows at hand, so they are given
+    with the rows: to `fit_transform` and to `transform`. In a scikit-learn pipeline they come by
+    metadata routing (see the example). Where rows may be missing within a run, as in the training
+    part of a cross-validation, give their times, such as their numbers in the recording: labels of
+    runs do not show a hole. Once fitted with runs or times, the transformer does not delay rows
+    without.
 
     Parameters
     ----------
@@ -27,8 +30,8 @@ class Delays(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     n_features_in_ : int
-    runs_given_ : bool
-        Whether it was fitted with runs.
+    runs_given_, times_given_ : bool
+        Whether it was fitted with runs, and with times.
 
     Examples
     --------
@@ -39,6 +42,13 @@ class Delays(TransformerMixin, BaseEstimator):
            [2., 1.],
            [3., 0.],
            [4., 3.]])
+
+    Rows 3 and 4 are missing, so that row 5 has none before it:
+
+    >>> Delays([0, 1]).fit_transform(np.array([[1], [2], [5]]), times=[1, 2, 5])
+    array([[1., 0.],
+           [2., 1.],
+           [5., 0.]])
 
     In a pipeline, with runs for the delays and for whole runs in the folds of the ridge:
 
@@ -57,21 +67,29 @@ class Delays(TransformerMixin, BaseEstimator):
     def __init__(self, delays: Sequence[int] = (1, 2, 3, 4)) -> None:
         self.delays = delays
 
-    def fit(self, X: ArrayLike, y: object = None, runs: ArrayLike | None = None) -> Self:
-        """Note the number of features, and whether there are runs.
+    def fit(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        runs: ArrayLike | None = None,
+        times: ArrayLike | None = None,
+    ) -> Self:
+        """Note the number of features, and whether there are runs and times.
 
         Raises
         ------
         InputError
-            If the delays are no whole numbers, or runs do not fit X.
+            If the delays are no whole numbers, or runs or times do not fit X.
         """
         samples = validate_data(self, X, dtype=[np.float64, np.float32])
         checked_delays(self.delays)
-        run_spans(runs, len(samples))
-        self.runs_given_ = runs is not None
+        contiguous_spans(runs, times, len(samples))
+        self.runs_given_, self.times_given_ = runs is not None, times is not None
         return self
 
-    def transform(self, X: ArrayLike, runs: ArrayLike | None = None) -> NDArray[Any]:
+    def transform(
+        self, X: ArrayLike, runs: ArrayLike | None = None, times: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Return the delayed features, (n_samples, n_delays · n_features).
 
         Parameters
@@ -80,11 +98,13 @@ class Delays(TransformerMixin, BaseEstimator):
             Features in order of time.
         runs : array (n_samples,), optional
             Run of each sample; one run where not given.
+        times : array (n_samples,), optional
+            When each sample was taken, in whole numbers of samples or in any unit of time.
 
         Raises
         ------
         InputError
-            If runs are missing though it was fitted with some, or do not fit X.
+            If runs or times are missing though it was fitted with some, or do not fit X.
         """
         check_is_fitted(self)
         samples = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
@@ -93,11 +113,20 @@ class Delays(TransformerMixin, BaseEstimator):
                 f"These delays were fitted with runs, and {len(samples)} rows came without: give "
                 f"the runs of these rows (runs=np.zeros({len(samples)}) if they are one run)."
             )
-        delayed: NDArray[Any] = delay(samples, self.delays, runs)
+        if self.times_given_ and times is None:
+            raise InputError(
+                f"These delays were fitted with times, and {len(samples)} rows came without: give "
+                f"the times of these rows (times=np.arange({len(samples)}) if none is missing)."
+            )
+        delayed: NDArray[Any] = delay(samples, self.delays, runs, times)
         return delayed
 
     def fit_transform(
-        self, X: ArrayLike, y: object = None, runs: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: object = None,
+        runs: ArrayLike | None = None,
+        times: ArrayLike | None = None,
     ) -> NDArray[Any]:
-        """Fit and transform the same rows, with the same runs."""
-        return self.fit(X, y, runs=runs).transform(X, runs=runs)
+        """Fit and transform the same rows, with the same runs and times."""
+        return self.fit(X, y, runs=runs, times=times).transform(X, runs=runs, times=times)

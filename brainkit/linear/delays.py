@@ -6,8 +6,10 @@ linear model with weights of its own for every delay d,
 .. math:: \hat y(t) = \sum_d w_d' x(t - d),
 
 makes no assumption about its shape (a finite impulse response; Dale, 1999, Hum. Brain Mapp. 8:109).
-What went before the first sample of a run is unknown: the copies are 0 there, and never hold
-samples of another run.
+What went before the first sample of a contiguous stretch is unknown: the copies are 0 there, and
+never hold samples of another stretch. A stretch ends where the run changes, and within a run where
+samples are missing: the training rows of a cross-validation have holes where rows were held out,
+which the labels of runs alone do not show. The times of the rows do.
 
 The functions take NumPy arrays or torch tensors, on any device, and return the same kind.
 """
@@ -18,14 +20,19 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError, listed
 
 Array = Any  # a NumPy array or a torch tensor
 
 
-def delay(X: Array, delays: Sequence[int], runs: ArrayLike | None = None) -> Array:
+def delay(
+    X: Array,
+    delays: Sequence[int],
+    runs: ArrayLike | None = None,
+    times: ArrayLike | None = None,
+) -> Array:
     """Put delayed copies of the features side by side.
 
     Parameters
@@ -34,21 +41,25 @@ def delay(X: Array, delays: Sequence[int], runs: ArrayLike | None = None) -> Arr
         Features in order of time.
     delays : sequence of int
         In samples, each once. With a delay d, row t holds the features of row t − d of the same
-        run; a negative one looks ahead.
+        stretch; a negative one looks ahead.
     runs : array (n_samples,), optional
-        Run of each sample; the rows of a run stand together. One run where not given.
+        Run of each sample. One run where not given; without times, the rows of a run stand
+        together, and none is missing in between.
+    times : array (n_samples,), optional
+        When each sample was taken, rising within a run: whole numbers of samples, such as row
+        numbers of the whole recording, or times in any unit, whose smallest step is one sample.
 
     Returns
     -------
     array (n_samples, n_delays · n_features)
-        All features of the first delay, then all of the next, of the dtype of X; 0 where a run has
-        no such row.
+        All features of the first delay, then all of the next, of the dtype of X; 0 where a stretch
+        has no such row.
 
     Raises
     ------
     InputError
-        If X is not two-dimensional, delays are missing, not whole or repeated, or runs do not fit
-        X or stand in several places.
+        If X is not two-dimensional, delays are missing, not whole or repeated, runs or times do not
+        fit X, runs stand in several places (without times), or times do not rise.
     """
     shifts = checked_delays(delays)
     if X.ndim != 2:
@@ -58,7 +69,7 @@ def delay(X: Array, delays: Sequence[int], runs: ArrayLike | None = None) -> Arr
     xp = array_namespace(X)
     n_samples, n_features = X.shape
     delayed = xp.zeros((n_samples, len(shifts) * n_features), dtype=X.dtype, device=X.device)
-    for start, stop in run_spans(runs, n_samples):
+    for start, stop in contiguous_spans(runs, times, n_samples):
         for place, shift in enumerate(shifts):
             if abs(shift) >= stop - start:
                 continue
@@ -86,30 +97,74 @@ def checked_delays(delays: Sequence[int]) -> list[int]:
     return shifts
 
 
-def run_spans(runs: ArrayLike | None, n_samples: int) -> Iterator[tuple[int, int]]:
-    """Return the first row of each run and the one after its last.
+def contiguous_spans(
+    runs: ArrayLike | None, times: ArrayLike | None, n_samples: int
+) -> Iterator[tuple[int, int]]:
+    """Return the first row of each contiguous stretch and the one after its last.
+
+    Parameters
+    ----------
+    runs, times : arrays (n_samples,) or None
+        See `delay`.
+    n_samples : int
 
     Raises
     ------
     InputError
-        If there is not one run for each sample, or the rows of a run stand in several places.
+        If there is not one run and one time for each sample, the rows of a run stand in several
+        places (without times), or times do not rise within a run.
     """
-    if runs is None:
-        return iter([(0, n_samples)])
-    labels = np.asarray(runs)
-    if labels.shape != (n_samples,):
-        raise InputError(
-            f"runs must have one value for each of the {n_samples} samples; got {labels.shape}."
-        )
-    starts = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist(), n_samples]
+    labels = _one_each("runs", runs, n_samples)
+    moments = _one_each("times", times, n_samples)
     if n_samples == 0:
         return iter([])
-    names, counts = np.unique(labels[starts[:-1]], return_counts=True)
+    new_run = np.zeros(n_samples - 1, dtype=bool) if labels is None else labels[1:] != labels[:-1]
+    if moments is None:
+        if labels is not None:
+            _check_together(labels, new_run)
+        return _spans(new_run, n_samples)
+    if moments.dtype.kind not in "iuf" or not np.isfinite(moments).all():
+        raise InputError(
+            f"times must be finite numbers, one for each of the {n_samples} samples; got "
+            f"{moments.dtype}."
+        )
+    steps = np.diff(moments.astype(np.float64))
+    inside = steps[~new_run]
+    if (inside <= 0).any():
+        row = int(np.flatnonzero(~new_run & (steps <= 0))[0])
+        raise InputError(
+            f"times must rise within a run; rows {row} and {row + 1} have {moments[row]} and "
+            f"{moments[row + 1]}. Sort the rows by time, or tell runs apart by runs."
+        )
+    step = 1.0 if moments.dtype.kind in "iu" else float(inside.min(initial=np.inf))
+    # Times that are read from a clock jitter; a missing sample is a whole step more.
+    return _spans(new_run | (steps > 1.5 * step), n_samples)
+
+
+def _one_each(name: str, values: ArrayLike | None, n_samples: int) -> NDArray[Any] | None:
+    """Return an array with one value for each sample."""
+    if values is None:
+        return None
+    found = np.asarray(values)
+    if found.shape != (n_samples,):
+        raise InputError(
+            f"{name} must have one value for each of the {n_samples} samples; got {found.shape}."
+        )
+    return found
+
+
+def _check_together(labels: NDArray[Any], new_run: NDArray[np.bool_]) -> None:
+    """Raise if the rows of a run stand in several places."""
+    firsts = labels[np.concatenate([[0], np.flatnonzero(new_run) + 1])]
+    names, counts = np.unique(firsts, return_counts=True)
     torn = names[counts > 1]
     if len(torn):
         raise InputError(
             "Rows of a run must stand together, in order of time; those of these runs stand in "
-            f"several places: {listed(torn)}. Sort the rows by run, or give runs of different "
-            "sessions different names."
+            f"several places: {listed(torn)}. Sort the rows by run, give runs of different "
+            "sessions different names, or give the rows' times."
         )
-    return pairwise(starts)
+
+
+def _spans(breaks: NDArray[np.bool_], n_samples: int) -> Iterator[tuple[int, int]]:
+    return pairwise([0, *(np.flatnonzero(breaks) + 1).tolist(), n_samples])

@@ -87,3 +87,31 @@ def test_bad_delays_and_runs_are_found_in_fit(data):
         Delays().fit(X, runs=runs[1:])
     with pytest.raises(InputError, match="stand in several places: 0, 1"):
         Delays().fit(X, runs=np.arange(120) % 2)
+
+
+def test_times_tell_of_holes_and_have_to_come_again():
+    X, runs = np.arange(1.0, 13.0)[:, None], np.repeat([1, 2], 6)
+    train = np.r_[0:2, 4:12]
+    model = Delays([1])
+    found = model.fit_transform(X[train], runs=runs[train], times=train)
+    np.testing.assert_array_equal(found, delay(X[train], [1], runs[train], train))
+    assert found[:4].ravel().tolist() == [0, 1, 0, 5]
+    with pytest.raises(InputError, match="fitted with times, and 3 rows came without"):
+        model.transform(X[:3], runs=runs[:3])
+
+
+def test_a_fold_with_a_hole_learns_as_the_whole_run_does(data):
+    """By metadata routing, in a cross-validation that holds out the middle of a run."""
+    X, Y, runs = data
+    train = np.r_[0:40, 50:120]
+    with config_context(enable_metadata_routing=True):
+        delays = Delays([1, 2, 3]).set_fit_request(runs=True, times=True)
+        delays = delays.set_transform_request(runs=True, times=True)
+        ridge = VoxelwiseRidge(cv=3).set_fit_request(runs=False, groups=False)
+        model = make_pipeline(delays, ridge)
+        model.fit(X[train], Y[train], runs=runs[train], times=train)
+        seen = model[0].transform(X[train], runs=runs[train], times=train)
+    whole = delay(X, [1, 2, 3], runs)[train]
+    wrong = np.any(seen != whole, axis=1)
+    assert train[wrong].tolist() == [50, 51, 52]
+    assert (seen[wrong] == 0).any(axis=1).all()

@@ -106,3 +106,44 @@ def test_runs_and_features_are_checked():
         delay(X, [1], [1, 1, 2, 1, 2, 3])
     with pytest.raises(InputError, match=r"are \(n_samples, n_features\); got an array of \(6,\)"):
         delay(X[:, 0], [1])
+
+
+def test_a_hole_within_a_run_ends_a_stretch():
+    """The training rows of a fold whose held-out part lies in the middle of a run."""
+    X, runs = np.arange(1.0, 21.0)[:, None], np.repeat([1, 2], 10)
+    train = np.r_[0:3, 6:10, 10:20]
+    found = delay(X[train], [0, 1, 2], runs[train], times=train)
+    whole = delay(X, [0, 1, 2], runs)[train]
+    after = np.isin(train, [6, 7])  # rows whose past was held out
+    np.testing.assert_array_equal(found[~after], whole[~after])
+    assert found[after].tolist() == [[7, 0, 0], [8, 7, 0]]
+    # By labels of runs alone, row 6 would hold row 2 as the one before it.
+    assert delay(X[train], [0, 1], runs[train])[3].tolist() == [7, 3]
+
+
+def test_times_need_no_runs_and_may_be_in_seconds():
+    X = np.arange(1.0, 7.0)[:, None]
+    seconds = np.array([0.0, 2.001, 4.0, 10.0, 11.998, 14.0])
+    expected = [[1, 0], [2, 1], [3, 2], [4, 0], [5, 4], [6, 5]]
+    assert delay(X, [0, 1], times=seconds).tolist() == expected
+    assert delay(X, [0, -1], times=[0, 1, 2, 4, 5, 6])[2].tolist() == [3, 0]
+    # With whole numbers every other sample is missing, so that none has a neighbour.
+    assert not delay(X, [1], times=np.arange(0, 12, 2)).any()
+    # With times a run may stand in several places: its stretches are told apart.
+    torn = delay(X, [1], runs=[1, 1, 2, 2, 1, 1], times=[0, 1, 0, 1, 2, 3])
+    assert torn.ravel().tolist() == [0, 1, 0, 3, 0, 5]
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ([0, 1, 2], r"times must have one value for each of the 4 samples; got \(3,\)"),
+        ([0, 1, 1, 2], "times must rise within a run; rows 1 and 2 have 1 and 1"),
+        ([3, 2, 1, 0], "times must rise within a run"),
+        ([0, 1, np.nan, 3], "times must be finite numbers"),
+        (["a", "b", "c", "d"], "times must be finite numbers"),
+    ],
+)
+def test_times_that_are_none(times, said):
+    with pytest.raises(InputError, match=said):
+        delay(np.ones((4, 1)), [1], times=times)
