@@ -18,7 +18,7 @@ from brainkit.errors import InputError, unknown_name
 CHANNELS, HIDDEN = 4, 32  # of the localisation network
 ANGLE = 6  # after the six numbers of an affine map
 # Which numbers an image sets; the six are those of a 2 × 3 matrix, row by row.
-TRANSFORMS: dict[str, tuple[int, ...]] = {
+MOTIONS: dict[str, tuple[int, ...]] = {
     "affine": (0, 1, 2, 3, 4, 5),
     "translation": (2, 5),
     "scale": (0, 4),
@@ -28,19 +28,19 @@ TRANSFORMS: dict[str, tuple[int, ...]] = {
 SAMPLING = 5  # numbers that sampling one value takes: two of the grid, twice, and the value
 
 
-def transform_numbers(transform: str) -> tuple[int, ...]:
-    """Return which numbers a transform sets, sorted; names may be joined by ``+``.
+def motion_numbers(motion: str) -> tuple[int, ...]:
+    """Return which numbers a motion sets, sorted; names may be joined by ``+``.
 
     Raises
     ------
     UnknownNameError
-        If there is no such transform.
+        If there is no such motion.
     """
-    names = [name.strip() for name in str(transform).split("+")]
+    names = [name.strip() for name in str(motion).split("+")]
     for name in names:
-        if name not in TRANSFORMS:
-            raise unknown_name("transform", name, list(TRANSFORMS))
-    return tuple(sorted({number for name in names for number in TRANSFORMS[name]}))
+        if name not in MOTIONS:
+            raise unknown_name("motion", name, list(MOTIONS))
+    return tuple(sorted({number for name in names for number in MOTIONS[name]}))
 
 
 def affine_matrices(changes: Tensor, numbers: Sequence[int]) -> Tensor:
@@ -80,8 +80,8 @@ class SemanticModule(nn.Module):
     n_localisation : int
         Features that the localisation network reads: the last ones of each token, which then are
         not weighed; 0 for all of them, which then are.
-    transform : str
-        See `TRANSFORMS`.
+    motion : str
+        See `MOTIONS`.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class SemanticModule(nn.Module):
         n_features: int,
         n_targets: int,
         n_localisation: int = 0,
-        transform: str = "affine",
+        motion: str = "affine",
     ) -> None:
         super().__init__()
         self.grid, self.n_localisation = grid, n_localisation
-        self.numbers = transform_numbers(transform)
+        self.numbers = motion_numbers(motion)
         self.n_channels = n_features - n_localisation
         self.logits = nn.Parameter(torch.zeros(n_targets, grid[0] * grid[1]))
         self.weight = nn.Parameter(torch.zeros(n_targets, self.n_channels))
@@ -170,9 +170,9 @@ class SemanticReadout(MaskReadout):
     n_localisation : int, default=0
         How many of the last features of each token are for the localisation network alone, such
         as those of another frozen model put beside the first; 0 lets it read all of them.
-    transform : str, default="affine"
-        What may move: "affine", or one or more of "translation", "rotation", "scale" and "shear",
-        joined by "+".
+    motion : str, default="affine"
+        How masks and channels may move: "affine", or one or more of "translation", "rotation",
+        "scale" and "shear", joined by "+".
     start : {"ridge", "none"}
         As in `FactorizedReadout`.
     **training
@@ -202,17 +202,17 @@ class SemanticReadout(MaskReadout):
     def __init__(
         self,
         n_localisation: int = 0,
-        transform: str = "affine",
+        motion: str = "affine",
         start: Literal["ridge", "none"] = "ridge",
         **training: Unpack[Training],
     ) -> None:
         super().__init__(start=start, **training)
         self.n_localisation = n_localisation
-        self.transform = transform
+        self.motion = motion
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        transform_numbers(self.transform)
+        motion_numbers(self.motion)
 
     def _module(self, n_tokens: int, n_features: int, n_targets: int) -> SemanticModule:
         if not 0 <= self.n_localisation < n_features:
@@ -220,9 +220,7 @@ class SemanticReadout(MaskReadout):
                 f"n_localisation={self.n_localisation} of {n_features} features leaves none to "
                 "weigh; give a number from 0 to below that."
             )
-        return SemanticModule(
-            self.grid_, n_features, n_targets, self.n_localisation, self.transform
-        )
+        return SemanticModule(self.grid_, n_features, n_targets, self.n_localisation, self.motion)
 
     def transforms(self, X: Any, targets: Sequence[int] | slice) -> NDArray[np.float32]:
         """Return how the masks of some targets move in each image.

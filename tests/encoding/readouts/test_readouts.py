@@ -20,7 +20,7 @@ from brainkit.encoding.readouts.linear import LinearModule
 from brainkit.encoding.readouts.semantic import (
     SemanticModule,
     affine_matrices,
-    transform_numbers,
+    motion_numbers,
 )
 from brainkit.errors import InputError, UnknownNameError
 
@@ -111,10 +111,10 @@ def test_slices_bound_what_is_held_at_once():
 # ------------------------------------------------------------------------------------ semantic
 
 
-@pytest.mark.parametrize("transform", ["affine", "translation", "rotation+scale", "shear"])
-def test_the_semantic_readout_begins_as_the_factorised_one(transform):
+@pytest.mark.parametrize("motion", ["affine", "translation", "rotation+scale", "shear"])
+def test_the_semantic_readout_begins_as_the_factorised_one(motion):
     torch.manual_seed(0)
-    moving, still = SemanticModule((3, 4), 5, 6, transform=transform), FactorizedModule(12, 5, 6)
+    moving, still = SemanticModule((3, 4), 5, 6, motion=motion), FactorizedModule(12, 5, 6)
     drawn(still)
     with torch.no_grad():
         for name, value in still.named_parameters():
@@ -129,25 +129,25 @@ def test_the_semantic_readout_begins_as_the_factorised_one(transform):
 def test_affine_maps_by_hand():
     changes = torch.tensor([[0.5, -0.25]])
     torch.testing.assert_close(
-        affine_matrices(changes, transform_numbers("translation"))[0],
+        affine_matrices(changes, motion_numbers("translation"))[0],
         torch.tensor([[1, 0, 0.5], [0, 1, -0.25]]),
     )
     torch.testing.assert_close(
-        affine_matrices(changes, transform_numbers("scale"))[0],
+        affine_matrices(changes, motion_numbers("scale"))[0],
         torch.tensor([[1.5, 0, 0], [0, 0.75, 0]]),
     )
     quarter = torch.tensor([[1.0, np.pi / 2]], dtype=torch.float32)
     torch.testing.assert_close(  # first moved to the right, then turned
         affine_matrices(quarter, (2, 6))[0], torch.tensor([[0, -1.0, 0], [1, 0, 1]])
     )
-    assert transform_numbers("shear + translation") == (1, 2, 3, 5)
-    assert transform_numbers("affine+scale") == (0, 1, 2, 3, 4, 5)
+    assert motion_numbers("shear + translation") == (1, 2, 3, 5)
+    assert motion_numbers("affine+scale") == (0, 1, 2, 3, 4, 5)
     with pytest.raises(UnknownNameError, match="Did you mean 'translation'"):
-        transform_numbers("translate")
+        motion_numbers("translate")
 
 
 def test_a_mask_moves_by_whole_tokens():
-    module = SemanticModule((4, 4), 5, 2, transform="translation")
+    module = SemanticModule((4, 4), 5, 2, motion="translation")
     drawn(module, scale=2.0)
     with torch.no_grad():
         module.move_masks.weight.zero_()
