@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from brainkit.errors import InputError, listed
+from brainkit.features.arrays import check_count, check_width, feature_array, finite
 from brainkit.features.pixels import EXACT_SIZE, principal_axes, settle_axes
 
 Float = NDArray[np.float32]
@@ -48,12 +49,12 @@ class FeaturePCA(TransformerMixin, BaseEstimator):
     def __init__(self, n_components: int = 1000) -> None:
         self.n_components = n_components
 
-    def fit(self, features: NDArray[Any], y: None = None, *, rows: ArrayLike | None = None) -> Self:
+    def fit(self, X: ArrayLike, y: object = None, *, rows: ArrayLike | None = None) -> Self:
         """Fit on the training rows.
 
         Parameters
         ----------
-        features : array (n, ...)
+        X : array (n, ...)
             Features of all stimuli, in memory or mapped; all axes but the first are taken as one.
         rows : array of int, optional
             The training stimuli; all where not given. Other rows are not read.
@@ -63,10 +64,11 @@ class FeaturePCA(TransformerMixin, BaseEstimator):
         InputError
             If rows do not exist or repeat, or the features are too few, constant, or not finite.
         """
+        features = feature_array(X)
+        check_count("n_components", self.n_components)
         chosen = _checked_rows(features, rows)
-        if self.n_components < 1:
-            raise InputError(f"n_components must be at least 1; got {self.n_components}.")
         width = math.prod(features.shape[1:])
+        self.n_features_in_ = width
         n_kept = min(self.n_components, width, len(chosen) - 1)
         if width <= EXACT_SIZE:
             mean, axes, variances, total = _by_covariance(features, chosen, n_kept)
@@ -82,26 +84,40 @@ class FeaturePCA(TransformerMixin, BaseEstimator):
         self.kept_variance_ = float(variances.sum(dtype=np.float64) * (len(chosen) - 1) / total)
         return self
 
-    def transform(self, features: NDArray[Any]) -> Float:
-        """Return the components' scores, (n, n_components), read a block at a time."""
+    def transform(self, X: ArrayLike) -> Float:
+        """Return the components' scores, (n, n_components), read a block at a time.
+
+        Raises
+        ------
+        InputError
+            If X has another number of features than in `fit`, or holds NaN or infinity.
+        """
         check_is_fitted(self, "mean_")
-        width = math.prod(features.shape[1:])
-        if width != len(self.mean_):
-            raise InputError(
-                f"The components are of {len(self.mean_)} features; got {width}, from an array of "
-                f"shape {features.shape}."
-            )
+        features = feature_array(X)
+        check_width(self, features, len(self.mean_))
         scores = np.empty((len(features), len(self.components_)), dtype=np.float32)
         start = 0
         for block in _blocks(features, np.arange(len(features))):
-            scores[start : start + len(block)] = (block - self.mean_) @ self.components_.T
+            scores[start : start + len(block)] = (finite(block) - self.mean_) @ self.components_.T
             start += len(block)
         return scores
 
-    def inverse_transform(self, scores: NDArray[Any]) -> Float:
+    def inverse_transform(self, X: ArrayLike) -> Float:
         """Return the features of given scores, (n, n_features)."""
         check_is_fitted(self, "mean_")
-        return np.asarray(scores, dtype=np.float32) @ self.components_ + self.mean_
+        scores = feature_array(X)
+        if scores.ndim != 2 or scores.shape[1] != len(self.components_):
+            raise InputError(
+                f"Scores are (n, {len(self.components_)}), one for each component; got "
+                f"{scores.shape}."
+            )
+        restored: Float = np.asarray(scores, dtype=np.float32) @ self.components_ + self.mean_
+        return restored
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
 
     def identity(self) -> dict[str, Any]:
         """Return what the scores depend on, as JSON: part of a stored feature's key."""
@@ -113,8 +129,6 @@ class FeaturePCA(TransformerMixin, BaseEstimator):
 
 
 def _checked_rows(features: NDArray[Any], rows: ArrayLike | None) -> NDArray[np.int64]:
-    if features.ndim < 2 or not math.prod(features.shape[1:]):
-        raise InputError(f"Features are (n, ...) with at least one each; got {features.shape}.")
     chosen = np.arange(len(features)) if rows is None else np.asarray(rows)
     if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
         raise InputError(
@@ -123,8 +137,8 @@ def _checked_rows(features: NDArray[Any], rows: ArrayLike | None) -> NDArray[np.
     unique = np.unique(chosen)
     if len(unique) < 2 or len(unique) < len(chosen):
         raise InputError(
-            f"At least two training rows are needed, each once; got {len(chosen)}, {len(unique)} "
-            "of them different."
+            f"At least two training rows are needed, each once; got n_samples={len(chosen)}, "
+            f"{len(unique)} of them different."
         )
     if unique[0] < 0 or unique[-1] >= len(features):
         outside = unique[(unique < 0) | (unique >= len(features))]
@@ -145,15 +159,6 @@ def _blocks(
         yield block.reshape(len(block), width)
 
 
-def _finite(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(block).all():
-        raise InputError(
-            "The features hold NaN or infinity, of which no components can be computed. Extract "
-            "them again, as float32 if they were float16."
-        )
-    return block
-
-
 Fitted = tuple[NDArray[np.float64], Float, Float, float]
 
 
@@ -162,7 +167,7 @@ def _by_covariance(features: NDArray[Any], rows: NDArray[np.int64], n_kept: int)
     width = math.prod(features.shape[1:])
     mean = np.zeros(width)
     for block in _blocks(features, rows):
-        mean += _finite(block).sum(axis=0, dtype=np.float64) / len(rows)
+        mean += finite(block).sum(axis=0, dtype=np.float64) / len(rows)
     scatter = np.zeros((width, width))
     for block in _blocks(features, rows):
         centred = block - mean
@@ -179,7 +184,7 @@ def _by_merging(features: NDArray[Any], rows: NDArray[np.int64], n_kept: int) ->
     mean = np.zeros(math.prod(features.shape[1:]))
     scaled = np.zeros((0, len(mean)), dtype=np.float32)  # directions times root of their scatter
     for block in _blocks(features, rows, least=n_carried):
-        block_mean = _finite(block).mean(axis=0, dtype=np.float64)
+        block_mean = finite(block).mean(axis=0, dtype=np.float64)
         centred = block - block_mean.astype(np.float32)
         weight = seen * len(block) / (seen + len(block))
         shift = (np.sqrt(weight) * (mean - block_mean)).astype(np.float32)

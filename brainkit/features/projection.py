@@ -7,14 +7,16 @@ squared distances among n stimuli within a factor 1 ± ε for k of the order of
 """
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError
+from brainkit.features.arrays import check_count, check_width, feature_array, finite
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -26,7 +28,7 @@ BLOCK_BYTES = 64 << 20
 class Reduction(Protocol):
     """From features, (n, ...), to fewer, (n, components), row by row: what `extract` can apply."""
 
-    def transform(self, features: NDArray[Any]) -> NDArray[Any]:
+    def transform(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return the components of some rows."""
         ...
 
@@ -136,37 +138,53 @@ class SparseProjection(TransformerMixin, BaseEstimator):
         self.seed = seed
         self.density = density
 
-    def fit(self, features: NDArray[Any], y: None = None) -> Self:
-        """Note the number of features; there is nothing else to fit."""
-        self.n_features_in_ = _width(features)
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Note the number of features; there is nothing else to fit.
+
+        Raises
+        ------
+        InputError
+            If X is no table of real numbers, or a parameter is out of range.
+        """
+        features = feature_array(X)
+        check_count("n_components", self.n_components)
+        self.n_features_in_ = math.prod(features.shape[1:])
+        for start, stop in self._steps(features):
+            finite(np.asarray(features[start:stop], dtype=np.float32))
+        self._matrix_for(self.n_features_in_)
         return self
 
-    def transform(self, features: NDArray[Any]) -> Float:
+    def transform(self, X: ArrayLike) -> Float:
         """Return the projections, (n, n_components).
 
         Parameters
         ----------
-        features : array (n, ...)
+        X : array (n, ...)
             All axes but the first are taken as one; a memory map is read a block at a time.
 
         Raises
         ------
         InputError
-            If the number of features is not that of `fit`.
+            If the number of features is not that of `fit`, or X holds NaN, infinity, or what is no
+            real number.
         """
-        width = _width(features)
-        if getattr(self, "n_features_in_", width) != width:
-            raise InputError(
-                f"The projection was fitted to {self.n_features_in_} features; got {width}, from "
-                f"an array of shape {features.shape}."
-            )
+        features = feature_array(X)
+        check_count("n_components", self.n_components)
+        width = math.prod(features.shape[1:])
+        check_width(self, features, getattr(self, "n_features_in_", width))
         matrix = self._matrix_for(width)
         projected = np.empty((len(features), self.n_components), dtype=np.float32)
-        step = max(BLOCK_BYTES // (4 * width), 1)
-        for start in range(0, len(features), step):
-            block = np.asarray(features[start : start + step], dtype=np.float32)
-            projected[start : start + step] = (matrix @ block.reshape(len(block), -1).T).T
+        for start, stop in self._steps(features):
+            block = finite(np.asarray(features[start:stop], dtype=np.float32))
+            projected[start:stop] = (matrix @ block.reshape(len(block), -1).T).T
         return projected
+
+    @staticmethod
+    def _steps(features: NDArray[Any]) -> Iterator[tuple[int, int]]:
+        """Cut the rows into blocks of bounded size."""
+        step = max(BLOCK_BYTES // (4 * math.prod(features.shape[1:])), 1)
+        for start in range(0, len(features), step):
+            yield start, min(start + step, len(features))
 
     def _matrix_for(self, width: int) -> "csr_array":
         wanted = (width, self.n_components, self.seed, self.density)
@@ -182,8 +200,8 @@ class SparseProjection(TransformerMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-
-def _width(features: NDArray[Any]) -> int:
-    if features.ndim < 2 or not math.prod(features.shape[1:]):
-        raise InputError(f"Features are (n, ...) with at least one each; got {features.shape}.")
-    return math.prod(features.shape[1:])
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

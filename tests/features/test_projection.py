@@ -108,11 +108,11 @@ def test_a_projection_is_saved_by_its_seed(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "shape", "message"),
     [
-        ({"n_components": 0}, (3, 4), "at least one feature and component"),
+        ({"n_components": 0}, (3, 4), "n_components must be at least 1, a whole number; got 0"),
         ({"density": 0.0}, (3, 4), "density"),
         ({"density": 1.5}, (3, 4), "density"),
         ({}, (3,), r"Features are \(n, ...\)"),
-        ({}, (3, 0), "at least one each"),
+        ({}, (3, 0), "at least one each|0 feature"),
     ],
 )
 def test_projections_that_cannot_be_are_refused(settings, shape, message):
@@ -122,7 +122,7 @@ def test_projections_that_cannot_be_are_refused(settings, shape, message):
 
 def test_another_width_than_fitted_is_refused():
     project = SparseProjection(3).fit(np.zeros((2, 8)))
-    with pytest.raises(InputError, match="fitted to 8 features; got 9"):
+    with pytest.raises(InputError, match="9 features, but SparseProjection is expecting 8"):
         project.transform(np.zeros((2, 9)))
 
 
@@ -259,7 +259,7 @@ def test_rows_and_features_that_cannot_be_are_refused(features, rows, message):
 def test_other_mistakes_are_named():
     with pytest.raises(InputError, match="at least 1"):
         FeaturePCA(0).fit(np.eye(3))
-    with pytest.raises(InputError, match="of 20 features; got 21"):
+    with pytest.raises(InputError, match="21 features, but FeaturePCA is expecting 20"):
         FeaturePCA(2).fit(decaying(30, 20)).transform(np.zeros((2, 21)))
 
 
@@ -320,3 +320,49 @@ def test_what_cannot_reduce_is_refused(network, reduce):
         extract(network, IMAGES, reduce=reduce)
     with pytest.raises(NotFittedError):
         extract(network, IMAGES, reduce=FeaturePCA(3))
+
+
+# ------------------------------------------------------------------------------------- any array
+
+
+@pytest.mark.parametrize("reduce", [FeaturePCA(n_components=2), SparseProjection(n_components=3)])
+def test_lists_and_tables_are_arrays(reduce):
+    import pandas as pd
+    import torch
+
+    values = RNG.normal(size=(12, 4)).astype(np.float32)
+    expected = clone(reduce).fit(values).transform(values)
+    for given in (values.tolist(), pd.DataFrame(values), torch.from_numpy(values)):
+        found = clone(reduce).fit(given).transform(given)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert clone(reduce).fit(values).n_features_in_ == 4
+
+
+@pytest.mark.parametrize("reduce", [FeaturePCA(n_components=2), SparseProjection(n_components=3)])
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        (np.nan, "NaN or infinity"),
+        (np.inf, "NaN or infinity"),
+        (1j, "Complex data not supported"),
+        ("text", "real numbers"),
+    ],
+)
+def test_what_is_no_finite_real_number_is_refused_by_fit_and_transform(reduce, spoilt, said):
+    values = RNG.normal(size=(12, 4))
+    wrong = values.astype(type(spoilt) if not isinstance(spoilt, float) else float)
+    wrong[3, 1] = spoilt
+    with pytest.raises(InputError, match=said):
+        clone(reduce).fit(wrong)
+    with pytest.raises(InputError, match=said):
+        clone(reduce).fit(values).transform(wrong)
+    if not isinstance(spoilt, str):
+        with pytest.raises(InputError, match=said):
+            clone(reduce).fit(wrong.tolist())
+
+
+@pytest.mark.parametrize("kind", [FeaturePCA, SparseProjection])
+@pytest.mark.parametrize("count", [0, -1, 2.5, True, "3", None])
+def test_components_are_counted_in_whole_numbers(kind, count):
+    with pytest.raises(InputError, match="n_components must be at least 1"):
+        kind(count).fit(RNG.normal(size=(12, 4)))
