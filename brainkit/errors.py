@@ -6,6 +6,8 @@ derives from the built-in that a caller would expect to catch.
 """
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 
 MOST_NAMES = 40  # that a message lists; of more it gives the nearest
@@ -67,6 +69,18 @@ class OutputError(BrainkitError, OSError):
 
 class DependenceWarning(UserWarning):
     """Rows that look independent are not, and are resampled in stretches."""
+
+
+class PenaltyWarning(UserWarning):
+    """Penalties do not suit the data: the best are at the edge of their grid, or all too large."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line outside of brainkit that led here, which a user knows and can filter by."""
+    depth, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "brainkit":
+        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
+    warnings.warn(message, category, stacklevel=depth)
 
 
 def listed(values: Iterable[object], limit: int = 12, separator: str = ", ") -> str:

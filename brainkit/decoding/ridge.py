@@ -1,20 +1,19 @@
 """Ridge from responses to a feature space."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import clone
-from sklearn.utils.validation import validate_data
 
-from brainkit.linear.blocks import BlockFit, TargetBlock, ridge_blocks
-from brainkit.linear.estimator import CrossValidatedRidge, training_scale
+from brainkit.arrays.devices import to_numpy
+from brainkit.linear.blocks import TargetBlock, ridge_blocks
+from brainkit.linear.estimator import CrossValidatedRidge
 from brainkit.linear.folds import kfold
-from brainkit.linear.spectrum import is_primal
 from brainkit.linear.targets import batch_size
 
-DEFAULT_ALPHAS = tuple(float(alpha) for alpha in np.logspace(1, 7, 13))
+DEFAULT_ALPHAS = tuple(float(alpha) for alpha in np.logspace(1, 7, 13))  # of unit variance
 
 
 class RidgeDecoder(CrossValidatedRidge):
@@ -31,10 +30,11 @@ class RidgeDecoder(CrossValidatedRidge):
 
     Parameters
     ----------
-    alphas : sequence of float
-        Candidate penalties, positive; by default 13 from 10 to 10⁷.
-    cv : int, default=5
-        Folds; `groups` given to `fit` stay whole.
+    alphas : "auto" or sequence of float, default="auto"
+        Candidate penalties, not negative. "auto": 13 from 10 to 10⁷, times the mean variance of
+        the voxels, which is 1 for those that are scaled.
+    cv : int, splitter, iterable of folds, "loo" or "gcv", default=5
+        Folds; `groups` given to `fit` stay whole. See `VoxelwiseRidge`.
     fit_intercept : bool, default=True
         Fit the means.
     standardise : bool, default=True
@@ -43,6 +43,9 @@ class RidgeDecoder(CrossValidatedRidge):
         True chooses a penalty for each feature.
     n_targets_batch : int, optional
         Features at once; by free memory where not given.
+    device : str, default="auto"
+        Where the solver runs: a GPU ("cuda", "cuda:0") by torch, or the processor ("cpu") by NumPy;
+        "auto" is a GPU if there is one.
 
     Attributes
     ----------
@@ -50,16 +53,21 @@ class RidgeDecoder(CrossValidatedRidge):
     coef_ : array (n_features_out, n_voxels)
     intercept_ : array (n_features_out,)
     cv_r2_ : array (n_features_out,)
+    alphas_, alpha_at_edge_, constant_predictions_, feature_mean_, target_mean_, device_, dtype_
+        As those of `brainkit.encoding.VoxelwiseRidge`.
     """  # noqa: E501
+
+    _grid = DEFAULT_ALPHAS
 
     def __init__(
         self,
-        alphas: Sequence[float] = DEFAULT_ALPHAS,
-        cv: int = 5,
+        alphas: Any = "auto",
+        cv: Any = 5,
         fit_intercept: bool = True,
         standardise: bool = True,
         alpha_per_target: bool = False,
         n_targets_batch: int | None = None,
+        device: str = "auto",
     ) -> None:
         super().__init__(
             alphas=alphas,
@@ -68,6 +76,7 @@ class RidgeDecoder(CrossValidatedRidge):
             standardise=standardise,
             alpha_per_target=alpha_per_target,
             n_targets_batch=n_targets_batch,
+            device=device,
         )
 
     @property
@@ -93,28 +102,20 @@ class RidgeDecoder(CrossValidatedRidge):
         RidgeDecoder
             The clone, fitted to ``y[exchange]``.
         """
-        samples, targets = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
-            ensure_min_samples=2,
-        )  # fmt: skip
-        Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
-        scale = training_scale(samples)
-        size = batch_size(samples, Y.shape[1], self.n_targets_batch)
-        alphas = self._checked_alphas()
+        data = self._training(X, y)
+        data = replace(data, X=to_numpy(data.X))  # the products shared here are NumPy's
+        n_samples, n_targets = len(data.Y), data.Y.shape[1]
+        size = batch_size(data.X, n_targets, self.n_targets_batch)
         null: RidgeDecoder = clone(self)
         null.n_features_in_ = self.n_features_in_
-        blocks = [TargetBlock(Y, alphas, size, rows) for rows in (None, np.asarray(exchange))]
-        folds = kfold(len(samples), int(self.cv), groups=groups)
-        for model, fit in zip(
-            (self, null), ridge_blocks(samples / scale, blocks, folds), strict=True
-        ):
-            model._take(fit, scale)
-            model.batch_size_, model.primal_ = size, is_primal(*samples.shape)
-            model.single_target_ = targets.ndim == 1
+        given = (None, np.asarray(exchange))
+        blocks = [TargetBlock(data.Y, data.alphas, size, rows) for rows in given]
+        folds = kfold(n_samples, int(self.cv), groups=groups)
+        fits = ridge_blocks(data.X, blocks, folds)
+        for model, fit in zip((self, null), fits, strict=True):
+            model._keep_weights(data, fit.coef, fit.means)
+            total = np.where(np.isnan(fit.cv_r2), 0.0, fit.total)
+            alpha = np.full(n_targets, fit.alpha)
+            model._keep_choice(data, alpha, fit.error, total, fit.eigenvalues, fit.errors)
+            model._keep_run(data, fit.dtype, size)
         return null
-
-    def _take(self, fit: BlockFit, scale: NDArray[Any]) -> None:
-        """Take what was found for samples that were divided by `scale`."""
-        self.coef_, self.intercept_ = fit.coef / scale, fit.intercept
-        self.alpha_ = np.full(len(fit.coef), fit.alpha)
-        self.cv_r2_ = fit.cv_r2

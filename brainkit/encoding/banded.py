@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from brainkit.arrays.devices import to_numpy
 from brainkit.encoding.context import FitContext
 from brainkit.errors import InputError, unknown_name
-from brainkit.linear.banded import BandedRidgeFit, banded_ridge_cv
+from brainkit.linear.banded import banded_ridge_cv
 from brainkit.linear.bands import CONCENTRATIONS, band_columns
-from brainkit.linear.estimator import DEFAULT_ALPHAS, CrossValidatedRidge, training_scale
+from brainkit.linear.estimator import CrossValidatedRidge, column_variance, training_scale
 from brainkit.linear.racing import RacingRule
-from brainkit.linear.targets import refuse_constant
+from brainkit.linear.targets import column_mean, refuse_constant
 
 
 class BandedRidge(CrossValidatedRidge):
@@ -44,8 +45,9 @@ class BandedRidge(CrossValidatedRidge):
     racing : bool or float, default=False
         Give draws up for a voxel once they are behind on the folds seen so far; a number is the
         slack of `brainkit.linear.racing.RacingRule`. The search is exact without.
-    alphas : sequence of float
-        Candidate penalties, positive; by default 13 from 1 to 10⁶.
+    alphas : "auto" or sequence of float, default="auto"
+        Candidate penalties, not negative. "auto": 13 from 1 to 10⁶, times the mean variance of the
+        features (after they were scaled, where they are).
     cv : int, splitter or iterable of folds, default=5
         Number of folds, `groups` given to `fit` stay whole; or a splitter of scikit-learn's kind,
         or (train, held_out) row numbers (`brainkit.linear.folds.split_folds`).
@@ -59,6 +61,9 @@ class BandedRidge(CrossValidatedRidge):
         False chooses the same weights and penalty for all voxels, by their summed error.
     n_targets_batch : int, optional
         Voxels at once; by free memory where not given.
+    device : str, default="auto"
+        Where the solver runs: a GPU ("cuda", "cuda:0") by torch, or the processor ("cpu") by NumPy;
+        "auto" is a GPU if there is one.
 
     Attributes
     ----------
@@ -72,6 +77,8 @@ class BandedRidge(CrossValidatedRidge):
         Held-out R² of the chosen weights and penalty, within the training data.
     bands_ : list of int arrays
         Columns of each band.
+    alphas_, alpha_at_edge_, constant_predictions_, feature_mean_, target_mean_, device_, dtype_
+        As those of `VoxelwiseRidge`.
 
     References
     ----------
@@ -99,12 +106,13 @@ class BandedRidge(CrossValidatedRidge):
         concentration: float | Sequence[float] = CONCENTRATIONS,
         seed: int = 0,
         racing: bool | float = False,
-        alphas: Sequence[float] = DEFAULT_ALPHAS,
+        alphas: Any = "auto",
         cv: Any = 5,
         fit_intercept: bool = True,
         standardise: bool | Literal["bands"] = False,
         alpha_per_target: bool = True,
         n_targets_batch: int | None = None,
+        device: str = "auto",
     ) -> None:
         super().__init__(
             alphas=alphas,
@@ -113,6 +121,7 @@ class BandedRidge(CrossValidatedRidge):
             standardise=standardise,  # type: ignore[arg-type]
             alpha_per_target=alpha_per_target,
             n_targets_batch=n_targets_batch,
+            device=device,
         )
         self.bands = bands
         self.draws = draws
@@ -151,32 +160,33 @@ class BandedRidge(CrossValidatedRidge):
             If the data hold NaN or infinities, or do not fit each other.
         InputError
             If a target is constant, bands do not fit the features, draws are not weights on the
-            simplex, there are fewer groups than folds, or a penalty is not positive.
+            simplex, there are fewer groups than folds, or penalties are no numbers from 0.
         """
-        samples, targets = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
-            ensure_min_samples=2,
-        )  # fmt: skip
         if isinstance(self.cv, str):
             raise InputError(f"Banded ridge needs a number of folds; got cv={self.cv!r}.")
-        Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
-        refuse_constant(Y)
-        bands = band_columns(self.bands, samples.shape[1])
-        scale = self._scale(samples, bands)
-        folds = self._folds(len(samples), runs if groups is None else groups)
+        data = self._training(X, y)
+        folds = self._folds(len(data.Y), runs if groups is None else groups)
         counted = np.ndim(self.draws) == 0
         drawn: dict[str, Any] = {"n_draws": self.draws} if counted else {"draws": self.draws}
         found = banded_ridge_cv(
-            samples if scale is None else samples / scale, Y, bands, self._checked_alphas(), folds,
+            data.X, data.Y, self.bands_, data.alphas, folds,
             concentration=self.concentration, seed=self.seed, fit_intercept=self.fit_intercept,
             alpha_per_target=self.alpha_per_target,
             racing=self._racing(),
             n_targets_batch=self.n_targets_batch, **drawn,
         )  # fmt: skip
-        self.bands_ = bands
-        self._take(found, scale)
-        self.single_target_ = targets.ndim == 1
+        self.band_weights_ = to_numpy(found.weights)
+        least = np.take_along_axis(to_numpy(found.errors), to_numpy(found.chosen)[None], axis=0)[0]
+        self._keep_weights(data, found.coef, found.means)
+        self._keep_choice(
+            data, found.alpha, least, to_numpy(found.total), found.eigenvalues,
+            to_numpy(found.by_alpha),
+        )  # fmt: skip
+        self._keep_run(data, found.dtype, found.batch_size)
         return self
+
+    def _check_targets(self, Y: NDArray[Any]) -> None:
+        refuse_constant(Y)
 
     def _racing(self) -> RacingRule | None:
         """Return the rule; a number is its slack, and 0 is one too."""
@@ -184,23 +194,15 @@ class BandedRidge(CrossValidatedRidge):
             return RacingRule() if self.racing else None
         return RacingRule(float(self.racing))
 
-    def _take(self, found: BandedRidgeFit, scale: NDArray[Any] | None) -> None:
-        """Keep what was found, the coefficients for features as they were given."""
-        self.coef_ = found.coef if scale is None else found.coef / scale
-        self.intercept_, self.alpha_ = found.intercept, found.alpha
-        self.band_weights_, self.batch_size_ = found.weights, found.batch_size
-        least = np.take_along_axis(found.errors, found.chosen[None], axis=0)[0]
-        self.cv_r2_ = 1 - least / np.where(found.total > 0, found.total, np.nan)
-
-    def _scale(self, samples: NDArray[Any], bands: list[NDArray[np.int64]]) -> Any:
-        """Return what each feature is divided by, or None."""
+    def _scale(self, samples: NDArray[Any]) -> Any:
+        self.bands_ = band_columns(self.bands, samples.shape[1])
         if not isinstance(self.standardise, str):
             return training_scale(samples) if self.standardise else None
         if self.standardise != "bands":
             raise unknown_name("way to standardise", self.standardise, ["bands"])
-        variance = samples.var(axis=0, dtype=np.float64)
+        variance = column_variance(samples, column_mean(samples, True))
         scale = np.ones(samples.shape[1])
-        for columns in bands:
+        for columns in self.bands_:
             spread = float(variance[columns].mean()) ** 0.5
             scale[columns] = spread if spread > 0 else 1.0
         return scale.astype(samples.dtype)
@@ -208,7 +210,8 @@ class BandedRidge(CrossValidatedRidge):
     def predict_bands(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the targets from each band alone.
 
-        With `intercept_` the bands' predictions sum to `predict`; see
+        Of the features as they are given: with `intercept_` the bands' predictions sum to
+        `predict`; see
         `brainkit.linear.partition.r2_split` for what part of R² each of them has, and
         `correlation_split` for what part of r.
 

@@ -1,17 +1,19 @@
 """Kernel ridge: each voxel has a function of its own in a kernel's feature space."""
 
-from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from brainkit.arrays.devices import to_numpy
 from brainkit.errors import InputError
-from brainkit.linear.estimator import DEFAULT_ALPHAS, CrossValidatedRidge
+from brainkit.linear.estimator import CrossValidatedRidge
 from brainkit.linear.kernel import KernelSolution, kernel_predict, kernel_ridge_cv
 from brainkit.linear.kernels import Kernel
-from brainkit.linear.targets import refuse_constant
+from brainkit.linear.penalties import penalty_grid, rounded
+from brainkit.linear.spectrum import weigh_samples
+from brainkit.linear.targets import column_mean, refuse_constant
 
 KernelName = Literal["linear", "polynomial", "poly", "rbf", "cosine", "sigmoid", "precomputed"]
 
@@ -35,8 +37,10 @@ class KernelRidge(CrossValidatedRidge):
         Of polynomial.
     coef0 : float, default=1.0
         Constant of polynomial and sigmoid.
-    alphas : sequence of float
-        Candidate penalties, positive; by default 13 from 1 to 10⁶.
+    alphas : "auto" or sequence of float, default="auto"
+        Candidate penalties, not negative. "auto": 13 from 1 to 10⁶, times the kernel's mean
+        variance (of the centred kernel the mean of the diagonal) over the number of features, which
+        for a linear kernel is what `VoxelwiseRidge` takes.
     cv : int, splitter, iterable of folds, "loo" or "gcv", default=5
         Number of folds, in which `groups` given to `fit` stay whole; or a splitter of
         scikit-learn's kind, or (train, held_out) row numbers
@@ -48,13 +52,20 @@ class KernelRidge(CrossValidatedRidge):
         False chooses one penalty for all voxels.
     n_targets_batch : int, optional
         Voxels at once; by free memory where not given.
+    device : str, default="auto"
+        Where the solver runs: a GPU ("cuda", "cuda:0") by torch, or the processor ("cpu") by NumPy;
+        "auto" is a GPU if there is one.
 
     Attributes
     ----------
     alpha_ : array (n_voxels,)
     dual_coef_ : array (n_samples, n_voxels)
-        Weights of the training samples.
+        Weights of the training samples; in double precision where predictions need it.
     intercept_ : array (n_voxels,)
+        Of the kernel as it is.
+    offset_ : array (n_voxels,)
+        The same for samples less their training mean, as a linear (with an intercept) and an rbf
+        kernel take them for the sake of their last digits.
     X_fit_ : array (n_samples, n_features) or None
         The training samples; None with a precomputed kernel.
     kernel_mean_ : float or None
@@ -63,6 +74,8 @@ class KernelRidge(CrossValidatedRidge):
         Held-out R² of the chosen penalty, within the training data; NaN for a constant voxel.
     coef_ : array (n_voxels, n_features)
         Weights of the features; for the linear kernel alone.
+    alphas_, alpha_at_edge_, constant_predictions_, device_, dtype_
+        As those of `VoxelwiseRidge`.
 
     References
     ----------
@@ -87,11 +100,12 @@ class KernelRidge(CrossValidatedRidge):
         gamma: float | None = None,
         degree: int = 3,
         coef0: float = 1.0,
-        alphas: Sequence[float] = DEFAULT_ALPHAS,
+        alphas: Any = "auto",
         cv: Any = 5,
         fit_intercept: bool = True,
         alpha_per_target: bool = True,
         n_targets_batch: int | None = None,
+        device: str = "auto",
     ) -> None:
         super().__init__(
             alphas=alphas,
@@ -99,6 +113,7 @@ class KernelRidge(CrossValidatedRidge):
             fit_intercept=fit_intercept,
             alpha_per_target=alpha_per_target,
             n_targets_batch=n_targets_batch,
+            device=device,
         )
         self.kernel = kernel
         self.gamma = gamma
@@ -135,29 +150,37 @@ class KernelRidge(CrossValidatedRidge):
         ValueError
             If the data hold NaN or infinities, or do not fit each other.
         InputError
-            If there are fewer groups than folds, a penalty is not positive, a target is constant,
-            there is no such kernel, or a precomputed one is not square and symmetric.
+            If there are fewer groups than folds, penalties are no numbers from 0, a target is
+            constant, there is no such kernel, or a precomputed one is not square and symmetric.
         """
         kernel = self._kernel()
-        samples, targets = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
-            ensure_min_samples=2,
-        )  # fmt: skip
-        Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
-        refuse_constant(Y)
-        folds = self._folds(len(samples), runs if groups is None else groups)
+        data = self._training(X, y)
+        folds = self._folds(len(data.Y), runs if groups is None else groups)
         fit = kernel_ridge_cv(
-            samples, Y, self.alphas, folds, kernel=kernel, fit_intercept=self.fit_intercept,
+            data.X, data.Y, data.alphas, folds, kernel=kernel, fit_intercept=self.fit_intercept,
             alpha_per_target=self.alpha_per_target, n_targets_batch=self.n_targets_batch,
         )  # fmt: skip
-        self.dual_coef_, self.intercept_, self.alpha_ = fit.dual_coef, fit.intercept, fit.alpha
-        self.kernel_mean_, self.batch_size_ = fit.kernel_mean, fit.batch_size
-        least = np.take_along_axis(fit.errors, fit.chosen[None], axis=0)[0]
-        self.cv_r2_ = 1 - least / np.where(fit.total > 0, fit.total, np.nan)
+        self.dual_coef_, self.intercept_, self.offset_ = (
+            to_numpy(part) for part in (fit.dual_coef, fit.intercept, fit.offset)
+        )
+        self.kernel_mean_ = fit.kernel_mean
+        least = np.take_along_axis(to_numpy(fit.errors), to_numpy(fit.chosen)[None], axis=0)[0]
+        self._keep_choice(
+            data, fit.alpha, least, to_numpy(fit.total), fit.eigenvalues, to_numpy(fit.errors)
+        )
+        self._keep_run(data, fit.dtype, fit.batch_size)
         # A copy: predictions must not change with what the caller does to X afterwards.
-        self.X_fit_ = None if kernel.precomputed else np.array(samples)
-        self.single_target_ = targets.ndim == 1
+        self.X_fit_ = None if kernel.precomputed else np.array(to_numpy(data.X))
         return self
+
+    def _check_targets(self, Y: NDArray[Any]) -> None:
+        refuse_constant(Y)
+
+    def _prepared(self, samples: NDArray[Any]) -> tuple[NDArray[np.float64], None, list[float]]:
+        scale = 1.0
+        if isinstance(self.alphas, str):
+            scale = rounded(self._kernel().mean_variance(samples, centred=self.fit_intercept))
+        return np.zeros(samples.shape[1]), None, penalty_grid(self.alphas, scale)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the targets; a row's prediction depends on that row alone.
@@ -173,7 +196,7 @@ class KernelRidge(CrossValidatedRidge):
         """
         check_is_fitted(self)
         samples = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        solution = KernelSolution(self.dual_coef_, self.intercept_, self.kernel_mean_)
+        solution = KernelSolution(self.dual_coef_, self.intercept_, self.kernel_mean_, self.offset_)
         predicted: NDArray[Any] = kernel_predict(
             samples, self.X_fit_, solution, kernel=self._kernel(), n_targets_batch=self.batch_size_
         )
@@ -203,7 +226,10 @@ class KernelRidge(CrossValidatedRidge):
                 f"The kernel was precomputed: give the features of its {len(self.dual_coef_)} "
                 f"training samples as X_fit; got {None if X_fit is None else np.shape(X_fit)}."
             )
-        return np.asarray(self.dual_coef_.T @ np.asarray(features, dtype=self.dual_coef_.dtype))
+        given = np.asarray(features)
+        mean = column_mean(given, self.kernel_mean_ is not None)
+        weights = weigh_samples(given, mean, self.dual_coef_.astype(np.float64), np.float64)
+        return np.asarray(weights.T.astype(given.dtype if given.dtype.kind == "f" else np.float64))
 
     @property
     def coef_(self) -> NDArray[Any]:

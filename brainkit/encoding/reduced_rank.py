@@ -5,10 +5,10 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import validate_data
 
+from brainkit.arrays.devices import to_device, to_numpy
 from brainkit.errors import InputError
-from brainkit.linear.estimator import DEFAULT_ALPHAS, CrossValidatedRidge
+from brainkit.linear.estimator import CrossValidatedRidge
 from brainkit.linear.folds import group_codes, kfold
 from brainkit.linear.noise import average_groups, diagonal_metric, noise_metric
 from brainkit.linear.reduced_rank import (
@@ -19,8 +19,8 @@ from brainkit.linear.reduced_rank import (
     solve_reduced_rank,
 )
 from brainkit.linear.ridge import select_alphas
-from brainkit.linear.spectrum import is_primal
-from brainkit.linear.targets import refuse_constant
+from brainkit.linear.spectrum import decompose
+from brainkit.linear.targets import column_mean, deviations, refuse_constant
 
 
 class ReducedRankRidge(CrossValidatedRidge):
@@ -40,14 +40,18 @@ class ReducedRankRidge(CrossValidatedRidge):
 
     Parameters
     ----------
-    alphas : sequence of float
-        Candidate penalties, positive.
+    alphas : "auto" or sequence of float, default="auto"
+        Candidate penalties, not negative. "auto": 13 from 1 to 10⁶, times the mean variance of the
+        features (`brainkit.linear.penalties`).
     ranks : sequence of int
         Candidate ranks; those above the number of targets or features change nothing.
     cv : int, default=3
         Folds; `groups` given to `fit` stay whole.
     fit_intercept : bool, default=True
         Fit the means.
+    device : str, default="auto"
+        Where the solver runs: a GPU ("cuda", "cuda:0") by torch, or the processor ("cpu") by NumPy;
+        "auto" is a GPU if there is one.
 
     Attributes
     ----------
@@ -61,6 +65,8 @@ class ReducedRankRidge(CrossValidatedRidge):
     intercept_ : array (n_targets,)
     cv_r2_ : array (n_targets,)
         Held-out R² of the chosen penalty and rank, within the training data.
+    alphas_, alpha_at_edge_, constant_predictions_, feature_mean_, target_mean_, device_, dtype_
+        As those of `VoxelwiseRidge`.
 
     References
     ----------
@@ -70,12 +76,13 @@ class ReducedRankRidge(CrossValidatedRidge):
 
     def __init__(
         self,
-        alphas: Sequence[float] = DEFAULT_ALPHAS,
+        alphas: Any = "auto",
         ranks: Sequence[int] = (10, 20, 40, 80),
         cv: int = 3,
         fit_intercept: bool = True,
+        device: str = "auto",
     ) -> None:
-        super().__init__(alphas=alphas, cv=cv, fit_intercept=fit_intercept)
+        super().__init__(alphas=alphas, cv=cv, fit_intercept=fit_intercept, device=device)
         self.ranks = ranks
 
     def fit(
@@ -86,41 +93,58 @@ class ReducedRankRidge(CrossValidatedRidge):
         runs: ArrayLike | None = None,
     ) -> Self:
         """Choose penalty and rank, and fit; the parameters are those of `VoxelwiseRidge.fit`."""
-        samples, targets = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
-            ensure_min_samples=2,
-        )  # fmt: skip
-        alphas, ranks = self._checked_alphas(), self._checked_ranks()
-        if not isinstance(self.cv, int | np.integer):
+        ranks = self._checked_ranks()
+        if not isinstance(self.cv, int | np.integer) or isinstance(self.cv, bool):
             raise InputError(f"cv must be a number of folds for ReducedRankRidge; got {self.cv!r}.")
-        Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
-        refuse_constant(Y)
-        codes = group_codes(runs if groups is None else groups, len(samples))
-        repeated = len(samples) > codes.max() + 1 and _same_features(samples, codes)
+        data = self._training(X, y)
+        alphas, n_samples = data.alphas, len(data.Y)
+        codes = group_codes(runs if groups is None else groups, n_samples)
+        mean = column_mean(data.Y, self.fit_intercept)
+        samples = data.X
+        # Less their means, so that nothing is lost where targets come in more digits than features.
+        Y = to_device(deviations(data.Y, mean, to_numpy(samples[:0]).dtype), self._where(samples))
+        repeated = n_samples > codes.max() + 1 and _same_features(to_numpy(samples), codes)
         metric = None
         if repeated:
-            samples, Y, residuals = average_groups(samples, Y, codes)
+            samples, Y, residuals = average_groups(
+                samples, Y, to_device(codes, self._where(samples))
+            )
             metric = noise_metric(residuals, len(residuals) - len(samples))
             codes = np.arange(len(samples))
         folds = [
-            prepare_fold(samples, Y, train, held_out, fit_intercept=self.fit_intercept)
+            prepare_fold(
+                samples, Y, train, held_out, alphas=alphas, fit_intercept=self.fit_intercept
+            )
             for train, held_out in kfold(len(samples), int(self.cv), groups=codes)
         ]
         if metric is None:
-            weights = predictability(*ridge_errors(folds, alphas))
-            metric = diagonal_metric(weights.astype(samples.dtype))
-        errors = reduced_rank_errors(folds, alphas, ranks, metric)
-        total = sum((fold.truth**2).sum(axis=0, dtype=np.float64) for fold in folds)
-        self.alpha_, self.rank_, least = _choose(errors, alphas, ranks)
+            metric = diagonal_metric(predictability(*ridge_errors(folds, alphas)))
+        errors = to_numpy(reduced_rank_errors(folds, alphas, ranks, metric))
+        total = sum(np.square(to_numpy(fold.truth)).sum(axis=0, dtype=np.float64) for fold in folds)
+        alpha, self.rank_, least = _choose(errors, alphas, ranks)
         self.noise_factors_ = len(metric.gains)
-        self.cv_r2_ = 1 - least / np.where(total > 0, total, np.nan)
-        self.coef_, self.intercept_ = solve_reduced_rank(
-            samples, Y, self.alpha_, self.rank_, metric, fit_intercept=self.fit_intercept
-        )
-        self.batch_size_ = Y.shape[1]  # the targets are one problem
-        self.primal_ = is_primal(*samples.shape)
-        self.single_target_ = targets.ndim == 1
+        spectrum = decompose(samples, alphas, centred=self.fit_intercept)
+        coef, _ = solve_reduced_rank(
+            samples, Y, to_device(alpha, self._where(samples)),
+            to_device(self.rank_, self._where(samples)), metric,
+            fit_intercept=self.fit_intercept, spectrum=spectrum,
+        )  # fmt: skip
+        means = spectrum.mean, mean + to_numpy(column_mean(Y, self.fit_intercept))
+        self._keep_weights(data, coef, means)
+        values = to_numpy(spectrum.values)
+        span = (float(values[0]), float(values[-1])) if len(values) else (0.0, 0.0)
+        place = np.searchsorted(ranks, self.rank_)[None, None]
+        by_alpha = np.take_along_axis(errors, place, axis=1)[:, 0]
+        self._keep_choice(data, alpha, least, total, span, by_alpha)
+        self._keep_run(data, spectrum.dtype, data.Y.shape[1])  # the targets are one problem
         return self
+
+    def _check_targets(self, Y: NDArray[Any]) -> None:
+        refuse_constant(Y)
+
+    @staticmethod
+    def _where(samples: Any) -> Any:
+        return samples.device if hasattr(samples, "detach") else None
 
     def _checked_ranks(self) -> list[int]:
         ranks = sorted(set(self.ranks))

@@ -18,8 +18,9 @@ class VoxelwiseRidge(CrossValidatedRidge):
 
     Parameters
     ----------
-    alphas : sequence of float
-        Candidate penalties, positive; by default 13 from 1 to 10⁶.
+    alphas : "auto" or sequence of float, default="auto"
+        Candidate penalties, not negative. "auto": 13 from 1 to 10⁶, times the mean variance of the
+        features, so that their unit makes no difference (`brainkit.linear.penalties`).
     cv : int, splitter, iterable of folds, "loo" or "gcv", default=5
         Number of folds, `groups` given to `fit` stay whole; or a splitter of scikit-learn's kind,
         or (train, held_out) row numbers (`brainkit.linear.folds.split_folds`); or every sample
@@ -32,6 +33,9 @@ class VoxelwiseRidge(CrossValidatedRidge):
         False chooses one penalty for all voxels.
     n_targets_batch : int, optional
         Voxels at once; by free memory where not given.
+    device : str, default="auto"
+        Where the solver runs: a GPU ("cuda", "cuda:0") by torch, or the processor ("cpu") by NumPy;
+        "auto" is a GPU if there is one.
 
     Attributes
     ----------
@@ -40,6 +44,18 @@ class VoxelwiseRidge(CrossValidatedRidge):
     intercept_ : array (n_voxels,)
     cv_r2_ : array (n_voxels,)
         Held-out R² of the chosen penalty, within the training data.
+    alphas_ : array (n_alphas,)
+        The candidates.
+    alpha_at_edge_ : array (2,)
+        Shares of voxels that have the smallest and the largest candidate.
+    constant_predictions_ : float
+        Share of voxels whose predictions the penalty shrinks to a constant.
+    feature_mean_, target_mean_ : float64 arrays (n_features,), (n_voxels,)
+        Predictions are ``(X - feature_mean_) @ coef_.T + target_mean_``.
+    device_, dtype_ : str
+        Where products with voxels ran, and in which precision: in double precision where single
+        precision could not be trusted.
+    batch_size_ : int
 
     References
     ----------

@@ -18,7 +18,7 @@ The functions take NumPy arrays or torch tensors, on any device, and return the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,19 +29,20 @@ from brainkit.arrays.progress import track
 from brainkit.errors import InputError
 from brainkit.linear.banded_folds import BandFold, Design, design, draw_errors, solve_system
 from brainkit.linear.bands import CONCENTRATIONS, band_columns, checked_draws, simplex_draws
-from brainkit.linear.fold_errors import is_lossy
+from brainkit.linear.fold_errors import Held
 from brainkit.linear.folds import checked_folds
 from brainkit.linear.held_out import Folds
 from brainkit.linear.racing import RacingRule
-from brainkit.linear.ridge import positive, select_alphas
-from brainkit.linear.spectrum import is_primal, shrink
+from brainkit.linear.ridge import intercept_of, select_alphas
+from brainkit.linear.spectrum import is_primal, precision, shrink, weigh_samples
 from brainkit.linear.targets import (
     Targets,
     batch_size,
+    centred_targets,
     check_rows,
-    column_mean,
-    read_targets,
+    checked_penalties,
     target_batches,
+    widened,
 )
 
 Array = Any  # a NumPy array or a torch tensor
@@ -73,6 +74,14 @@ class BandedRidgeFit:
         Targets treated at once.
     skipped : int
         Errors of one target, in one fold, with one draw, that racing saved.
+    means : (float64 array (n_features,), float64 array (n_targets,))
+        Of features and targets: what `intercept` sums up, in more digits.
+    eigenvalues : (float, float)
+        The smallest and the largest of X'X, of all bands with a weight of 1.
+    by_alpha : float64 array (n_alphas, n_targets)
+        Squared held-out errors of the chosen draw at every penalty.
+    dtype : dtype
+        The finest one that products with targets ran in.
     """
 
     coef: Array
@@ -85,6 +94,10 @@ class BandedRidgeFit:
     draws: NDArray[np.float64]
     batch_size: int
     skipped: int
+    means: tuple[Array, Array]
+    eigenvalues: tuple[float, float]
+    by_alpha: Array
+    dtype: Any
 
 
 def banded_ridge_cv(  # noqa: PLR0913 - all but five by name
@@ -115,7 +128,7 @@ def banded_ridge_cv(  # noqa: PLR0913 - all but five by name
     bands : None, mapping, or sequence
         See `brainkit.linear.bands.band_columns`.
     alphas : sequence of float
-        Candidate penalties, positive.
+        Candidate penalties, not negative.
     folds : sequence of (train, held_out)
         Row numbers; see `brainkit.linear.folds.kfold`, which keeps groups whole.
     draws : array (n_draws, n_bands), optional
@@ -150,19 +163,18 @@ def banded_ridge_cv(  # noqa: PLR0913 - all but five by name
     if draws is None:
         draws = simplex_draws(n_draws, len(columns), concentration=concentration, seed=seed)
     tried = checked_draws(draws, len(columns))
-    candidates = positive(alphas)
+    candidates = checked_penalties(alphas)
     if racing is not None and not alpha_per_target:
         raise InputError(
             "Racing gives draws up target by target, so that no sum over all targets is left to "
             "choose a shared penalty by: use alpha_per_target=True, or no racing."
         )
-    x_mean = column_mean(X, fit_intercept)
-    made = design(X - x_mean, columns, is_primal(*X.shape), fit_intercept)
+    made = design(X, columns, is_primal(*X.shape), fit_intercept)
     parts = [BandFold(made, *fold) for fold in checked_folds(folds, X.shape[0])]
     size = _batch_size(X, Y.shape[1], len(tried) * len(candidates), n_targets_batch)
     rough = racing is not None and made.may_be_rough(candidates)
     search = _Search(made, parts, tried, candidates, racing, rough)
-    return _Fitting(search, Y, x_mean, size).run(alpha_per_target)
+    return _Fitting(search, Y, size).run(alpha_per_target)
 
 
 def _batch_size(X: Array, n_targets: int, n_errors: int, given: int | None) -> int:
@@ -182,6 +194,7 @@ class _Search:
     alphas: list[float]
     racing: RacingRule | None
     rough: bool  # whether errors are as exact as racing needs them, and no more
+    ran: set[Any] = field(default_factory=set)  # dtypes of products with targets
 
     def errors(self, Y: Array, cross: Array) -> tuple[Array, Array, int]:
         """Return errors (n_draws, n_alphas, batch), of the mean (batch,), and how many were saved.
@@ -196,7 +209,7 @@ class _Search:
         skipped = n_rows = 0
         for number, fold in enumerate(self.folds, start=1):
             parts = {Y.dtype: fold.targets(Y, cross)}
-            total += parts[Y.dtype][2]
+            total += parts[Y.dtype][1].total
             n_rows += len(fold.held_out)
             for draw in range(shape[0]):
                 which = None if going is None else xp.nonzero(going[draw])[0]
@@ -213,21 +226,21 @@ class _Search:
 
     def _add(
         self, found: Array, fold: BandFold, weights: NDArray[np.float64],
-        parts: dict[Any, tuple[Array, Array, Array]], which: Array | None, Y: Array,
+        parts: dict[Any, tuple[Array, Held]], which: Array | None, Y: Array,
     ) -> None:  # fmt: skip
         """Add one fold's errors of one draw to `found` (n_alphas, batch), for some targets."""
         xp = array_namespace(Y)
         n_targets = Y.shape[1] if which is None else which.shape[0]
         prepared = draw_errors(fold, weights, self.alphas, n_targets, rough=self.rough)
+        self.ran.add(prepared.dtype)
         if prepared.dtype not in parts:
-            wide = xp.astype(Y, prepared.dtype)
+            wide = widened(Y, prepared.dtype, self.design.centred)
             parts[prepared.dtype] = fold.targets(wide, self.design.cross(wide))
-        cross, truth, total = parts[prepared.dtype]
+        cross, held = parts[prepared.dtype]
         if which is None:
-            found += prepared.errors(cross, truth, total)
+            found += prepared.errors(cross, held)
         else:
-            cross, truth = (xp.take(values, which, axis=1) for values in (cross, truth))
-            found[:, which] += prepared.errors(cross, truth, total[which])
+            found[:, which] += prepared.errors(xp.take(cross, which, axis=1), held.take(which))
 
     def solve(
         self, Y: Array, cross: Array, draw: int, alphas: Array, targets: Array
@@ -243,28 +256,35 @@ class _Search:
         xp = array_namespace(Y)
         weights, made = self.draws[draw], self.design
         gram = made.gram if made.primal else made.kernel(weights)
-        system = solve_system(made, weights, gram)
-        lossy = is_lossy(system.values, self.alphas)
-        dtype = xp.float64 if lossy else Y.dtype
-        own = made.cross(xp.astype(Y[:, targets], dtype)) if lossy else cross[:, targets]
+        system = solve_system(made, weights, gram, self.alphas)
+        dtype = precision(system.values, self.alphas, Y.dtype)
+        self.ran.add(dtype)
+        fine = dtype != Y.dtype
+        wide = widened(Y[:, targets], dtype, made.centred)
+        own = made.cross(wide) if fine else cross[:, targets]
         vectors = xp.astype(system.vectors, dtype)
-        projected = xp.matmul(vectors.T, own[system.columns])
-        solved = xp.matmul(vectors, shrink(system.values, projected, alphas))
+        shrunk = shrink(system.values, xp.matmul(vectors.T, own[system.columns]), alphas)
         if made.primal:
-            return system.columns, xp.astype(solved.T, Y.dtype)
+            return system.columns, xp.astype(xp.matmul(vectors, shrunk).T, Y.dtype)
         columns, scale = made.scales(weights)
-        samples = made.samples[:, columns] * xp.astype(scale**2, Y.dtype)
-        return columns, xp.matmul(xp.astype(solved.T, Y.dtype), samples)
+        if system.readout is not None:
+            solved = xp.matmul(system.readout * scale[:, None], xp.astype(shrunk, xp.float64))
+            return columns, xp.astype(solved.T, Y.dtype)
+        # In double precision: single precision would lose more of the sums than of the weights.
+        dual = xp.matmul(system.vectors, xp.astype(shrunk, xp.float64))
+        mean = made.mean[columns]
+        solved = weigh_samples(made.given[:, columns], mean, dual, xp.float64) * scale[:, None] ** 2
+        return columns, xp.astype(solved.T, Y.dtype)
 
 
 class _Fitting:
     """What is found for all targets, filled batch by batch."""
 
-    def __init__(self, search: _Search, Y: Targets, x_mean: Array, size: int) -> None:
+    def __init__(self, search: _Search, Y: Targets, size: int) -> None:
         samples, draws = search.design.samples, search.draws
         xp = array_namespace(samples)
         n_targets, self.skipped = Y.shape[1], 0
-        self.search, self.Y, self.x_mean, self.size = search, Y, x_mean, size
+        self.search, self.Y, self.size = search, Y, size
         given: dict[str, Any] = {"dtype": samples.dtype, "device": samples.device}
         whole: dict[str, Any] = {"dtype": xp.float64, "device": samples.device}
         self.penalties, self.draws = xp.asarray(search.alphas, **whole), xp.asarray(draws, **whole)
@@ -272,8 +292,16 @@ class _Fitting:
         self.intercept = xp.empty(n_targets, **given)
         self.alpha, self.total = xp.empty(n_targets, **whole), xp.empty(n_targets, **whole)
         self.weights = xp.empty((n_targets, draws.shape[1]), **whole)
+        self.y_mean = xp.empty(n_targets, **whole)
+        self.by_alpha = xp.empty((len(search.alphas), n_targets), **whole)
         self.errors = xp.empty((len(draws), n_targets), **whole)
         self.chosen = xp.empty(n_targets, dtype=xp.int64, device=samples.device)
+
+    @property
+    def dtype(self) -> Any:
+        """The finest dtype that products with targets ran in."""
+        wide = array_namespace(self.coef).float64
+        return wide if wide in self.search.ran else self.coef.dtype
 
     def run(self, alpha_per_target: bool) -> BandedRidgeFit:
         """Search and solve each batch; search all of them first where penalties are shared."""
@@ -290,7 +318,9 @@ class _Fitting:
         return BandedRidgeFit(
             coef=self.coef, intercept=self.intercept, alpha=self.alpha, weights=self.weights,
             errors=self.errors, total=self.total, chosen=self.chosen, draws=self.search.draws,
-            batch_size=self.size, skipped=self.skipped,
+            batch_size=self.size, skipped=self.skipped, dtype=self.dtype,
+            means=(self.search.design.mean, self.y_mean), by_alpha=self.by_alpha,
+            eigenvalues=self.search.design.eigenvalues,
         )  # fmt: skip
 
     def _run_shared(self, parts: list[slice]) -> None:
@@ -311,9 +341,8 @@ class _Fitting:
     def _read(self, part: slice) -> tuple[Array, Array, Array]:
         """Return a batch of targets less their means, their means, and their cross-products."""
         made = self.search.design
-        batch = read_targets(self.Y, part, made.samples)
-        mean = column_mean(batch, made.centred)
-        batch = batch - mean
+        batch, mean = centred_targets(self.Y, part, made.samples, made.centred)
+        self.y_mean[part] = mean
         return batch, mean, made.cross(batch)
 
     def _search(self, part: slice, batch: Array, cross: Array) -> Array:
@@ -328,6 +357,7 @@ class _Fitting:
         nothing = xp.asarray(xp.nan, dtype=least.dtype, device=least.device)
         self.errors[:, part] = xp.where(least < xp.inf, least, nothing)
         self.chosen[part] = best
+        self.by_alpha[:, part] = xp.take_along_axis(errors, best[None, None], axis=0)[0]
         self.alpha[part] = self.penalties[xp.take_along_axis(places, best[None], axis=0)[0]]
         self.weights[part] = self.draws[best]
 
@@ -342,7 +372,7 @@ class _Fitting:
                 coef[which] = found
             else:
                 coef[which[:, None], columns[None]] = found
-        self.intercept[part] = y_mean - xp.matmul(coef, self.x_mean)
+        self.intercept[part] = intercept_of(coef, self.search.design.mean, y_mean)
 
 
 def _first_least(errors: Array, places: Array) -> Array:

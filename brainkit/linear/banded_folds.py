@@ -20,19 +20,32 @@ The functions take NumPy arrays or torch tensors, on any device.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from brainkit.linear.fold_errors import CACHED, FoldErrors, fold_errors, is_lossy
-from brainkit.linear.spectrum import eigen, sample_products
-from brainkit.linear.targets import column_mean
+from brainkit.linear.fold_errors import CACHED, FoldErrors, Held, fold_errors, held_targets
+from brainkit.linear.held_out import centred_rows
+from brainkit.linear.spectrum import (
+    blur,
+    clip,
+    eigen,
+    eigen_of_kernel,
+    is_ill,
+    precision,
+    sample_products,
+    singular_values,
+)
+from brainkit.linear.targets import column_mean, deviations
 
 Array = Any  # a NumPy array or a torch tensor
 Index = NDArray[np.int64]
-ROUGH = 1e4  # largest eigenvalue over smallest penalty up to which a rough decomposition will do
+# Largest eigenvalue over smallest penalty up to which a rough decomposition will do; by whether the
+# problem is primal, as weights of samples lose more.
+ROUGH = {True: 1e4, False: 1e2}
 ROUGH_SLACK = 16.0  # of rough errors, see `brainkit.linear.path`
 MIXING_COST = 4  # of a product in the sums of few terms that mix predictions: memory holds them up
 
@@ -44,8 +57,12 @@ class Design:
     Attributes
     ----------
     samples : array (n_samples, n_features)
+        Centred where the problem is primal; else as they are given.
+    given : array (n_samples, n_features)
+        As they are given.
+    mean : float64 array (n_features,)
     wide : float64 array (n_samples, n_features) or None
-        The same in double precision, where the problem is primal.
+        Centred, in double precision, where the problem is primal.
     bands : list of int64 arrays
         Columns of each band.
     centred : bool
@@ -57,6 +74,8 @@ class Design:
     """
 
     samples: Array
+    given: Array = field(repr=False)
+    mean: Array
     wide: Array | None = field(repr=False)
     bands: list[Index] = field(repr=False)
     centred: bool
@@ -99,25 +118,48 @@ class Design:
         xp = array_namespace(self.samples)
         if self.samples.dtype != xp.float32:
             return False
+        return self.largest <= ROUGH[self.primal] * min(alphas)
+
+    @property
+    def largest(self) -> float:
+        """The largest eigenvalue of all bands with a weight of 1."""
+        return self.eigenvalues[1]
+
+    @cached_property
+    def eigenvalues(self) -> tuple[float, float]:
+        """The smallest and the largest eigenvalue of all bands with a weight of 1."""
         whole = self.gram if self.primal else self.kernel(np.ones(len(self.bands)))
-        return float(xp.linalg.eigvalsh(whole)[-1]) <= ROUGH * min(alphas)
+        values = array_namespace(whole).linalg.eigvalsh(whole)
+        return max(float(values[0]), 0.0), float(values[-1])
+
+    def as_dtype(self, dtype: Any) -> Array:
+        """Return the centred samples of a primal problem in a dtype, rounded once."""
+        return self.samples if dtype == self.samples.dtype else self.wide
 
     def cross(self, Y: Array) -> Array:
         """Return what solutions are made from: X'Y (primal) or Y (dual), of Y's dtype."""
-        xp = array_namespace(Y)
-        return xp.matmul(xp.astype(self.samples, Y.dtype).T, Y) if self.primal else Y
+        return array_namespace(Y).matmul(self.as_dtype(Y.dtype).T, Y) if self.primal else Y
+
+    def scaled(self, rows: Any, columns: Any, scale: Array) -> Array:
+        """Return some samples less their mean, scaled, in double precision."""
+        xp = array_namespace(self.given)
+        wide = xp.astype(self.given[rows][:, columns], xp.float64) - self.mean[columns]
+        return (wide - column_mean(wide, self.centred)) * scale
 
 
-def design(samples: Array, bands: list[Index], primal: bool, centred: bool) -> Design:
-    """Form the products of all centred samples (n_samples, n_features)."""
-    xp = array_namespace(samples)
+def design(X: Array, bands: list[Index], primal: bool, centred: bool) -> Design:
+    """Centre the samples (n_samples, n_features), and form their products."""
+    xp = array_namespace(X)
+    mean = column_mean(X, centred)
     if primal:
-        wide = xp.astype(samples, xp.float64)
-        return Design(samples, wide, bands, centred, xp.matmul(wide.T, wide), [])
-    kernels = [
-        sample_products(samples[:, xp.asarray(columns, device=samples.device)]) for columns in bands
-    ]
-    return Design(samples, None, bands, centred, None, kernels)
+        samples = deviations(X, mean, X.dtype)
+        wide = xp.astype(X, xp.float64) - mean
+        return Design(samples, X, mean, wide, bands, centred, xp.matmul(wide.T, wide), [])
+    kernels = []
+    for columns in bands:
+        which = xp.asarray(columns, device=X.device)
+        kernels.append(sample_products(X[:, which], None, mean[which]))
+    return Design(X, X, mean, None, bands, centred, None, kernels)
 
 
 @dataclass(frozen=True)
@@ -132,30 +174,59 @@ class System:
         W.
     values : float64 array (rank,)
         Λ.
+    largest : float
+        Eigenvalue of what was subtracted from, see `brainkit.linear.spectrum.spread`.
+    readout : float64 array (n_active_features, rank), optional
+        Where singular values were taken: samples, scaled and centred, times it are R.
     """
 
     columns: Any
     vectors: Array
     values: Array
+    largest: float = 0.0
+    readout: Array | None = None
 
 
 def solve_system(
-    design: Design, weights: NDArray[np.float64], gram: Array, *, rough: bool = False
+    design: Design,
+    weights: NDArray[np.float64],
+    gram: Array,
+    alphas: Sequence[float],
+    rows: Any = slice(None),
+    *,
+    inflation: float = 1.0,
+    rough: bool = False,
 ) -> System:
     """Decompose for a draw: X'X (primal) or the draw's kernel (dual) of the samples in use.
 
-    In double precision, or roughly in that of the samples, in half of the time.
+    In double precision, or roughly in that of the samples, in half of the time; by the singular
+    values of the samples in use, `rows`, where the penalties are too small for either. What `gram`
+    is the difference of is `inflation` times as large.
     """
     xp = array_namespace(gram)
+    sizes = design.samples.shape
     dtype = design.samples.dtype if rough else gram.dtype
-    if not design.primal:
-        values, vectors = eigen(xp.astype(gram, dtype))
-        return System(slice(None), vectors, xp.astype(values, gram.dtype))
     columns, scale = design.scales(weights)
-    active = gram[columns][:, columns] * scale[:, None] * scale[None]
-    values, vectors = eigen(xp.astype(active, dtype))
+    if design.primal:
+        active = gram[columns][:, columns] * scale[:, None] * scale[None]
+        values, vectors = eigen(xp.astype(active, dtype, copy=False))
+    else:
+        inner = xp.astype(gram, dtype, copy=False)
+        values, vectors = eigen_of_kernel(inner, centred=design.centred)
+    largest = inflation * float(values[-1]) if values.shape[0] else 0.0
+    if not rough and is_ill(values, alphas, design.samples.dtype, largest):
+        left, lengths, right = singular_values(
+            design.scaled(rows, columns, scale), centred=design.centred
+        )
+        if design.primal:
+            return System(columns, right * scale[:, None], lengths**2, 0.0, right)
+        return System(slice(None), left, lengths**2, 0.0, right * lengths)
+    values, vectors = clip(values, vectors, *sizes, largest=largest)
+    values = xp.astype(values, gram.dtype, copy=False)
+    if not design.primal:
+        return System(slice(None), vectors, values)
     scaled = vectors * xp.astype(scale, dtype)[:, None]
-    return System(columns, scaled, xp.astype(values, gram.dtype))
+    return System(columns, scaled, values, largest)
 
 
 class BandFold:
@@ -191,25 +262,49 @@ class BandFold:
             # Errors need no more rows than there are features: |Y - X c|² is |Q'Y - R c|² + ...
             self.basis, self.held = xp.linalg.qr(self.held)
 
-    def system(self, weights: NDArray[np.float64], *, rough: bool = False) -> tuple[System, Array]:
+    def system(
+        self, weights: NDArray[np.float64], alphas: Sequence[float], *, rough: bool = False
+    ) -> tuple[System, Array]:
         """Return a draw's solution, and R (n_rows, rank), in the precision of `solve_system`."""
-        xp = array_namespace(self.design.samples)
-        if self.design.primal:
-            system = solve_system(self.design, weights, self.gram, rough=rough)
+        made = self.design
+        xp = array_namespace(made.samples)
+        if made.primal:
+            system = solve_system(
+                made, weights, self.gram, alphas, self.train,
+                inflation=self._inflation(*made.scales(weights)), rough=rough,
+            )  # fmt: skip
             held = xp.astype(self.held[:, system.columns], system.vectors.dtype)
             return system, xp.matmul(held, system.vectors)
-        whole = self.design.kernel(weights)
+        whole = made.kernel(weights)
         rows = whole[self.train]
-        inner, outer = rows[:, self.train], whole[self.held_out][:, self.train]
-        if self.design.centred:
-            mean_row = xp.mean(inner, axis=0)
-            outer = outer - mean_row - xp.mean(outer, axis=1)[:, None] + xp.mean(mean_row)
-            inner = inner - mean_row - mean_row[:, None] + xp.mean(mean_row)
-        system = solve_system(self.design, weights, inner, rough=rough)
+        inner = rows[:, self.train]
+        system = solve_system(made, weights, inner, alphas, self.train, rough=rough)
+        if system.readout is not None:
+            columns, scale = made.scales(weights)
+            own = [
+                xp.astype(made.given[part][:, columns], xp.float64) * scale
+                for part in (self.train, self.held_out)
+            ]
+            held = own[1] - column_mean(own[0], made.centred)
+            return system, xp.matmul(held, system.readout)
+        outer = whole[self.held_out][:, self.train]
+        if made.centred:
+            outer = centred_rows(outer, inner)
         return system, xp.matmul(xp.astype(outer, system.vectors.dtype), system.vectors)
 
-    def targets(self, Y: Array, cross: Array) -> tuple[Array, Array, Array]:
-        """Return B (n_rows, batch), held-out targets (n_rows, batch), their total (batch,).
+    def _inflation(self, columns: Any, scale: Array) -> float:
+        """Return how many times larger a draw's X'X of all samples is than the training part's."""
+        if not self.complement:
+            return 1.0
+        xp = array_namespace(scale)
+        whole, own = (
+            float(xp.sum(xp.linalg.diagonal(part)[columns] * scale**2))
+            for part in (self.design.gram, self.gram)
+        )
+        return max(whole / own, 1.0) if own > 0 else 1.0
+
+    def targets(self, Y: Array, cross: Array) -> tuple[Array, Held]:
+        """Return B (n_rows, batch), and the held-out targets.
 
         Parameters
         ----------
@@ -226,20 +321,20 @@ class BandFold:
         else:
             train = Y[self.train]
             y_mean = column_mean(train, self.design.centred)
-        truth = held - y_mean
-        total = xp.sum(truth**2, axis=0, dtype=xp.float64)
-        if self.basis is not None:
-            truth = xp.matmul(xp.astype(self.basis, Y.dtype).T, truth)
+        y_mean = xp.astype(y_mean, Y.dtype)
+        basis = None if self.basis is None else xp.astype(self.basis, Y.dtype)
+        truth = held_targets(held - y_mean, basis)
         if not self.design.primal:
-            return train - y_mean, truth, total
+            return train - y_mean, truth
         mean = xp.astype(self.mean, Y.dtype)
+        samples = self.design.as_dtype(Y.dtype)
         if shared:
-            samples = xp.astype(self.design.samples[self.held_out], Y.dtype)
-            own = cross - xp.matmul(samples.T, held)
+            own = cross - xp.matmul(samples[self.held_out].T, held)
             own -= (len(self.train) * mean)[:, None] * y_mean[None]
         else:
-            own = xp.matmul(xp.astype(self.design.samples[self.train], Y.dtype).T, train - y_mean)
-        return own, truth, total
+            # Training targets sum to 0, whatever mean the samples have.
+            own = xp.matmul(samples[self.train].T, train - y_mean)
+        return own, truth
 
 
 def _is_rest(train: Index, held_out: Index, n_samples: int) -> bool:
@@ -257,22 +352,22 @@ class DrawErrors:
     vectors: Array
     way: FoldErrors | Array  # or operators (n_alphas, n_rows held out, n_rows of B)
 
-    def errors(self, cross: Array, truth: Array, total: Array) -> Array:
+    def errors(self, cross: Array, held: Held) -> Array:
         """Return squared errors (n_alphas, batch) in double precision; see `BandFold.targets`."""
         xp = array_namespace(cross)
         own = cross[self.columns]
         if isinstance(self.way, FoldErrors):
-            return self.way.errors(xp.matmul(self.vectors.T, own), truth, total)
+            return self.way.errors(xp.matmul(self.vectors.T, own), held)
         n_alphas, rows, _ = self.way.shape
         stacked = xp.reshape(self.way, (n_alphas * rows, -1))
         size = max(32, CACHED // (2 * n_alphas * rows * (xp.finfo(own.dtype).bits // 8)))
-        outside = total - xp.sum(truth**2, axis=0, dtype=xp.float64)
         found = []
         for start in range(0, own.shape[1], size):
             part = slice(start, min(start + size, own.shape[1]))
             predicted = xp.reshape(xp.matmul(stacked, own[:, part]), (n_alphas, rows, -1))
-            found.append(xp.sum((truth[:, part] - predicted) ** 2, axis=1, dtype=xp.float64))
-        return xp.concat(found, axis=1) + xp.where(outside > 0, outside, 0 * outside)
+            residual = held.truth[:, part] - predicted
+            found.append(xp.sum(residual**2, axis=1, dtype=xp.float64))
+        return xp.concat(found, axis=1) + held.outside
 
 
 def draw_errors(
@@ -284,10 +379,15 @@ def draw_errors(
     rough: bool = False,
 ) -> DrawErrors:
     """Prepare one draw in one fold for about so many targets, see `Design.may_be_rough`."""
-    system, readout = fold.system(weights, rough=rough)
+    system, readout = fold.system(weights, alphas, rough=rough)
     xp = array_namespace(readout)
     given = fold.design.samples.dtype
-    dtype = xp.float64 if is_lossy(system.values, alphas) else given
+    root = float(system.values[-1]) ** 0.5 if system.values.shape[0] else 0.0
+    lengths = root if fold.design.primal else 1.0
+    blurred = 0.0
+    if given != xp.float64:
+        blurred = blur(readout, system.values, alphas, lengths, len(fold.train))
+    dtype = precision(system.values, alphas, given, system.largest, blurred)
     vectors = xp.astype(system.vectors, dtype)
     slack = ROUGH_SLACK if rough else 1.0
     rotated = fold_errors(readout, system.values, alphas, dtype, triangular=False, slack=slack)

@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError
 from brainkit.linear.bands import band_columns
-from brainkit.linear.ridge import solve_ridge
+from brainkit.linear.ridge import intercept_of, solve_ridge
 from brainkit.linear.targets import (
     Targets,
     batch_size,
     check_rows,
     column_mean,
+    deviations,
     read_targets,
     target_penalties,
 )
@@ -53,7 +54,7 @@ def solve_banded_ridge(
         γ, not negative, for each target or the same for all. Their sum is free: what it is more
         than 1, the penalty is less.
     alphas : float or array (n_targets,)
-        Penalties, positive: one for each target, or one for all.
+        Penalties, not negative: one for each target, or one for all.
     fit_intercept : bool, default=True
         Fit the means.
     n_targets_batch : int, optional
@@ -69,7 +70,7 @@ def solve_banded_ridge(
     ------
     InputError
         If X and Y have not the same rows, bands do not fit X, weights are negative or not one for
-        each band (of each target), or a penalty is not positive.
+        each band (of each target), or penalties are no numbers from 0.
     """
     check_rows(X, Y)
     xp = array_namespace(X)
@@ -81,24 +82,27 @@ def solve_banded_ridge(
     coef = xp.zeros((n_targets, X.shape[1]), dtype=X.dtype, device=X.device)
     intercept = xp.empty(n_targets, dtype=X.dtype, device=X.device)
     found, which = np.unique(given, axis=0, return_inverse=True)
+    x_mean = column_mean(X, fit_intercept)
+    # Less their means before they are scaled: products with large means would be rounded.
+    centred = deviations(X, x_mean, X.dtype)
     for number, row in enumerate(found):
         every = np.empty(X.shape[1])
         for band, weight in zip(columns, row, strict=True):
             every[band] = weight**0.5
         active = np.flatnonzero(every > 0)
         scale = xp.asarray(every[active], dtype=X.dtype, device=X.device)
-        samples = X[:, active] * scale
+        samples = centred[:, active] * scale
         own = np.flatnonzero(which.reshape(-1) == number)
         for start in range(0, len(own), size):
             targets = own[start : start + size]
             batch = read_targets(Y, targets, X)
-            if not len(active):
-                intercept[targets] = column_mean(batch, fit_intercept)
-                continue
-            solved, intercept[targets] = solve_ridge(
-                samples, batch, penalties[targets], fit_intercept=fit_intercept
-            )
-            coef[targets[:, None], active[None]] = solved * scale
+            if len(active):
+                solved, _ = solve_ridge(
+                    samples, batch, penalties[targets], fit_intercept=fit_intercept
+                )
+                coef[targets[:, None], active[None]] = solved * scale
+            y_mean = column_mean(batch, fit_intercept)
+            intercept[targets] = intercept_of(coef[targets], x_mean, y_mean)
     return coef, intercept
 
 

@@ -10,16 +10,22 @@ targets exchanged.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainkit.errors import InputError
-from brainkit.linear.ridge import select_alphas
-from brainkit.linear.spectrum import decompose
-from brainkit.linear.targets import column_mean, target_batches
+from brainkit.linear.held_out import fold_spectrum
+from brainkit.linear.ridge import intercept_of, select_alphas
+from brainkit.linear.spectrum import Spectrum, decompose, is_primal, sample_products, shrink
+from brainkit.linear.targets import (
+    checked_penalties,
+    column_mean,
+    deviations,
+    target_batches,
+)
 
 Array = NDArray[Any]
 Folds = Sequence[tuple[Array, Array]]
@@ -32,9 +38,9 @@ class TargetBlock:
     Parameters
     ----------
     targets : array (n_samples, n_targets)
-        Of the samples' dtype.
+        Floating point.
     alphas : sequence of float
-        Candidate penalties, positive.
+        Candidate penalties, not negative.
     size : int
         Targets at once.
     rows : array of int (n_samples,), optional
@@ -47,8 +53,7 @@ class TargetBlock:
     rows: Array | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.alphas) or not all(np.isfinite(a) and a > 0 for a in self.alphas):
-            raise InputError(f"alphas must be positive numbers, at least one; got {self.alphas}.")
+        checked_penalties(self.alphas)
         if self.size < 1:
             raise InputError(f"Targets are treated at least 1 at once; got {self.size}.")
 
@@ -68,65 +73,60 @@ class BlockFit:
     intercept : array (n_targets,)
     alpha : float
         The penalty chosen; of penalties with equal errors the largest.
-    cv_r2 : float64 array (n_targets,)
-        Held-out R² at that penalty; NaN for a constant target.
+    errors : float64 array (n_alphas, n_targets)
+        Squared held-out errors at every penalty.
+    error, total : float64 arrays (n_targets,)
+        Squared held-out errors at that penalty, and of the training mean; the latter NaN for a
+        constant target.
     predicted_mean, predicted_scale : float64 arrays (n_targets,)
         Mean and standard deviation of the held-out predictions at that penalty.
+    means : (float64 array (n_features,), float64 array (n_targets,))
+        Of features and targets: what `intercept` sums up, in more digits.
+    eigenvalues : (float, float)
+        The smallest and the largest of X'X, of those that are not 0.
+    dtype : dtype
+        That products with targets ran in.
     """
 
     coef: Array
     intercept: Array
     alpha: float
-    cv_r2: Array
+    errors: Array
+    error: Array
+    total: Array
     predicted_mean: Array
     predicted_scale: Array
+    means: tuple[Array, Array]
+    eigenvalues: tuple[float, float]
+    dtype: Any
+
+    @property
+    def cv_r2(self) -> Array:
+        """Held-out R² at that penalty; NaN for a constant target."""
+        return 1 - self.error / np.where(self.total > 0, self.total, np.nan)
 
 
 class _HeldOut:
-    """Sums over held-out samples: of predictions, of their squares, of errors, by penalty."""
+    """Sums over held-out samples: of predictions, of their squares, of errors, by penalty.
 
-    def __init__(self, block: TargetBlock) -> None:
+    Of predictions less the targets' mean over all samples, so that sums of squares have no large
+    means in them.
+    """
+
+    def __init__(self, block: TargetBlock, every: Array) -> None:
         shape = len(block.alphas), block.targets.shape[1]
         self.predicted, self.squares, self.errors = (np.zeros(shape) for _ in range(3))
-        self.total = np.zeros(shape[1])
+        self.total, self.mean = np.zeros(shape[1]), np.zeros(shape[1])
+        for part in target_batches(shape[1], block.size):
+            self.mean[part] = column_mean(block.batch(every, part), True)
 
-    def add(self, number: int, part: slice, predicted: Array, truth: Array, mean: Array) -> None:
-        """Add predictions (n, batch) at one penalty; `mean` is to be added to them."""
+    def add(self, number: int, part: slice, predicted: Array, truth: Array, shift: Array) -> None:
+        """Add predictions (n, batch) at one penalty, and `shift` to them."""
         error = np.square(truth - predicted).sum(axis=0, dtype=np.float64)
         self.errors[number, part] += error
-        whole = predicted + mean
-        self.predicted[number, part] += whole.sum(axis=0, dtype=np.float64)
-        self.squares[number, part] += np.square(whole).sum(axis=0, dtype=np.float64)
-
-
-class _Side:
-    """A decomposition of centred samples as the two factors that targets are multiplied with."""
-
-    def __init__(self, X: Array) -> None:
-        self.mean = column_mean(X, True)
-        spectrum = decompose(X - self.mean)
-        self.values, self.vectors, self.samples = (
-            spectrum.values,
-            spectrum.vectors,
-            spectrum.samples,
-        )
-        self.primal = spectrum.primal
-        # XV comes first, see `Spectrum.project`; it is the same for all targets.
-        self.left = self.samples @ self.vectors if self.primal else self.vectors
-
-    def basis(self, X: Array) -> Array:
-        """Return what samples are in the decomposition's directions, (n, rank)."""
-        centred = X - self.mean
-        centred = centred if self.primal else centred @ self.samples.T
-        return np.asarray(centred @ self.vectors)
-
-    def coef(self, shrunk: Array) -> Array:
-        """Return coefficients (n_features, batch)."""
-        found = self.vectors @ shrunk
-        return np.asarray(found if self.primal else self.samples.T @ found)
-
-    def shrink(self, projected: Array, alpha: float) -> Array:
-        return np.asarray(projected / (self.values + alpha)[:, None].astype(projected.dtype))
+        moved = predicted + shift
+        self.predicted[number, part] += moved.sum(axis=0, dtype=np.float64)
+        self.squares[number, part] += np.square(moved).sum(axis=0, dtype=np.float64)
 
 
 def ridge_blocks(X: Array, blocks: Sequence[TargetBlock], folds: Folds) -> list[BlockFit]:
@@ -145,51 +145,69 @@ def ridge_blocks(X: Array, blocks: Sequence[TargetBlock], folds: Folds) -> list[
     list of BlockFit
         Of each block.
     """
-    sums = [_HeldOut(block) for block in blocks]
-    for train, held_out in folds:
-        _hold_out(X, blocks, train, held_out, sums)
-    side, every = _Side(X), np.arange(len(X))
-    return [_solve(side, every, block, held) for block, held in zip(blocks, sums, strict=True)]
+    every = np.arange(len(X))
+    sums = [_HeldOut(block, every) for block in blocks]
+    alphas = [alpha for block in blocks for alpha in block.alphas]
+    gram = None if is_primal(*X.shape) else sample_products(X, X, column_mean(X, True))
+    for fold in folds:
+        _hold_out(X, blocks, fold, sums, fold_spectrum(X, fold, alphas, True, gram))
+    spectrum = decompose(X, alphas, centred=True, gram=gram)
+    return [_solve(spectrum, every, block, held) for block, held in zip(blocks, sums, strict=True)]
 
 
 def _hold_out(
-    X: Array, blocks: Sequence[TargetBlock], train: Array, held_out: Array, sums: list[_HeldOut]
+    X: Array,
+    blocks: Sequence[TargetBlock],
+    fold: tuple[Array, Array],
+    sums: list[_HeldOut],
+    decomposed: tuple[Spectrum, Array],
 ) -> None:
     """Predict the held-out samples of a fold at every penalty of every block."""
-    side = _Side(X[train])
-    basis = side.basis(X[held_out])
+    train, held_out = fold
+    spectrum, readout = decomposed
+    alphas = [alpha for block in blocks for alpha in block.alphas]
+    spectrum = replace(spectrum, dtype=spectrum.precision_for(readout, alphas, spectrum.dtype))
+    basis = readout.astype(spectrum.dtype)  # (n_held_out, rank)
     for block, held in zip(blocks, sums, strict=True):
         for part in target_batches(block.targets.shape[1], block.size):
             known = block.batch(train, part)
             mean = column_mean(known, True)
-            truth = block.batch(held_out, part) - mean
-            projected = side.left.T @ (known - mean)  # (rank, batch)
+            truth = deviations(block.batch(held_out, part), mean, spectrum.dtype)
+            projected = spectrum.project(deviations(known, mean, spectrum.dtype))  # (rank, batch)
             held.total[part] += np.square(truth).sum(axis=0, dtype=np.float64)
+            shift = (mean - held.mean[part]).astype(spectrum.dtype)
             for number, alpha in enumerate(block.alphas):
-                held.add(number, part, basis @ side.shrink(projected, alpha), truth, mean)
+                predicted = basis @ shrink(spectrum.values, projected, alpha)
+                held.add(number, part, predicted, truth, shift)
 
 
-def _solve(side: _Side, every: Array, block: TargetBlock, held: _HeldOut) -> BlockFit:
+def _solve(spectrum: Spectrum, every: Array, block: TargetBlock, held: _HeldOut) -> BlockFit:
     """Fit one block to all samples, at the penalty with the least error."""
     best = int(select_alphas(held.errors.sum(axis=1, keepdims=True), block.alphas)[0])
     n_targets = block.targets.shape[1]
-    coef = np.empty((n_targets, len(side.mean)), dtype=side.samples.dtype)
-    intercept = np.empty(n_targets, dtype=side.samples.dtype)
+    dtype = spectrum.samples.dtype
+    coef = np.empty((n_targets, len(spectrum.mean)), dtype=dtype)
+    intercept = np.empty(n_targets, dtype=dtype)
     total = held.total.copy()
     for part in target_batches(n_targets, block.size):
         targets = block.batch(every, part)
-        mean = column_mean(targets, True)
         total[part][np.ptp(targets, axis=0) == 0] = np.nan  # else what rounding leaves of it
-        projected = side.left.T @ (targets - mean)
-        coef[part] = side.coef(side.shrink(projected, block.alphas[best])).T
-        intercept[part] = mean - coef[part] @ side.mean
-    predicted_mean = held.predicted[best] / len(every)
-    variance = held.squares[best] / len(every) - predicted_mean**2
+        projected = spectrum.project(deviations(targets, held.mean[part], spectrum.dtype))
+        coef[part] = spectrum.coef(projected, block.alphas[best]).T
+        intercept[part] = intercept_of(coef[part], spectrum.mean, held.mean[part])
+    moved = held.predicted[best] / len(every)
+    variance = held.squares[best] / len(every) - moved**2
+    values = spectrum.values
     return BlockFit(
         coef=coef,
         intercept=intercept,
         alpha=float(block.alphas[best]),
-        cv_r2=1 - held.errors[best] / np.where(total > 0, total, np.nan),
-        predicted_mean=predicted_mean,
+        errors=held.errors,
+        error=held.errors[best],
+        total=total,
+        predicted_mean=held.mean + moved,
         predicted_scale=np.sqrt(np.maximum(variance, 0)),
+        means=(spectrum.mean, held.mean),
+        eigenvalues=(float(values[0]), float(values[-1])) if len(values) else (0.0, 0.0),
+        dtype=spectrum.dtype,
     )

@@ -1,26 +1,102 @@
-"""The scikit-learn shell round the ridge solver: one class that encoders and decoders build on."""
+"""The scikit-learn shell round the ridge solvers: one class that encoders and decoders build on."""
 
+import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import ArrayLike, NDArray
+from sklearn import get_config
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from brainkit.arrays.devices import device_name, solver_device, to_device, to_numpy
 from brainkit.errors import InputError, unknown_name
 from brainkit.linear.folds import split_folds
 from brainkit.linear.leave_one_out import WAYS
-from brainkit.linear.ridge import positive, ridge_cv
+from brainkit.linear.penalties import STANDARD_GRID, judge_choice, mean_variance, penalty_grid
+from brainkit.linear.ridge import ridge_cv
 from brainkit.linear.spectrum import is_primal
+from brainkit.linear.targets import column_mean, deviations
 
-DEFAULT_ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
+COLUMNS_AT_ONCE = 1024
+
+
+def fit_rows(model: Any, X: Any, Y: Any, **by_row: Any) -> Any:
+    """Fit a model, telling it of `groups`, `runs` and the like if its `fit` takes them.
+
+    A regressor of scikit-learn knows of neither, and fits all the same; an encoder of brainkit is
+    told, so that its own folds keep groups whole. A pipeline is told what its steps ask for, where
+    scikit-learn's metadata routing is switched on.
+
+    Parameters
+    ----------
+    model : estimator
+    X, Y : arrays
+    **by_row : array (n_samples,) or None
+        What is known of each row; None is not passed on.
+
+    Returns
+    -------
+    estimator
+        The model, fitted.
+    """
+    known = {name: values for name, values in by_row.items() if values is not None}
+    parameters = inspect.signature(model.fit).parameters
+    named = {name for name, parameter in parameters.items() if parameter.kind not in _STARRED}
+    if get_config()["enable_metadata_routing"] and hasattr(model, "get_metadata_routing"):
+        routing = get_routing_for_object(model)
+        named |= set(routing.consumes("fit", set(known) - named))
+    return model.fit(X, Y, **{name: values for name, values in known.items() if name in named})
+
+
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def column_variance(X: NDArray[Any], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean square of each column less `mean`, in double precision; 0 if constant."""
+    found = np.empty(X.shape[1])
+    for start in range(0, X.shape[1], COLUMNS_AT_ONCE):
+        part = slice(start, start + COLUMNS_AT_ONCE)
+        found[part] = np.square(deviations(X[:, part], mean[part], np.float64)).mean(axis=0)
+    return np.where(np.ptp(X, axis=0) > 0, found, 0.0)
 
 
 def training_scale(X: NDArray[Any]) -> NDArray[Any]:
     """Return the standard deviation of each column, 1 where it is constant."""
-    scale = X.std(axis=0, dtype=np.float64)
-    return np.where((scale > 0) & (np.ptp(X, axis=0) > 0), scale, 1.0).astype(X.dtype)
+    variance = column_variance(X, column_mean(X, True))
+    return np.where(variance > 0, np.sqrt(variance), 1.0).astype(X.dtype)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Training data as solvers take them.
+
+    Attributes
+    ----------
+    X : array (n_samples, n_features)
+        Features on the device; less their mean and scaled where they are to be scaled.
+    Y : array (n_samples, n_targets)
+        Targets as they are given.
+    mean : float64 array (n_features,)
+        What was taken off X.
+    scale : array (n_features,) or None
+        What X was divided by after that.
+    alphas : list of float
+        Candidate penalties.
+    single : bool
+        Whether the targets were one column.
+    """
+
+    X: Any
+    Y: NDArray[Any]
+    mean: NDArray[np.float64]
+    scale: NDArray[Any] | None
+    alphas: list[float]
+    single: bool
 
 
 class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -30,8 +106,9 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
 
     Parameters
     ----------
-    alphas : sequence of float
-        Candidate penalties, positive.
+    alphas : "auto" or sequence of float, default="auto"
+        Candidate penalties, not negative. "auto": 13 from 1 to 10⁶, times the mean variance of the
+        features (`brainkit.linear.penalties`).
     cv : int, splitter, iterable of folds, "loo" or "gcv", default=5
         Number of folds, or what `brainkit.linear.folds.split_folds` takes; or every sample left
         out in turn, exactly or by generalised cross-validation. Groups need folds.
@@ -43,16 +120,22 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         A penalty for each target, or one for all, by their summed error.
     n_targets_batch : int, optional
         Targets at once; by free memory where not given.
+    device : str, default="auto"
+        Where the solver runs: a GPU ("cuda", "cuda:0") by torch, or the processor ("cpu") by NumPy;
+        "auto" is a GPU if there is one.
     """
+
+    _grid: Sequence[float] = STANDARD_GRID
 
     def __init__(
         self,
-        alphas: Sequence[float] = DEFAULT_ALPHAS,
+        alphas: Any = "auto",
         cv: Any = 5,
         fit_intercept: bool = True,
         standardise: bool = False,
         alpha_per_target: bool = True,
         n_targets_batch: int | None = None,
+        device: str = "auto",
     ) -> None:
         self.alphas = alphas
         self.cv = cv
@@ -60,6 +143,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         self.standardise = standardise
         self.alpha_per_target = alpha_per_target
         self.n_targets_batch = n_targets_batch
+        self.device = device
 
     def fit(
         self,
@@ -84,49 +168,88 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         Returns
         -------
         self
-            With `coef_` (n_targets, n_features), `intercept_` (n_targets,), `alpha_` (n_targets,)
+            With `coef_` (n_targets, n_features), `intercept_` (n_targets,), `alpha_` (n_targets,),
             `cv_r2_` (n_targets,), the held-out R² of the chosen penalty, and `batch_size_`.
+
+            Predictions are made from `feature_mean_` and `target_mean_`, in double precision, which
+            `intercept_` sums up: ``(X - feature_mean_) @ coef_.T + target_mean_``.
+
+            Of the penalties: `alphas_`, the candidates; `alpha_at_edge_`, the shares of targets
+            that have the smallest and the largest one, (2,); `constant_predictions_`,
+            the share whose predictions the penalty shrinks to a constant.
+
+            What ran: `device_`, and `dtype_`, that of products with targets, which is double
+            precision where single precision could not be trusted.
 
         Raises
         ------
         ValueError
             If the data hold NaN or infinities, or do not fit each other.
         InputError
-            If there are fewer groups than folds, folds do not fit the samples or part a group, or
-            a penalty is not positive.
+            If there are fewer groups than folds, folds do not fit the samples or part a group,
+            penalties are no numbers from 0, or there is no such device.
+
+        Warns
+        -----
+        PenaltyWarning
+            If the best penalties lie at the edge of the grid, or all of them shrink predictions to
+            a constant.
         """
-        samples, targets = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
-            ensure_min_samples=2,
-        )  # fmt: skip
-        alphas = self._checked_alphas()
-        Y = np.asarray(targets, dtype=samples.dtype).reshape(len(samples), -1)
-        self._check_targets(Y)
-        scale = training_scale(samples) if self.standardise else None
+        data = self._training(X, y)
         found = ridge_cv(
-            samples if scale is None else samples / scale,
-            Y,
-            alphas,
-            self._folds(len(samples), runs if groups is None else groups),
+            data.X,
+            data.Y,
+            data.alphas,
+            self._folds(len(data.Y), runs if groups is None else groups),
             fit_intercept=self.fit_intercept,
             alpha_per_target=self.alpha_per_target,
             n_targets_batch=self.n_targets_batch,
         )
-        self.alpha_, self.intercept_ = np.asarray(alphas)[found.chosen], found.intercept
-        self.coef_ = found.coef if scale is None else found.coef / scale
-        least = np.take_along_axis(found.errors, found.chosen[None], axis=0)[0]
-        varies = (np.ptp(Y, axis=0) > 0) & (found.total > 0)
-        self.cv_r2_ = 1 - least / np.where(varies, found.total, np.nan)
-        self.batch_size_ = found.batch_size
-        self.primal_ = is_primal(*samples.shape)
-        self.single_target_ = targets.ndim == 1
+        least = np.take_along_axis(to_numpy(found.errors), to_numpy(found.chosen)[None], axis=0)[0]
+        self._keep_weights(data, found.coef, found.means)
+        self._keep_choice(
+            data, found.alpha, least, to_numpy(found.total), found.eigenvalues,
+            to_numpy(found.errors),
+        )  # fmt: skip
+        self._keep_run(data, found.dtype, found.batch_size)
         return self
+
+    def _training(self, X: ArrayLike, y: ArrayLike) -> Training:
+        """Check the training data, and put them where they are worked on."""
+        samples, targets = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
+            ensure_min_samples=2,
+        )  # fmt: skip
+        device = solver_device(self.device)
+        Y = _real(targets).reshape(len(samples), -1)
+        self._check_targets(Y)
+        mean, scale, alphas = self._prepared(samples)
+        if scale is not None:
+            samples = deviations(samples, mean, samples.dtype) / scale
+        else:
+            mean = np.zeros_like(mean)
+        return Training(to_device(samples, device), Y, mean, scale, alphas, targets.ndim == 1)
+
+    def _prepared(
+        self, samples: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[Any] | None, list[float]]:
+        """Return the features' means, what they are to be divided by, and candidate penalties."""
+        mean = column_mean(samples, self.fit_intercept)
+        scale = self._scale(samples)
+        variance = 1.0
+        if isinstance(self.alphas, str):
+            squares = column_variance(samples, mean)
+            variance = mean_variance(
+                squares if scale is None else squares / np.square(scale, dtype=float)
+            )
+        return mean, scale, penalty_grid(self.alphas, variance, self._grid)
+
+    def _scale(self, samples: NDArray[Any]) -> NDArray[Any] | None:
+        """Return what each feature is divided by, or None."""
+        return training_scale(samples) if self.standardise else None
 
     def _check_targets(self, Y: NDArray[Any]) -> None:
         """Raise if targets (n_samples, n_targets) cannot be fitted; what can is the subclass's."""
-
-    def _checked_alphas(self) -> list[float]:
-        return positive(self.alphas)
 
     def _folds(self, n_samples: int, groups: ArrayLike | None) -> Any:
         """Return the folds, or the way to leave single samples out."""
@@ -141,6 +264,40 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
             )
         return self.cv
 
+    def _keep_weights(self, data: Training, coef: Any, means: tuple[Any, Any]) -> None:
+        """Take weights of prepared features, as weights of the features given."""
+        coef = to_numpy(coef)
+        x_mean, self.target_mean_ = (np.asarray(to_numpy(part)) for part in means)
+        if data.scale is not None:
+            coef, x_mean = coef / data.scale, data.mean + x_mean * data.scale
+        self.coef_, self.feature_mean_ = coef, x_mean
+        shift = coef.astype(np.float64, copy=False) @ x_mean
+        self.intercept_ = (self.target_mean_ - shift).astype(coef.dtype)
+
+    def _keep_choice(
+        self, data: Training, alpha: Any, least: NDArray[Any], total: NDArray[Any],
+        eigenvalues: tuple[float, float], errors: NDArray[Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Take each target's penalty, and errors of the chosen ones, of the mean, and of all."""
+        self.alphas_ = np.asarray(data.alphas)
+        # Of equal candidates, and as they were given, to the last digit.
+        self.alpha_ = np.asarray(to_numpy(alpha), dtype=np.float64)
+        varies = (np.ptp(data.Y, axis=0) > 0) & (total > 0)
+        self.cv_r2_ = 1 - least / np.where(varies, total, np.nan)
+        self.alpha_at_edge_, self.constant_predictions_ = judge_choice(
+            data.alphas, self.alpha_, least, np.where(varies, total, 0.0), eigenvalues, errors,
+            shared=not self.alpha_per_target,
+        )  # fmt: skip
+
+    def _keep_run(self, data: Training, dtype: Any, batch_size: int) -> None:
+        """Take what ran where."""
+        xp = array_namespace(data.X)
+        self.device_ = device_name(data.X.device if hasattr(data.X, "detach") else None)
+        self.dtype_ = "float64" if dtype == xp.float64 else "float32"
+        self.batch_size_ = batch_size
+        self.primal_ = is_primal(*data.X.shape)
+        self.single_target_ = data.single
+
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the targets; a row's prediction depends on that row alone.
 
@@ -154,7 +311,10 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         """
         check_is_fitted(self)
         samples = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        predicted: NDArray[Any] = samples @ self.coef_.T + self.intercept_
+        predicted: NDArray[Any] = (
+            deviations(samples, self.feature_mean_, samples.dtype) @ self.coef_.T
+        )
+        predicted += self.target_mean_.astype(predicted.dtype)
         return predicted[:, 0] if self.single_target_ else predicted
 
     def score_targets(self, X: ArrayLike, Y: ArrayLike) -> NDArray[np.float64]:
@@ -176,3 +336,11 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         scores = self.score_targets(X, y)
         scores = scores[np.isfinite(scores)]
         return float(scores.mean()) if scores.size else float("nan")
+
+
+def _real(targets: NDArray[Any]) -> NDArray[Any]:
+    """Return targets as floating point numbers, of the precision that they have."""
+    values = np.asarray(targets)
+    if values.dtype in (np.float32, np.float64):
+        return values
+    return values.astype(np.float32 if values.dtype == np.float16 else np.float64)

@@ -25,7 +25,7 @@ from brainkit.linear.path import Stretch, stretches
 
 Array = Any  # a NumPy array or a torch tensor
 CACHED = 24 << 20  # bytes that the inner loop works on at once, so that they stay in the cache
-LOSSY = 1e6  # largest over smallest penalised eigenvalue beyond which single precision is too poor
+SMALL = 1e-3  # share of a target outside of the readout below which it is not taken as a difference
 PIECE = 128  # rows of a triangular readout that are multiplied at once
 
 
@@ -70,23 +70,22 @@ class FoldErrors:
     stretches: tuple[_Weighted, ...]
     mixing: Array
 
-    def errors(self, inner: Array, truth: Array, total: Array) -> Array:
+    def errors(self, inner: Array, held: "Held") -> Array:
         """Return squared errors (n_alphas, n_targets) in double precision.
 
         Parameters
         ----------
         inner : array (rank, n_targets)
             b, training targets in the eigenbasis.
-        truth : array (n_rows, n_targets)
-            Q'Y.
-        total : float64 array (n_targets,)
-            Squared length of the held-out targets; what `truth` lacks of it is added.
+        held : Held
+            The held-out targets.
         """
         xp = array_namespace(inner)
+        truth = held.truth
         n_alphas, n_arrays = self.mixing.shape
         rows, n_targets = truth.shape
-        outside = total - xp.sum(truth**2, axis=0, dtype=xp.float64)
-        outside = xp.where(outside > 0, outside, xp.zeros_like(outside))
+        if not rows:  # nothing but the mean is predicted
+            return held.outside + xp.zeros((n_alphas, 1), dtype=xp.float64, device=inner.device)
         width = (n_alphas + n_arrays) * rows * (xp.finfo(inner.dtype).bits // 8)
         size = max(32, CACHED // width) if _on_cpu(inner) else n_targets
         found: list[Array] = []
@@ -103,7 +102,7 @@ class FoldErrors:
             xp.matmul(self.mixing, xp.reshape(made, (n_arrays, -1)), out=flat)
             flat *= flat
             found.append(xp.sum(mixed, axis=1, dtype=xp.float64))
-        return xp.concat(found, axis=1) + outside
+        return xp.concat(found, axis=1) + held.outside
 
     def _fill(self, made: Array, inner: Array, truth: Array) -> None:
         """Write the readout's products for every function, and the truth last."""
@@ -119,6 +118,48 @@ class FoldErrors:
         made[-1] = truth
 
 
+@dataclass(frozen=True)
+class Held:
+    """Held-out targets, less the training mean, as predictions are compared with them.
+
+    Attributes
+    ----------
+    truth : array (n_rows, n_targets)
+        Q'Y; Y itself where the readout is not reduced to fewer rows.
+    outside : float64 array (n_targets,)
+        Squared length of what no prediction reaches, Y - QQ'Y.
+    total : float64 array (n_targets,)
+        Squared length of Y.
+    """
+
+    truth: Array
+    outside: Array
+    total: Array
+
+    def take(self, which: Array) -> "Held":
+        """Return some of the targets."""
+        xp = array_namespace(self.truth)
+        return Held(xp.take(self.truth, which, axis=1), self.outside[which], self.total[which])
+
+
+def held_targets(Y: Array, basis: Array | None) -> Held:
+    """Split held-out targets (n_held_out, n_targets) by the basis Q of the readout, or by none.
+
+    What lies outside is the difference of two sums of squares only where it is no small one.
+    """
+    xp = array_namespace(Y)
+    total = xp.sum(Y**2, axis=0, dtype=xp.float64)
+    if basis is None:
+        return Held(Y, xp.zeros_like(total), total)
+    truth = xp.matmul(basis.T, Y)
+    outside = total - xp.sum(truth**2, axis=0, dtype=xp.float64)
+    small = xp.nonzero(outside < SMALL * total)[0]
+    if small.shape[0]:
+        rest = xp.take(Y, small, axis=1) - xp.matmul(basis, xp.take(truth, small, axis=1))
+        outside[small] = xp.sum(rest**2, axis=0, dtype=xp.float64)
+    return Held(truth, outside, total)
+
+
 def fold_errors(
     readout: Array,
     values: Array,
@@ -130,10 +171,14 @@ def fold_errors(
 ) -> FoldErrors:
     """Prepare a fold from its readout (n_rows, rank) and its eigenvalues (rank,), double.
 
-    `slack` is that of `brainkit.linear.path.stretches`.
+    No eigenvalue is 0 where a penalty may be, see `brainkit.linear.spectrum.clip`. `slack` is that
+    of `brainkit.linear.path.stretches`.
     """
     xp = array_namespace(readout)
     given = np.asarray(_to_numpy(values))
+    if not given.size:  # samples that do not vary: every prediction is the mean
+        nothing = xp.full((len(alphas), 1), -1.0, dtype=dtype, device=readout.device)
+        return FoldErrors(xp.astype(readout, dtype), (), nothing)
     cut = stretches(given, alphas, np.float32 if dtype == xp.float32 else np.float64, slack)
     mixing = np.concatenate([*(s.mixing for s in cut), -np.ones((len(alphas), 1))], axis=1)
 
@@ -166,9 +211,3 @@ def _to_numpy(values: Array) -> Any:
 
 def _on_cpu(values: Array) -> bool:
     return str(values.device).startswith("cpu")
-
-
-def is_lossy(values: Array, alphas: Sequence[float]) -> bool:
-    """Tell whether single precision would blur what the smallest penalty leaves in play."""
-    smallest = min(float(alpha) for alpha in alphas)
-    return float(values[-1]) > LOSSY * (smallest + float(values[0]))

@@ -3,7 +3,8 @@ r"""Folds in a form that serves every penalty and every batch of targets.
 Where every sample is held out once and there are no more features than samples, the folds'
 cross-products add up to those of all samples and are formed once (`PartitionErrors`): K folds cost
 one product X'Y and, for each fold, products of the size of X'X with the targets. Any other folds,
-and features that outnumber the samples, are treated one by one (`SeparateErrors`).
+and features that outnumber the samples, are treated one by one (`SeparateErrors`); the latter share
+one XX'.
 
 The functions take NumPy arrays or torch tensors, on any device.
 """
@@ -16,9 +17,18 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
-from brainkit.linear.fold_errors import FoldErrors, fold_errors, is_lossy
-from brainkit.linear.spectrum import eigen, is_primal, sample_products
-from brainkit.linear.targets import column_mean
+from brainkit.linear.fold_errors import FoldErrors, Held, fold_errors, held_targets
+from brainkit.linear.spectrum import (
+    Spectrum,
+    blur,
+    clip,
+    decompose,
+    eigen,
+    is_ill,
+    is_primal,
+    precision,
+)
+from brainkit.linear.targets import column_mean, deviations
 
 Array = Any  # a NumPy array or a torch tensor
 Folds = Sequence[tuple[Array, Array]]
@@ -37,7 +47,7 @@ class _Fold:
     mean: Array
     gain: float
     vectors: Array
-    basis: Array | None  # Q, (n_rows + 1, rank); None where there are fewer rows than features
+    basis: Array | None  # Q, (n_rows + 1, rank); None where there are fewer rows than directions
     back: Array | None  # V R', (n_features, rank): from Q'Y to the fold's cross-products
     errors: FoldErrors
 
@@ -48,7 +58,9 @@ class PartitionErrors:
 
     Attributes
     ----------
-    values, vectors : float64 array (n_features,), array (n_features, n_features)
+    samples : array (n_samples, n_features)
+        Centred, in the dtype that targets are to be multiplied in.
+    values, vectors : float64 array (rank,), array (n_features, rank)
         Of X'X over all samples.
     """
 
@@ -58,27 +70,31 @@ class PartitionErrors:
     vectors: Array
     folds: tuple[_Fold, ...] = field(repr=False)
 
+    @property
+    def dtype(self) -> Any:
+        """What targets are to be in."""
+        return self.samples.dtype
+
     def batch(self, Y: Array) -> "PartitionBatch":
         """Form what a batch of targets (n_samples, batch), centred, needs of the data."""
         xp = array_namespace(Y)
-        crosses, truths, totals, means = [], [], [], []
+        crosses, truths, means = [], [], []
         for fold in self.folds:
             own = Y[fold.rows]
-            mean = column_mean(own, self.fit_intercept)
+            mean = xp.astype(column_mean(own, self.fit_intercept), Y.dtype)
             # Held-out targets less their mean, and the mean's own row: see `_Fold`.
             row = (fold.gain * len(fold.rows) ** 0.5) * mean[None]
             extended = xp.concat([own - mean, row], axis=0)
-            totals.append(xp.sum(extended**2, axis=0, dtype=xp.float64))
-            truth = extended if fold.basis is None else xp.matmul(fold.basis.T, extended)
+            held = held_targets(extended, fold.basis)
             if fold.back is None:
                 cross = xp.matmul(self.samples[fold.rows].T, own - mean)
                 cross += (len(fold.rows) * fold.gain**2) * fold.mean[:, None] * mean[None]
             else:
-                cross = xp.matmul(fold.back, truth)
-            truths.append(truth)
+                cross = xp.matmul(fold.back, held.truth)
+            truths.append(held)
             crosses.append(cross)
             means.append(mean)
-        return PartitionBatch(self, crosses, truths, totals, means)
+        return PartitionBatch(self, crosses, truths, means)
 
 
 @dataclass(frozen=True)
@@ -87,8 +103,7 @@ class PartitionBatch:
 
     of: PartitionErrors
     crosses: list[Array]
-    truths: list[Array]
-    totals: list[Array]
+    held: list[Held]
     means: list[Array]
 
     @cached_property
@@ -99,7 +114,7 @@ class PartitionBatch:
     @property
     def total(self) -> Array:
         """Squared error of the training mean, summed over folds, (batch,)."""
-        return sum(self.totals)
+        return sum(held.total for held in self.held)
 
     def _sum(self, which: Any) -> Array:
         whole = None
@@ -121,61 +136,95 @@ class PartitionBatch:
             surplus = len(fold.rows) * (fold.gain**2 - fold.gain)
             own = own - surplus * fold.mean[:, None] * self.means[number][None]
             inner = xp.matmul(fold.vectors.T, whole - own)  # (rank, batch)
-            part = fold.errors.errors(inner, self.truths[number], self.totals[number])
+            part = fold.errors.errors(inner, self.held[number])
             found = part if found is None else found + part
         return found
 
 
 def partition_errors(
-    samples: Array, folds: Sequence[tuple[Array, Array]], alphas: Sequence[float], *,
+    X: Array,
+    folds: Folds,
+    alphas: Sequence[float],
+    *,
     fit_intercept: bool = True,
-) -> PartitionErrors:  # fmt: skip
-    """Factorise every fold of centred samples (n_samples, n_features)."""
-    xp = array_namespace(samples)
-    wide = xp.astype(samples, xp.float64)
+    dtype: Any = None,
+) -> PartitionErrors | None:
+    """Factorise every fold of the samples (n_samples, n_features) from what it has of X'X.
+
+    Products with targets are in `dtype`; where it is not given, in that of X or, if one fold needs
+    it, in double precision. None is returned where a penalty is too small for the difference of two
+    X'X to be trusted: the folds are then to be factorised one by one.
+    """
+    xp = array_namespace(X)
+    mean = column_mean(X, fit_intercept)
+    wide = xp.astype(X, xp.float64) - mean
     gram = xp.matmul(wide.T, wide)
     values, vectors = eigen(gram)
-    lossy = is_lossy(values, alphas)
-    dtype = xp.float64 if lossy else samples.dtype
-    prepared = tuple(_prepare(wide, gram, test, alphas, dtype, fit_intercept) for _, test in folds)
-    kept = wide if lossy else samples
-    return PartitionErrors(kept, fit_intercept, values, xp.astype(vectors, dtype), prepared)
+    if is_ill(values, alphas, X.dtype):
+        return None
+    values, vectors = clip(values, vectors, *X.shape)
+    dtype = precision(values, alphas, X.dtype) if dtype is None else dtype
+    largest = float(values[-1]) if values.shape[0] else 0.0
+    prepared = []
+    for _, rows in folds:
+        training = _Training(wide, gram, rows, fit_intercept, largest)
+        if is_ill(training.every, alphas, X.dtype, largest):
+            return None
+        fold, blurred = training.fold(alphas, dtype)
+        wanted = precision(training.values, alphas, dtype, largest, blurred)
+        if wanted != dtype:
+            return partition_errors(X, folds, alphas, fit_intercept=fit_intercept, dtype=wanted)
+        prepared.append(fold)
+    kept = wide if dtype == xp.float64 else deviations(X, mean, dtype)
+    return PartitionErrors(kept, fit_intercept, values, xp.astype(vectors, dtype), tuple(prepared))
 
 
-def _prepare(
-    wide: Array, gram: Array, rows: Array, alphas: Sequence[float], dtype: Any, centred: bool
-) -> _Fold:
-    """Factorise one fold: the training part's X'X and the held-out part in its eigenbasis."""
-    xp = array_namespace(wide)
-    n_all, n_features = wide.shape
-    own = wide[rows]
-    count = own.shape[0]
-    mean = column_mean(own, centred)
-    gain = n_all / (n_all - count) if centred else 1.0
-    own = own - mean
-    outer = xp.matmul(own.T, own)
-    training = gram - outer - (count * gain) * mean[:, None] * mean[None]
-    values, vectors = eigen(training)
-    vectors = xp.astype(vectors, dtype)
-    extended = xp.concat([own, (gain * count**0.5) * mean[None]], axis=0)
-    readout = xp.matmul(xp.astype(extended, dtype), vectors)
-    basis = back = None
-    if triangular := extended.shape[0] > n_features:
-        basis, readout = xp.linalg.qr(readout)
-        back = xp.matmul(vectors, readout.T)
-    return _Fold(
-        rows=rows,
-        mean=xp.astype(mean, dtype),
-        gain=gain,
-        vectors=vectors,
-        basis=basis,
-        back=back,
-        errors=fold_errors(readout, values, alphas, dtype, triangular=triangular),
-    )
+class _Training:
+    """One fold's training part: its X'X as what the held-out part leaves of that of all samples."""
+
+    def __init__(
+        self, wide: Array, gram: Array, rows: Array, centred: bool, largest: float
+    ) -> None:
+        xp = array_namespace(wide)
+        own = wide[rows]
+        n_all, count = wide.shape[0], own.shape[0]
+        self.largest, self.n_train = largest, n_all - count
+        self.rows, self.mean = rows, column_mean(own, centred)
+        self.gain = n_all / (n_all - count) if centred else 1.0
+        self.own = own - self.mean
+        training = gram - xp.matmul(self.own.T, self.own)
+        training = training - (count * self.gain) * self.mean[:, None] * self.mean[None]
+        self.every, vectors = eigen(training)
+        self.values, self.vectors = clip(self.every, vectors, *wide.shape, largest=largest)
+
+    def fold(self, alphas: Sequence[float], dtype: Any) -> tuple[_Fold, float]:
+        """Put the held-out part into the training part's eigenbasis; see `blur` for the number."""
+        xp = array_namespace(self.own)
+        vectors = xp.astype(self.vectors, dtype)
+        row = (self.gain * self.own.shape[0] ** 0.5) * self.mean[None]
+        extended = xp.concat([self.own, row], axis=0)
+        readout = xp.matmul(xp.astype(extended, dtype), vectors)
+        blurred = blur(readout, self.values, alphas, self.largest**0.5, self.n_train)
+        basis = back = None
+        n_features, rank = vectors.shape
+        if triangular := extended.shape[0] > rank:
+            basis, readout = xp.linalg.qr(readout)
+            if rank == n_features:
+                back = xp.matmul(vectors, readout.T)
+        fold = _Fold(
+            rows=self.rows,
+            mean=xp.astype(self.mean, dtype),
+            gain=self.gain,
+            vectors=vectors,
+            basis=basis,
+            back=back,
+            errors=fold_errors(readout, self.values, alphas, dtype, triangular=triangular),
+        )
+        return fold, blurred
 
 
 @dataclass(frozen=True)
-class _Part:
+class HeldOutPart:
     """One fold on its own."""
 
     train: Array
@@ -191,7 +240,7 @@ class SeparateErrors:
 
     fit_intercept: bool
     dtype: Any
-    folds: tuple[_Part, ...] = field(repr=False)
+    folds: tuple[HeldOutPart, ...] = field(repr=False)
 
     def errors(self, Y: Array) -> tuple[Array, Array]:
         """Return squared held-out errors (n_alphas, batch), and those of the mean (batch,)."""
@@ -199,51 +248,77 @@ class SeparateErrors:
         found = whole = None
         for fold in self.folds:
             train = Y[fold.train]
-            mean = column_mean(train, self.fit_intercept)
+            mean = xp.astype(column_mean(train, self.fit_intercept), Y.dtype)
             inner = xp.matmul(fold.towards.T, train - mean)
-            truth = Y[fold.test] - mean
-            total = xp.sum(truth**2, axis=0, dtype=xp.float64)
-            if fold.basis is not None:
-                truth = xp.matmul(fold.basis.T, truth)
-            part = fold.errors.errors(inner, truth, total)
+            held = held_targets(Y[fold.test] - mean, fold.basis)
+            part = fold.errors.errors(inner, held)
             found = part if found is None else found + part
-            whole = total if whole is None else whole + total
+            whole = held.total if whole is None else whole + held.total
         return found, whole
 
 
 def separate_errors(
-    X: Array, folds: Folds, alphas: Sequence[float], *, fit_intercept: bool = True
+    X: Array,
+    folds: Folds,
+    alphas: Sequence[float],
+    *,
+    fit_intercept: bool = True,
+    gram: Array | None = None,
 ) -> SeparateErrors:
-    """Factorise every fold of the samples (n_samples, n_features) for itself."""
+    """Factorise every fold of the samples (n_samples, n_features) for itself.
+
+    `gram` is XX' of all samples, centred by any mean (by none without an intercept), where it is
+    known; the folds whose features outnumber their training samples take what they need from it.
+    """
     xp = array_namespace(X)
-    prepared = []
-    lossy = False
-    for train, test in folds:
-        x_train = X[train]
-        x_mean = column_mean(x_train, fit_intercept)
-        primal = is_primal(*x_train.shape)
-        wide = xp.astype(x_train - x_mean, xp.float64)
-        held = xp.astype(X[test] - x_mean, xp.float64)
-        values, vectors = eigen(xp.matmul(wide.T, wide) if primal else sample_products(wide))
-        readout = xp.matmul(held if primal else xp.matmul(held, wide.T), vectors)
-        towards = xp.matmul(wide, vectors) if primal else vectors
-        basis = None
-        if triangular := readout.shape[0] > readout.shape[1]:
-            basis, readout = xp.linalg.qr(readout)
-        lossy = lossy or is_lossy(values, alphas)
-        prepared.append((train, test, towards, basis, readout, values, triangular))
-    dtype = xp.float64 if lossy else X.dtype
-    parts = tuple(
-        _Part(
-            train,
-            test,
-            xp.astype(towards, dtype),
-            None if basis is None else xp.astype(basis, dtype),
-            fold_errors(readout, values, alphas, dtype, triangular=triangular),
-        )
-        for train, test, towards, basis, readout, values, triangular in prepared
-    )
-    return SeparateErrors(fit_intercept, dtype, parts)
+    dtype, prepared = X.dtype, []
+    for fold in folds:
+        spectrum, readout = fold_spectrum(X, fold, alphas, fit_intercept, gram)
+        prepared.append((*fold, spectrum.values, spectrum.wide_towards, readout))
+        dtype = spectrum.precision_for(readout, alphas, dtype)  # of all folds, if of one
+    parts = []
+    for train, test, values, towards, held in prepared:
+        basis, readout = None, held
+        if triangular := held.shape[0] > held.shape[1]:
+            basis, readout = xp.linalg.qr(held)
+            basis = xp.astype(basis, dtype)
+        errors = fold_errors(readout, values, alphas, dtype, triangular=triangular)
+        parts.append(HeldOutPart(train, test, xp.astype(towards, dtype, copy=False), basis, errors))
+    return SeparateErrors(fit_intercept, dtype, tuple(parts))
+
+
+def fold_spectrum(
+    X: Array,
+    fold: tuple[Array, Array],
+    alphas: Sequence[float],
+    centred: bool,
+    gram: Array | None = None,
+) -> tuple[Spectrum, Array]:
+    """Decompose a fold's training samples; return also its held-out ones in the eigenbasis.
+
+    `gram` is that of `separate_errors`.
+    """
+    train, test = fold
+    if gram is None or is_primal(len(train), X.shape[1]):
+        spectrum = decompose(X[train], alphas, centred=centred)
+        return spectrum, spectrum.basis(X[test])
+    rows = gram[train]
+    inner, crossed = rows[:, train], gram[test][:, train]
+    spectrum = decompose(X[train], alphas, centred=centred, gram=inner)
+    if centred:
+        crossed = centred_rows(crossed, inner)
+    return spectrum, spectrum.basis(X[test], crossed)
+
+
+def centred_rows(crossed: Array, inner: Array) -> Array:
+    """Centre products of other samples (m, n) with n samples by the mean of these.
+
+    `inner` are the products of the n samples among themselves, centred by the same mean as
+    `crossed`, or by none.
+    """
+    xp = array_namespace(crossed)
+    crossed = crossed - xp.mean(inner, axis=0)
+    return crossed - xp.mean(crossed, axis=1)[:, None]
 
 
 def is_partition(n_samples: int, folds: Folds) -> bool:

@@ -27,23 +27,25 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from brainkit.errors import InputError
+from brainkit.linear.held_out import SeparateErrors
 from brainkit.linear.kernel_errors import (
     Fold,
     KernelSpectrum,
     Plan,
+    candidate_errors,
     decompose_kernel,
-    left_out_errors,
-    validation_errors,
+    fold_solutions,
 )
 from brainkit.linear.kernels import Kernel, as_kernel, check_precomputed
-from brainkit.linear.ridge import positive, select_alphas
+from brainkit.linear.leave_one_out import SampleErrors
+from brainkit.linear.ridge import LARGEST_BATCH, select_alphas
 from brainkit.linear.spectrum import shrink
 from brainkit.linear.targets import (
     Targets,
     batch_size,
+    centred_targets,
     check_rows,
-    column_mean,
-    read_targets,
+    checked_penalties,
     target_batches,
     target_penalties,
 )
@@ -59,17 +61,21 @@ class KernelSolution:
     Attributes
     ----------
     dual_coef : array (n_samples, n_targets)
-        Weights of the training samples.
+        Weights of the training samples; in double precision where single precision would blur
+        predictions.
     intercept : array (n_targets,)
         Of the kernel as it is, not centred.
     kernel_mean : float or None
         Mean of the training kernel; None without an intercept. It keeps what rounding adds to the
         weights' sums, which are 0, from being multiplied by what centring took off the kernel.
+    offset : float64 array (n_targets,)
+        The intercept of the kernel of shifted samples (`brainkit.linear.kernels.Kernel.shift`).
     """
 
     dual_coef: Array
     intercept: Array
     kernel_mean: float | None
+    offset: Array
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class KernelRidgeFit(KernelSolution):
 
     Attributes
     ----------
-    dual_coef, intercept, kernel_mean
+    dual_coef, intercept, kernel_mean, offset
         See `KernelSolution`.
     alpha : float64 array (n_targets,)
         The penalty of each target.
@@ -90,6 +96,10 @@ class KernelRidgeFit(KernelSolution):
         The place of `alpha` among the candidates.
     batch_size : int
         Targets treated at once.
+    eigenvalues : (float, float)
+        The smallest and the largest of the centred kernel.
+    dtype : dtype
+        That products with targets ran in.
     """
 
     alpha: Array
@@ -97,6 +107,8 @@ class KernelRidgeFit(KernelSolution):
     total: Array
     chosen: Array
     batch_size: int
+    eigenvalues: tuple[float, float]
+    dtype: Any
 
 
 def kernel_ridge_cv(
@@ -120,10 +132,9 @@ def kernel_ridge_cv(
     X : array (n_samples, n_features)
         Features, floating point; with a ``precomputed`` kernel its values (n_samples, n_samples).
     Y : array, h5py dataset or lazy source (n_samples, n_targets)
-        Responses. What lies in a file is read a batch of targets at a time, once for every fold (at
-        all, where single samples are left out) and once more.
+        Responses. What lies in a file is read a batch of targets at a time, twice.
     alphas : sequence of float
-        Candidate penalties, positive.
+        Candidate penalties, not negative.
     folds : sequence of (train, held_out), "loo" or "gcv"
         Row numbers (`brainkit.linear.folds.kfold` keeps groups whole); or every sample left out in
         turn, exactly or by generalised cross-validation (`brainkit.linear.leave_one_out`).
@@ -147,27 +158,32 @@ def kernel_ridge_cv(
         a kernel is not one of inner products by far, a penalty is not positive, or a fold is empty,
         out of range or not held out.
     """
-    candidates = positive(alphas)
-    K = training_kernel(X, Y, as_kernel(kernel))
+    candidates = checked_penalties(alphas)
+    chosen_kernel = as_kernel(kernel)
+    K, shift = training_kernel(X, Y, chosen_kernel, fit_intercept)
     xp = array_namespace(K)
     size = kernel_batch_size(K, Y.shape[1], n_targets_batch)
     plan = Plan(fit_intercept, size, X.dtype, min(candidates), positive=isinstance(folds, str))
+    spectrum = decompose_kernel(K, plan)
+    way: SeparateErrors | SampleErrors
     if isinstance(folds, str):
-        spectrum = decompose_kernel(K, plan)
-        errors, total = left_out_errors(spectrum, Y, candidates, folds, plan)
+        way = SampleErrors(
+            spectrum.vectors, spectrum.values, candidates, folds, fit_intercept, spectrum.dtype
+        )
     else:
-        errors, total = validation_errors(K, Y, candidates, folds, plan)
-        spectrum = decompose_kernel(K, plan)
+        way = fold_solutions(K, candidates, folds, plan)
+    errors, total = candidate_errors(way, Y, len(candidates), K, plan)
     judged = errors
     if not alpha_per_target:
         judged = xp.broadcast_to(xp.sum(errors, axis=1, keepdims=True), errors.shape)
     chosen = select_alphas(judged, candidates)
     alpha = xp.asarray(candidates, dtype=xp.float64, device=K.device)[chosen]
-    solution = _solve(spectrum, Y, alpha, plan)
+    moved = _moved(X, chosen_kernel, shift)
+    solution = _solve(spectrum, Y, alpha, plan, moved)
     return KernelRidgeFit(
-        dual_coef=solution.dual_coef, intercept=solution.intercept,
-        kernel_mean=solution.kernel_mean, alpha=alpha, errors=errors, total=total, chosen=chosen,
-        batch_size=size,
+        **vars(solution), alpha=alpha, errors=errors, total=total, chosen=chosen,
+        batch_size=size, dtype=spectrum.dtype,
+        eigenvalues=(float(xp.min(spectrum.values)), float(xp.max(spectrum.values))),
     )  # fmt: skip
 
 
@@ -187,7 +203,7 @@ def solve_kernel_ridge(
     X, Y, kernel, fit_intercept, n_targets_batch
         See `kernel_ridge_cv`.
     alphas : float or array (n_targets,)
-        Penalties, positive: one for each target, or one for all.
+        Penalties, not negative: one for each target, or one for all.
 
     Returns
     -------
@@ -198,13 +214,14 @@ def solve_kernel_ridge(
     InputError
         As `kernel_ridge_cv`, or if there is not one penalty for each target or for all.
     """
-    K = training_kernel(X, Y, as_kernel(kernel))
+    chosen = as_kernel(kernel)
+    K, shift = training_kernel(X, Y, chosen, fit_intercept)
     xp = array_namespace(K)
     penalties = target_penalties(alphas, Y.shape[1], K)
     size = kernel_batch_size(K, Y.shape[1], n_targets_batch)
     least = float(xp.min(penalties)) if Y.shape[1] else 1.0
     plan = Plan(fit_intercept, size, X.dtype, least)
-    return _solve(decompose_kernel(K, plan), Y, penalties, plan)
+    return _solve(decompose_kernel(K, plan), Y, penalties, plan, _moved(X, chosen, shift))
 
 
 def kernel_predict(
@@ -233,7 +250,7 @@ def kernel_predict(
     Returns
     -------
     array (n_samples, n_targets)
-        Of the weights' dtype.
+        Of X's dtype.
 
     Raises
     ------
@@ -251,50 +268,74 @@ def kernel_predict(
             f"of {None if X_fit is None else tuple(X_fit.shape)} do not give that many columns of "
             f"a {chosen.name} kernel."
         )
-    predicted = xp.empty((X.shape[0], n_targets), dtype=dual.dtype, device=X.device)
+    predicted = xp.empty((X.shape[0], n_targets), dtype=X.dtype, device=X.device)
+    shift = None
+    if not chosen.precomputed:
+        shift = chosen.shift(X_fit, centred=solution.kernel_mean is not None)
     size = kernel_batch_size(dual, n_targets, n_targets_batch)
     for rows in target_batches(X.shape[0], ROWS_AT_ONCE):
-        K = chosen(X[rows], None if chosen.precomputed else X_fit)
+        K = chosen(X[rows], None if chosen.precomputed else X_fit, shift)
         for part in target_batches(n_targets, size):
             weights = xp.astype(dual[:, part], xp.float64)
-            values = xp.matmul(K, weights) + solution.intercept[part]
+            values = xp.matmul(K, weights) + solution.offset[part]
             if solution.kernel_mean is not None:
                 off = xp.mean(K, axis=1) - solution.kernel_mean
                 values -= off[:, None] * xp.sum(weights, axis=0)
-            predicted[rows, part] = xp.astype(values, dual.dtype)
+            predicted[rows, part] = xp.astype(values, X.dtype)
     return predicted
 
 
 def kernel_batch_size(K: Array, n_targets: int, given: int | None = None) -> int:
     """Return the number of targets to treat at once with a kernel of as many rows as K."""
-    return batch_size(K, n_targets, given, bytes_per_target=K.shape[0] * 6 * 8)
+    size = batch_size(K, n_targets, given, bytes_per_target=K.shape[0] * 6 * 8)
+    return min(size, given or LARGEST_BATCH)
 
 
-def training_kernel(X: Array, Y: Targets, kernel: Kernel) -> Array:
-    """Return the kernel of the training samples (n_samples, n_samples), checked against Y."""
+def training_kernel(
+    X: Array, Y: Targets, kernel: Kernel, centred: bool
+) -> tuple[Array, Array | None]:
+    """Return the kernel of the training samples (n_samples, n_samples), and what shifted them."""
     check_rows(X, Y)
     if kernel.precomputed:
         check_precomputed(X)
-    return kernel(X)
+        return kernel(X), None
+    shift = kernel.shift(X, centred=centred)
+    return kernel(X, shift=shift), shift
 
 
-def _solve(spectrum: KernelSpectrum, Y: Targets, alphas: Array, plan: Plan) -> KernelSolution:
+def _moved(X: Array, kernel: Kernel, shift: Array | None) -> Array | None:
+    """Return what a shift took off each sample's row of the kernel, (n_samples,); None if nothing.
+
+    But for what is the same in all rows and columns, which weights that sum to 0 do not see.
+    """
+    if shift is None or kernel.name != "linear":
+        return None
+    xp = array_namespace(X)
+    return xp.matmul(xp.astype(X, xp.float64) - shift, shift)
+
+
+def _solve(
+    spectrum: KernelSpectrum, Y: Targets, alphas: Array, plan: Plan, moved: Array | None
+) -> KernelSolution:
     """Solve for all targets from one decomposition."""
     xp = array_namespace(spectrum.vectors)
     vectors = xp.astype(spectrum.vectors, spectrum.dtype)
-    dual_coef = xp.empty(tuple(Y.shape), dtype=plan.dtype, device=vectors.device)
-    intercept = xp.empty(Y.shape[1], dtype=plan.dtype, device=vectors.device)
+    back = xp.astype(spectrum.vectors, spectrum.dual_dtype)
+    dual_coef = xp.empty(tuple(Y.shape), dtype=spectrum.dual_dtype, device=vectors.device)
+    offset = xp.empty(Y.shape[1], dtype=xp.float64, device=vectors.device)
+    intercept = xp.empty_like(offset)  # the same, of the kernel as it is
     for part in target_batches(Y.shape[1], plan.batch_size):
-        batch = read_targets(Y, part, vectors)
-        y_mean = column_mean(batch, plan.centred)
-        projected = xp.matmul(vectors.T, batch - y_mean)
-        weights = xp.matmul(vectors, shrink(spectrum.values, projected, alphas[part]))
-        if plan.centred:  # the sums are 0, but for rounding of eigenvalues next to alpha
-            weights -= xp.mean(weights, axis=0)
-        weights = xp.astype(weights, plan.dtype)
+        batch, y_mean = centred_targets(Y, part, vectors, plan.centred)
+        projected = xp.matmul(vectors.T, batch)
+        shrunk = shrink(spectrum.values, xp.astype(projected, back.dtype), alphas[part])
+        weights = xp.matmul(back, shrunk)
         # Of the weights as they are stored, so that their rounding cancels in predictions.
         shift = xp.matmul(spectrum.mean_row, xp.astype(weights, xp.float64))
         dual_coef[:, part] = weights
-        intercept[part] = xp.astype(xp.astype(y_mean, xp.float64) - shift, plan.dtype)
+        offset[part] = y_mean - shift
+        intercept[part] = offset[part]
+        if moved is not None:
+            intercept[part] -= xp.matmul(moved, xp.astype(weights, xp.float64))
     kernel_mean = float(xp.mean(spectrum.mean_row)) if plan.centred else None
-    return KernelSolution(dual_coef, intercept, kernel_mean)
+    intercept = xp.astype(intercept, plan.dtype)
+    return KernelSolution(dual_coef, intercept, kernel_mean, offset)

@@ -24,6 +24,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from brainkit.errors import InputError, unknown_name
+from brainkit.linear.targets import column_mean
 
 Array = Any  # a NumPy array or a torch tensor
 KERNELS = ("linear", "polynomial", "poly", "rbf", "cosine", "sigmoid", "precomputed")
@@ -73,7 +74,7 @@ class Kernel:
         """Whether the values are given instead of samples."""
         return self.name == "precomputed"
 
-    def __call__(self, X: Array, Z: Array | None = None) -> Array:
+    def __call__(self, X: Array, Z: Array | None = None, shift: Array | None = None) -> Array:
         """Evaluate the kernel for all pairs of samples.
 
         Parameters
@@ -82,6 +83,8 @@ class Kernel:
             Samples; for ``precomputed``, the kernel itself.
         Z : array (m_samples, n_features), optional
             Other samples, by default X. Not for ``precomputed``.
+        shift : float64 array (n_features,), optional
+            Taken off the samples first, see `shift`. Not for ``precomputed``.
 
         Returns
         -------
@@ -98,7 +101,44 @@ class Kernel:
         if self.precomputed:
             return wide
         other_wide = wide if Z is None else xp.astype(Z, xp.float64, copy=False)
+        if shift is not None:
+            wide = wide - shift
+            other_wide = wide if Z is None else other_wide - shift
         return self._of_products(xp.matmul(wide, other_wide.T), wide, other_wide)
+
+    def shift(self, X: Array, *, centred: bool) -> Array | None:
+        """Return what is better taken off samples before their products are formed, or None.
+
+        The mean of the training samples X, for a kernel that does not change by it (rbf) or is
+        centred afterwards (linear): products of large means would round off what differs.
+        """
+        if self.name == "rbf" or (self.name == "linear" and centred):
+            return column_mean(X, True)
+        return None
+
+    def mean_variance(self, X: Array, *, centred: bool) -> float:
+        """Return the mean diagonal of the kernel of samples, centred or not, over their features.
+
+        For a linear kernel this is the mean variance of the features. 1 where the samples do not
+        differ.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_features)
+            Samples; for ``precomputed``, the kernel itself.
+        centred : bool
+        """
+        xp = array_namespace(X)
+        n, width = X.shape
+        shift = None if self.precomputed else self.shift(X, centred=centred)
+        diagonal = total = 0.0
+        for start in range(0, n, ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            K = self(X[rows], None if self.precomputed else X, shift)
+            diagonal += float(xp.sum(xp.linalg.diagonal(K[:, rows])))
+            total += float(xp.sum(K))
+        found = (diagonal - (total / n if centred else 0.0)) / (n * width)
+        return found if found > 0 and isfinite(found) else 1.0
 
     def _of_products(self, products: Array, x: Array, z: Array) -> Array:
         """Turn inner products (n, m), which are overwritten, into the kernel's values."""

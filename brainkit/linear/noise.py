@@ -40,6 +40,12 @@ class TargetMetric:
     directions: Array
     gains: Array
 
+    def astype(self, dtype: Any) -> "TargetMetric":
+        """Return the metric in another precision."""
+        xp = array_namespace(self.scale)
+        parts = (self.scale, self.directions, self.gains)
+        return TargetMetric(*(xp.astype(part, dtype, copy=False) for part in parts))
+
     def apply(self, values: Array) -> Array:
         """Return ``values @ M``, for values (rows, n_targets)."""
         scaled = values * self.scale

@@ -13,13 +13,14 @@ The functions take NumPy arrays or torch tensors, like those of `brainkit.linear
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from array_api_compat import array_namespace
 
-from brainkit.linear.fold_errors import fold_errors
+from brainkit.linear.fold_errors import fold_errors, held_targets
 from brainkit.linear.noise import TargetMetric, diagonal_metric
+from brainkit.linear.ridge import intercept_of
 from brainkit.linear.spectrum import Spectrum, decompose, sample_products
 from brainkit.linear.subspace import (
     EXACT_SIZE,
@@ -27,7 +28,7 @@ from brainkit.linear.subspace import (
     leading_combinations,
     leading_right_vectors,
 )
-from brainkit.linear.targets import column_mean
+from brainkit.linear.targets import column_mean, deviations
 
 Array = Any  # a NumPy array or a torch tensor
 MANY = 2  # targets for each row of CM, from which on it pays to form CMM'C'
@@ -56,19 +57,30 @@ class PreparedFold:
 
 
 def prepare_fold(
-    X: Array, Y: Array, train: Array, held_out: Array, *, fit_intercept: bool = True
+    X: Array,
+    Y: Array,
+    train: Array,
+    held_out: Array,
+    *,
+    alphas: Sequence[float] = (0.0,),
+    fit_intercept: bool = True,
 ) -> PreparedFold:
-    """Decompose the training part of a fold once, for all penalties and ranks."""
+    """Decompose the training part of a fold once, for all penalties and ranks.
+
+    What multiplies targets is in the samples' dtype, or in double precision where `alphas`, the
+    penalties to come, need it (`brainkit.linear.spectrum.precision`).
+    """
     xp = array_namespace(X, Y)
-    x_train, y_train = X[train], Y[train]
-    x_mean = column_mean(x_train, fit_intercept)
+    spectrum = decompose(X[train], alphas, centred=fit_intercept)
+    readout = spectrum.basis(X[held_out])
+    spectrum = replace(spectrum, dtype=spectrum.precision_for(readout, alphas, spectrum.dtype))
+    y_train = Y[train]
     y_mean = column_mean(y_train, fit_intercept)
-    spectrum = decompose(x_train - x_mean)
     return PreparedFold(
         spectrum=spectrum,
-        projected=spectrum.project(y_train - y_mean),
-        basis=xp.matmul(X[held_out] - x_mean, spectrum.readout),
-        truth=Y[held_out] - y_mean,
+        projected=spectrum.project(deviations(y_train, y_mean, spectrum.dtype)),
+        basis=xp.astype(readout, spectrum.dtype, copy=False),
+        truth=deviations(Y[held_out], y_mean, spectrum.dtype),
     )
 
 
@@ -97,6 +109,7 @@ class LeadingDirections:
     """
 
     def __init__(self, spectrum: Spectrum, projected: Array, metric: TargetMetric) -> None:
+        metric = metric.astype(projected.dtype)
         self.spectrum, self.projected, self.metric = spectrum, projected, metric
         self.weighted = metric.apply(projected)
         n_rows, n_targets = self.weighted.shape
@@ -131,16 +144,15 @@ class LeadingDirections:
 
 def ridge_errors(folds: Sequence[PreparedFold], alphas: Sequence[float]) -> tuple[Array, Array]:
     """Sum squared held-out errors of plain ridge, (n_alphas, n_targets), and of the mean."""
-    xp = array_namespace(folds[0].truth)
     errors = total = None
     for fold in folds:
-        own = xp.sum(fold.truth**2, axis=0, dtype=xp.float64)
         search = fold_errors(
             fold.basis, fold.spectrum.values, alphas, fold.truth.dtype, triangular=False
         )
-        found = search.errors(fold.projected, fold.truth, own)
+        held = held_targets(fold.truth, None)
+        found = search.errors(fold.projected, held)
         errors = found if errors is None else errors + found
-        total = own if total is None else total + own
+        total = held.total if total is None else total + held.total
     return errors, total
 
 
@@ -167,7 +179,7 @@ def reduced_rank_errors(
     ----------
     folds : sequence of PreparedFold
     alphas : sequence of float
-        Candidate penalties, positive.
+        Candidate penalties, not negative.
     ranks : sequence of int
         Candidate ranks.
     metric : TargetMetric
@@ -179,17 +191,14 @@ def reduced_rank_errors(
     errors = xp.zeros(shape, dtype=xp.float64, device=first.device)
     for fold in folds:
         directions = LeadingDirections(fold.spectrum, fold.projected, metric)
-        total = xp.sum(fold.truth**2, axis=0, dtype=xp.float64)
         for number, alpha in enumerate(alphas):
             latent, back = directions.factors(alpha, max(ranks))
             latent = xp.matmul(fold.basis, latent * _shrinkage(fold.spectrum, alpha, latent))
-            errors[number] += _nested_errors(latent, back, fold.truth, total, ranks)
+            errors[number] += _nested_errors(latent, back, fold.truth, ranks)
     return errors
 
 
-def _nested_errors(
-    latent: Array, back: Array, truth: Array, total: Array, ranks: Sequence[int]
-) -> Array:
+def _nested_errors(latent: Array, back: Array, truth: Array, ranks: Sequence[int]) -> Array:
     r"""Return squared errors of the leading dimensions' predictions, (n_ranks, n_targets).
 
     With latent = QR the error of k dimensions is that of
@@ -201,22 +210,19 @@ def _nested_errors(
         Their product is predicted.
     truth : array (n_held_out, n_targets)
         Y.
-    total : float64 array (n_targets,)
-        Its squared length.
     ranks : sequence of int
         How many dimensions.
     """
     xp = array_namespace(truth)
     basis, upper = xp.linalg.qr(latent)
-    inside = xp.matmul(basis.T, truth)
+    held = held_targets(truth, basis)
+    inside = held.truth
     found = []
     for rank in ranks:
         rows = min(rank, inside.shape[0])
-        within = inside[:rows]
-        residual = within - xp.matmul(upper[:rows, :rank], back[:rank])
-        outside = total - xp.sum(within**2, axis=0, dtype=xp.float64)
-        outside = xp.where(outside > 0, outside, xp.zeros_like(outside))
-        found.append(xp.sum(residual**2, axis=0, dtype=xp.float64) + outside)
+        residual = inside[:rows] - xp.matmul(upper[:rows, :rank], back[:rank])
+        beyond = xp.sum(inside[rows:] ** 2, axis=0, dtype=xp.float64) + held.outside
+        found.append(xp.sum(residual**2, axis=0, dtype=xp.float64) + beyond)
     return xp.stack(found)
 
 
@@ -228,6 +234,7 @@ def solve_reduced_rank(
     metric: TargetMetric | None = None,
     *,
     fit_intercept: bool = True,
+    spectrum: Spectrum | None = None,
 ) -> tuple[Array, Array]:
     """Solve reduced-rank ridge; a target takes its weights from the solution of its own choice.
 
@@ -241,25 +248,31 @@ def solve_reduced_rank(
     metric : TargetMetric, optional
         The metric M; the plain one where not given.
 
+    spectrum : Spectrum, optional
+        Of the samples, where they were decomposed for these penalties before.
+
     Returns
     -------
     coef : array (n_targets, n_features)
     intercept : array (n_targets,)
     """
     xp = array_namespace(X, Y)
-    x_mean, y_mean = column_mean(X, fit_intercept), column_mean(Y, fit_intercept)
-    metric = diagonal_metric(xp.ones_like(y_mean)) if metric is None else metric
-    spectrum = decompose(X - x_mean)
-    projected = spectrum.project(Y - y_mean)
+    y_mean = column_mean(Y, fit_intercept)
+    metric = diagonal_metric(xp.ones_like(Y[0])) if metric is None else metric
+    values = sorted({float(value) for value in alphas})
+    if spectrum is None:
+        spectrum = decompose(X, values, centred=fit_intercept)
+    projected = spectrum.project(deviations(Y, y_mean, spectrum.dtype))
     directions = LeadingDirections(spectrum, projected, metric)
     readout = spectrum.readout
     coef = xp.empty((Y.shape[1], X.shape[1]), dtype=X.dtype, device=X.device)
-    for alpha in sorted({float(value) for value in alphas}):
+    for alpha in values:
         here = alphas == alpha
         wanted = sorted({int(rank) for rank in ranks[here]})
         latent, back = directions.factors(alpha, wanted[-1])
         latent = xp.matmul(readout, latent * _shrinkage(spectrum, alpha, latent))
         for rank in wanted:
             chosen = here & (ranks == rank)
-            coef[chosen] = xp.matmul(latent[:, :rank], back[:rank][:, chosen]).T
-    return coef, y_mean - xp.matmul(coef, x_mean)
+            solved = xp.matmul(latent[:, :rank], back[:rank][:, chosen]).T
+            coef[chosen] = xp.astype(solved, X.dtype, copy=False)
+    return coef, intercept_of(coef, spectrum.mean, y_mean)

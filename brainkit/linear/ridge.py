@@ -14,12 +14,12 @@ The functions take NumPy arrays or torch tensors, on any device, and return the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from array_api_compat import array_namespace
 
 from brainkit.arrays.progress import track
-from brainkit.errors import InputError
 from brainkit.linear.folds import checked_folds
 from brainkit.linear.held_out import (
     Folds,
@@ -30,13 +30,14 @@ from brainkit.linear.held_out import (
     separate_errors,
 )
 from brainkit.linear.leave_one_out import SampleErrors
-from brainkit.linear.spectrum import Spectrum, decompose, is_primal, shrink
+from brainkit.linear.spectrum import Spectrum, decompose, is_primal, sample_products, shrink
 from brainkit.linear.targets import (
     Targets,
     batch_size,
+    centred_targets,
     check_rows,
+    checked_penalties,
     column_mean,
-    read_targets,
     target_batches,
     target_penalties,
 )
@@ -63,6 +64,12 @@ class RidgeFit:
         The place of `alpha` among the candidates.
     batch_size : int
         Targets treated at once.
+    means : (float64 array (n_features,), float64 array (n_targets,))
+        Of features and targets; 0 without an intercept. What `intercept` sums up, in more digits.
+    eigenvalues : (float, float)
+        The smallest and the largest of X'X, of those that are not 0.
+    dtype : dtype
+        That products with targets ran in.
     """
 
     coef: Array
@@ -72,6 +79,9 @@ class RidgeFit:
     total: Array
     chosen: Array
     batch_size: int
+    means: tuple[Array, Array]
+    eigenvalues: tuple[float, float]
+    dtype: Any
 
 
 def ridge_cv(
@@ -94,7 +104,8 @@ def ridge_cv(
         Responses. What lies in a file is read a batch of targets at a time, once; twice where one
         penalty is chosen for all.
     alphas : sequence of float
-        Candidate penalties, positive.
+        Candidate penalties, not negative; of 0 the solution is that of least squares with the
+        smallest coefficients. Above 0 where single samples are left out.
     folds : sequence of (train, held_out), "loo" or "gcv"
         Row numbers; or every sample left out in turn, exactly or by generalised cross-validation.
         Folds that hold every sample out once share their cross-products.
@@ -112,116 +123,140 @@ def ridge_cv(
     Raises
     ------
     InputError
-        If X and Y have not the same rows, X is not floating point, a penalty is not positive, or
-        a fold is empty, out of range or not held out.
+        If X and Y have not the same rows, X is not floating point, penalties are no numbers from
+        0, or a fold is empty, out of range or not held out.
     """
     check_rows(X, Y)
-    candidates = positive(alphas)
+    candidates = checked_penalties(alphas)
     xp = array_namespace(X)
     n_targets = Y.shape[1]
-    x_mean = column_mean(X, fit_intercept)
-    samples = X - x_mean
     given = min(batch_size(X, n_targets, n_targets_batch), n_targets_batch or LARGEST_BATCH)
-    search = _Search(samples, folds, candidates, fit_intercept)
-    spectrum = search.spectrum
+    search = _Search(X, folds, candidates, fit_intercept)
     whole = {"dtype": xp.float64, "device": X.device}
     errors = xp.empty((len(candidates), n_targets), **whole)
-    total = xp.empty(n_targets, **whole)
+    total, y_mean = xp.empty(n_targets, **whole), xp.empty(n_targets, **whole)
     coef = xp.empty((n_targets, X.shape[1]), dtype=X.dtype, device=X.device)
     intercept = xp.empty(n_targets, dtype=X.dtype, device=X.device)
     penalties = xp.asarray(candidates, **whole)
     chosen = xp.empty(n_targets, dtype=xp.int64, device=X.device)
 
-    def solve(part: slice, projected: Array, y_mean: Array) -> None:
-        shrunk = shrink(spectrum.values, projected, penalties[chosen[part]])
-        weights = xp.astype(xp.matmul(spectrum.readout, shrunk).T, X.dtype)
-        coef[part] = weights
-        intercept[part] = y_mean - xp.matmul(weights, x_mean)
+    def solve(part: slice, projected: Array) -> None:
+        shrunk = shrink(search.values, projected, penalties[chosen[part]])
+        coef[part] = xp.astype(xp.matmul(search.readout, shrunk).T, X.dtype, copy=False)
+        intercept[part] = intercept_of(coef[part], search.mean, y_mean[part])
 
     parts = list(target_batches(n_targets, given))
     for part in track(parts, "ridge"):
-        batch, y_mean = _centred(Y, part, samples, fit_intercept)
+        batch, y_mean[part] = centred_targets(Y, part, X, fit_intercept, search.dtype)
         errors[:, part], total[part], cross = search.errors(batch)
         if alpha_per_target:
             chosen[part] = select_alphas(errors[:, part], candidates)
-            solve(part, search.project(batch, cross), y_mean)
+            solve(part, search.project(batch, cross))
     if not alpha_per_target:
         pooled = xp.sum(errors, axis=1, keepdims=True)
         chosen[...] = select_alphas(pooled, candidates)[0]
         for part in track(parts, "ridge: solve"):
-            batch, y_mean = _centred(Y, part, samples, fit_intercept)
-            solve(part, spectrum.project(batch), y_mean)
-    return RidgeFit(coef, intercept, penalties[chosen], errors, total, chosen, given)
+            batch, _ = centred_targets(Y, part, X, fit_intercept, search.dtype)
+            solve(part, search.project(batch, None))
+    return RidgeFit(
+        coef, intercept, penalties[chosen], errors, total, chosen, given,
+        means=(search.mean, y_mean), eigenvalues=search.eigenvalues, dtype=search.dtype,
+    )  # fmt: skip
 
 
-def _centred(Y: Targets, part: slice, like: Array, wanted: bool) -> tuple[Array, Array]:
-    """Read a batch of targets, less their means."""
-    batch = read_targets(Y, part, like)
-    mean = column_mean(batch, wanted)
-    return batch - mean, mean
+def intercept_of(coef: Array, x_mean: Array, y_mean: Array) -> Array:
+    """Return y_mean - coef x_mean, (n_targets,), of coefficients as they are rounded."""
+    xp = array_namespace(coef)
+    shift = xp.matmul(xp.astype(coef, xp.float64, copy=False), x_mean)
+    return xp.astype(y_mean - shift, coef.dtype, copy=False)
 
 
 class _Search:
     """Held-out errors by whichever way suits the folds and the shape."""
 
     def __init__(
-        self, samples: Array, folds: Folds | str, alphas: list[float], fit_intercept: bool
+        self, X: Array, folds: Folds | str, alphas: list[float], fit_intercept: bool
     ) -> None:
-        self.samples = samples
-        if not isinstance(folds, str):
-            folds = checked_folds(folds, samples.shape[0])
+        self.X, self.alphas, self.fit_intercept = X, alphas, fit_intercept
+        self._spectrum: Spectrum | None = None
+        self._gram: Array | None = None
         self.way: PartitionErrors | SeparateErrors | SampleErrors
-        self._whole: Spectrum | None = None
         if isinstance(folds, str):
-            self._whole = decompose(samples)
-            self.way = SampleErrors(self._whole, alphas, folds, fit_intercept)
-        elif is_primal(*samples.shape) and is_partition(samples.shape[0], folds):
-            way = partition_errors(samples, folds, alphas, fit_intercept=fit_intercept)
-            self.way = way
-            self._whole = Spectrum(way.values, way.vectors, way.samples, primal=True)
-        else:
-            self.way = separate_errors(samples, folds, alphas, fit_intercept=fit_intercept)
+            self._spectrum = decompose(
+                X, alphas, centred=fit_intercept, singular=is_primal(*X.shape)
+            )
+            self.way = SampleErrors(
+                self._spectrum.left, self._spectrum.values, alphas, folds, fit_intercept,
+                self._spectrum.dtype,
+            )  # fmt: skip
+            return
+        folds = checked_folds(folds, X.shape[0])
+        way: PartitionErrors | SeparateErrors | None = None
+        if is_primal(*X.shape) and is_partition(X.shape[0], folds):
+            way = partition_errors(X, folds, alphas, fit_intercept=fit_intercept)
+        if way is None:
+            if not is_primal(*X.shape):
+                self._gram = sample_products(X, X, column_mean(X, fit_intercept))
+            way = separate_errors(X, folds, alphas, fit_intercept=fit_intercept, gram=self._gram)
+        self.way = way
 
     @property
     def spectrum(self) -> Spectrum:
         """The decomposition of all samples."""
-        if self._whole is None:
-            self._whole = decompose(self.samples)
-        return self._whole
+        if self._spectrum is None:
+            self._spectrum = decompose(
+                self.X, self.alphas, centred=self.fit_intercept, gram=self._gram
+            )
+        return self._spectrum
+
+    @cached_property
+    def mean(self) -> Array:
+        """What is taken off the features."""
+        return column_mean(self.X, self.fit_intercept)
+
+    @property
+    def values(self) -> Array:
+        """Eigenvalues of all samples."""
+        return self.way.values if isinstance(self.way, PartitionErrors) else self.spectrum.values
+
+    @property
+    def readout(self) -> Array:
+        """From the eigenbasis of all samples to coefficients, see `Spectrum.readout`."""
+        if isinstance(self.way, PartitionErrors):
+            return self.way.vectors
+        return self.spectrum.readout
+
+    @property
+    def eigenvalues(self) -> tuple[float, float]:
+        """The least and the largest eigenvalue of all samples; 0 where they do not vary."""
+        values = self.values
+        return (float(values[0]), float(values[-1])) if values.shape[0] else (0.0, 0.0)
+
+    @property
+    def dtype(self) -> Any:
+        """What products with targets run in, the finer one of search and solution."""
+        xp = array_namespace(self.X)
+        solving = self.way if isinstance(self.way, PartitionErrors) else self.spectrum
+        fine = xp.float64 in (self.way.dtype, solving.dtype)
+        return xp.float64 if fine else self.way.dtype
 
     def errors(self, Y: Array) -> tuple[Array, Array, Array | None]:
         """Return errors (n_alphas, batch), those of the mean (batch,), X'Y where it was formed."""
         xp = array_namespace(Y)
+        Y = xp.astype(Y, self.way.dtype, copy=False)
         if isinstance(self.way, PartitionErrors):
-            prepared = self.way.batch(xp.astype(Y, self.way.vectors.dtype))
+            prepared = self.way.batch(Y)
             return prepared.errors(), prepared.total, prepared.cross
-        return *self.way.errors(xp.astype(Y, self.way.dtype)), None
+        return *self.way.errors(Y), None
 
     def project(self, Y: Array, cross: Array | None) -> Array:
         """Return the targets in the eigenbasis of all samples, see `Spectrum.project`."""
-        if cross is None:
+        if not isinstance(self.way, PartitionErrors):
             return self.spectrum.project(Y)
-        return array_namespace(Y).matmul(self.spectrum.vectors.T, cross)
-
-
-def positive(alphas: Sequence[float]) -> list[float]:
-    """Return the penalties as a list of floats.
-
-    Raises
-    ------
-    InputError
-        If there is none, or one is not a positive number.
-    """
-    import numpy as np
-
-    try:
-        on_host = alphas.cpu() if hasattr(alphas, "cpu") else alphas  # from a GPU too
-        found = [float(alpha) for alpha in np.atleast_1d(np.asarray(on_host, dtype=float))]
-    except (TypeError, ValueError):
-        found = []
-    if not found or not all(np.isfinite(alpha) and alpha > 0 for alpha in found):
-        raise InputError(f"alphas must be positive numbers, at least one; got {alphas}.")
-    return found
+        xp = array_namespace(Y)
+        if cross is None:
+            cross = xp.matmul(self.way.samples.T, xp.astype(Y, self.way.dtype, copy=False))
+        return xp.matmul(self.way.vectors.T, cross)
 
 
 def validation_errors(
@@ -248,16 +283,15 @@ def validation_errors(
         The same for a prediction by the training mean.
     """
     check_rows(X, Y)
-    candidates = positive(alphas)
+    candidates = checked_penalties(alphas)
     xp = array_namespace(X)
     n_targets = Y.shape[1]
-    samples = X - column_mean(X, fit_intercept)
     size = min(batch_size(X, n_targets, n_targets_batch), n_targets_batch or LARGEST_BATCH)
-    search = _Search(samples, folds, candidates, fit_intercept)
+    search = _Search(X, folds, candidates, fit_intercept)
     errors = xp.empty((len(candidates), n_targets), dtype=xp.float64, device=X.device)
     total = xp.empty(n_targets, dtype=xp.float64, device=X.device)
     for part in target_batches(n_targets, size):
-        batch, _ = _centred(Y, part, samples, fit_intercept)
+        batch, _ = centred_targets(Y, part, X, fit_intercept, search.way.dtype)
         errors[:, part], total[part], _ = search.errors(batch)
     return errors, total
 
@@ -299,17 +333,16 @@ def solve_ridge(
     check_rows(X, Y)
     xp = array_namespace(X)
     n_targets = Y.shape[1]
-    penalties = target_penalties(alphas, n_targets, X, zero=True)
-    x_mean = column_mean(X, fit_intercept)
-    spectrum = decompose(X - x_mean)
+    penalties = target_penalties(alphas, n_targets, X)
+    least = float(xp.min(penalties)) if n_targets else 1.0
+    spectrum = decompose(X, [least], centred=fit_intercept)
     coef = xp.empty((n_targets, X.shape[1]), dtype=X.dtype, device=X.device)
     intercept = xp.empty(n_targets, dtype=X.dtype, device=X.device)
     for part in target_batches(n_targets, batch_size(X, n_targets, n_targets_batch)):
-        batch, y_mean = _centred(Y, part, spectrum.samples, fit_intercept)
-        projected = spectrum.project(batch)  # (rank, batch)
-        shrunk = shrink(spectrum.values, projected, penalties[part])
-        coef[part] = xp.matmul(spectrum.readout, shrunk).T  # (batch, n_features)
-        intercept[part] = y_mean - xp.matmul(coef[part], x_mean)
+        batch, y_mean = centred_targets(Y, part, X, fit_intercept, spectrum.dtype)
+        solved = spectrum.coef(spectrum.project(batch), penalties[part])  # (n_features, batch)
+        coef[part] = xp.astype(solved.T, X.dtype, copy=False)
+        intercept[part] = intercept_of(coef[part], spectrum.mean, y_mean)
     return coef, intercept
 
 

@@ -110,5 +110,7 @@ def orthonormal(values: Array) -> Array:
 def _inverse_root(lengths: Array) -> Array:
     """Return lengths to the power of -1/2, and 0 for what has no length."""
     xp = array_namespace(lengths)
+    if not lengths.shape[0]:
+        return lengths
     kept = lengths > xp.max(lengths) * 1e-14
     return xp.where(kept, xp.where(kept, lengths, xp.ones_like(lengths)) ** -0.5, 0.0)

@@ -1,13 +1,14 @@
 """Targets (voxels) in batches, from arrays in memory or from files larger than memory."""
 
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
 
-from brainkit.arrays.memory import pick_batch
+from brainkit.arrays.memory import free_bytes, pick_batch
 from brainkit.errors import InputError
 
 Array = Any  # a NumPy array or a torch tensor
@@ -39,11 +40,15 @@ def batch_size(
         return given
     n_samples, n_features = X.shape
     width = (min(n_samples, n_features) * 4 + n_samples * 3) * 8
-    return pick_batch(bytes_per_target or width, max(n_targets, 1))
+    free = free_bytes(X.device) if is_torch_array(X) else None
+    return pick_batch(bytes_per_target or width, max(n_targets, 1), free=free)
 
 
 def read_targets(Y: Targets, part: slice | NDArray[np.int64], like: Array) -> Array:
-    """Return a batch of targets (n_samples, batch) of the kind, dtype and device of `like`.
+    """Return a batch of targets (n_samples, batch) as an array of the kind and device of `like`.
+
+    In the dtype of `like`, or in double precision where that of Y has more digits: rounding comes
+    after the mean is taken off, see `deviations`.
 
     Parameters
     ----------
@@ -57,12 +62,43 @@ def read_targets(Y: Targets, part: slice | NDArray[np.int64], like: Array) -> Ar
         values = Y.read(None, columns)
     else:
         values = Y[:, part]
+    xp = array_namespace(like)
+    fine = like.dtype == xp.float64 or _is_longer_than_single(values.dtype)
+    dtype = xp.float64 if fine else like.dtype
     if is_torch_array(like):
         import torch
 
-        return torch.as_tensor(values, dtype=like.dtype, device=like.device)
-    xp = array_namespace(like)
-    return xp.asarray(values, dtype=like.dtype)
+        return torch.as_tensor(values, dtype=dtype, device=like.device)
+    return xp.asarray(values, dtype=dtype)
+
+
+def _is_longer_than_single(dtype: Any) -> bool:
+    """Tell whether numbers of a dtype, NumPy's or torch's, may need more than single precision."""
+    name = str(dtype).rpartition(".")[2]
+    return not name.startswith(
+        ("float32", "float16", "bfloat16", "int8", "uint8", "int16", "uint16", "bool")
+    )
+
+
+def centred_targets(
+    Y: Targets, part: slice | NDArray[np.int64], like: Array, wanted: bool, dtype: Any = None
+) -> tuple[Array, Array]:
+    """Read a batch of targets; return it less its means, and the means.
+
+    In `dtype`, or that of `like`; rounded once, see `deviations`.
+    """
+    batch = read_targets(Y, part, like)
+    mean = column_mean(batch, wanted)
+    return deviations(batch, mean, like.dtype if dtype is None else dtype), mean
+
+
+def widened(batch: Array, dtype: Any, centred: bool) -> Array:
+    """Return a batch of centred targets in another dtype, in which their sums are 0 again."""
+    xp = array_namespace(batch)
+    if batch.dtype == dtype:
+        return batch
+    wide = xp.astype(batch, dtype)
+    return wide - column_mean(wide, centred) if centred else wide
 
 
 def check_rows(X: Array, Y: Targets) -> None:
@@ -105,24 +141,67 @@ def refuse_constant(Y: Array) -> None:
 
 
 def column_mean(values: Array, wanted: bool) -> Array:
-    """Return the mean of each column, summed in double precision, or 0 where it is not wanted."""
+    """Return the mean of each column in double precision, or 0 where it is not wanted."""
     xp = array_namespace(values)
     if not wanted:
-        return xp.zeros_like(values[0])
-    return xp.astype(xp.mean(values, axis=0, dtype=xp.float64), values.dtype)
+        return xp.zeros(values.shape[1], dtype=xp.float64, device=values.device)
+    return xp.mean(values, axis=0, dtype=xp.float64)
 
 
-def target_penalties(alphas: Any, n_targets: int, like: Array, *, zero: bool = False) -> Array:
+def deviations(values: Array, mean: Array, dtype: Any) -> Array:
+    """Return values less their mean, rounded once, as if all was done in double precision.
+
+    A mean of 10⁴ standard deviations, rounded to single precision, would be off by 10⁻³ of one.
+    It is taken off in two parts, the second of which is what rounding leaves of the first; values
+    next to the mean lose no digits by the first subtraction.
+
+    Parameters
+    ----------
+    values : array (n, n_columns)
+    mean : float64 array (n_columns,)
+    dtype : dtype
+        Of the result.
+    """
+    xp = array_namespace(values)
+    if xp.float64 in (values.dtype, dtype):
+        return xp.astype(xp.astype(values, xp.float64, copy=False) - mean, dtype, copy=False)
+    high = xp.astype(mean, values.dtype)
+    centred = values - high
+    centred -= xp.astype(mean - xp.astype(high, xp.float64), values.dtype)
+    return xp.astype(centred, dtype, copy=False)
+
+
+def checked_penalties(alphas: Any) -> list[float]:
+    """Return candidate penalties as a list of floats, in the order given.
+
+    Parameters
+    ----------
+    alphas : float, or sequence, array or tensor of them
+        Not negative.
+
+    Raises
+    ------
+    InputError
+        If there is none, or they are no finite numbers from 0 in one row.
+    """
+    values = _numbers(alphas)
+    if values is None or values.ndim > 1 or not values.size or not _may_penalise(values):
+        raise InputError(
+            "alphas must be positive numbers, at least one, in one row (0 stands for no penalty); "
+            f"got {alphas!r}."
+        )
+    return [float(alpha) for alpha in np.atleast_1d(values)]
+
+
+def target_penalties(alphas: Any, n_targets: int, like: Array) -> Array:
     """Return a penalty for each target, in double precision and on the device of `like`.
 
     Parameters
     ----------
     alphas : float, or array (n_targets,) or (1,)
-        One for all targets, or one for each.
+        One for all targets, or one for each; not negative.
     n_targets : int
     like : array
-    zero : bool, default=False
-        Whether penalties may be 0.
 
     Returns
     -------
@@ -131,19 +210,32 @@ def target_penalties(alphas: Any, n_targets: int, like: Array, *, zero: bool = F
     Raises
     ------
     InputError
-        If there are more or fewer, or one is negative or not finite.
+        If there are more or fewer, or they are no finite numbers from 0.
     """
     xp = array_namespace(like)
-    try:
-        given = np.asarray(alphas.cpu() if hasattr(alphas, "cpu") else alphas, dtype=np.float64)
-    except (TypeError, ValueError):
-        given = np.empty((0, 0))
-    fits = given.ndim == 0 or given.shape in {(1,), (n_targets,)}
-    if not fits or not (np.isfinite(given) & (given >= 0) & (zero | (given > 0))).all():
-        sign = "penalty that is not negative" if zero else "positive penalty"
+    values = _numbers(alphas)
+    fits = values is not None and (values.ndim == 0 or values.shape in {(1,), (n_targets,)})
+    if values is None or not fits or not _may_penalise(values):
         raise InputError(
-            f"alphas must be one {sign} for each of the {n_targets} targets, or one for all; got "
-            f"{alphas!r}."
+            f"alphas must be one penalty that is not negative for each of the {n_targets} targets, "
+            f"or one for all; got {alphas!r}."
         )
-    every = np.broadcast_to(given, (n_targets,)).copy()
+    every = np.broadcast_to(values, (n_targets,)).copy()
     return xp.asarray(every, dtype=xp.float64, device=like.device)
+
+
+def _numbers(values: Any) -> NDArray[np.float64] | None:
+    """Return real numbers in double precision; None for text, truth values and all else."""
+    on_host = values.detach().cpu() if hasattr(values, "detach") else values  # from a GPU too
+    try:
+        given = np.asarray(on_host)
+    except (TypeError, ValueError):  # rows of unequal lengths
+        return None
+    if given.dtype.kind == "O":
+        real = all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in given.flat)
+        return given.astype(np.float64) if real and given.size else None
+    return given.astype(np.float64) if given.dtype.kind in "iuf" else None
+
+
+def _may_penalise(values: NDArray[np.float64]) -> bool:
+    return bool((np.isfinite(values) & (values >= 0)).all())

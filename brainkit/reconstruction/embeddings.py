@@ -22,8 +22,10 @@ from brainkit.errors import InputError, unknown_name
 from brainkit.linear.blocks import BlockFit, TargetBlock, ridge_blocks
 from brainkit.linear.estimator import training_scale
 from brainkit.linear.folds import kfold
+from brainkit.linear.penalties import judge_choice
+from brainkit.linear.ridge import intercept_of
 from brainkit.linear.spectrum import is_primal
-from brainkit.linear.targets import batch_size
+from brainkit.linear.targets import batch_size, checked_penalties, column_mean, deviations
 
 Array = NDArray[Any]
 SPREADS = ("dimension", "whole", None)
@@ -63,6 +65,10 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Responses → standardised embeddings.
     intercept_ : array (n_dimensions,)
     alpha_ : float
+    alpha_at_edge_ : array (2,)
+        Shares of dimensions that have the smallest and the largest candidate: 0 or 1.
+    constant_predictions_ : float
+        Share of dimensions whose predictions the penalty shrinks to a constant.
     cv_r2_ : array (n_dimensions,)
         Held-out R² within the training data.
     batch_size_ : int
@@ -135,13 +141,19 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.batch_size_ = batch_size(responses, Z.shape[1], self.n_targets_batch)
         self.primal_ = is_primal(*responses.shape)
         targets = self.standardise(Z).astype(responses.dtype, copy=False)
-        alphas = [float(alpha) for alpha in np.ravel(self.alphas)]
-        return responses, TargetBlock(targets, alphas, self.batch_size_)
+        return responses, TargetBlock(targets, checked_penalties(self.alphas), self.batch_size_)
 
-    def _finish(self, fit: BlockFit, scale: Array) -> None:
-        """Take what was found for responses that were divided by `scale`."""
-        self.coef_, self.intercept_ = fit.coef / scale, fit.intercept
+    def _finish(self, fit: BlockFit, mean: Array, scale: Array) -> None:
+        """Take what was found for responses less `mean`, divided by `scale`."""
+        self.coef_ = fit.coef / scale
+        x_mean = mean + fit.means[0] * scale
+        self.intercept_ = intercept_of(self.coef_, x_mean, fit.means[1])
         self.alpha_, self.cv_r2_ = fit.alpha, fit.cv_r2
+        alphas = checked_penalties(self.alphas)
+        self.alpha_at_edge_, self.constant_predictions_ = judge_choice(
+            alphas, np.full(len(fit.coef), fit.alpha), fit.error, fit.total, fit.eigenvalues,
+            fit.errors, shared=True,
+        )  # fmt: skip
         self.predicted_mean_ = fit.predicted_mean.astype(np.float32)
         self.predicted_scale_ = fit.predicted_scale.astype(np.float32)
         self.gain_ = _gain(self.predicted_scale_, self.spread)
@@ -220,13 +232,15 @@ def fit_decoders(
         blocks += [replace(block, rows=np.asarray(exchange)) for block in blocks]
     responses = begun[0][0]
     scale = training_scale(responses)
-    scaled = responses / scale
+    mean = column_mean(responses, True)
+    # Less their means first: a large mean, divided, would be rounded to more than what varies.
+    scaled = deviations(responses, mean, responses.dtype) / scale
     for cv in dict.fromkeys(decoder.cv for decoder in decoders):
         alike = [place for place, decoder in enumerate(fitted) if decoder.cv == cv]
         folds = kfold(len(scaled), cv, groups=groups)
         found = ridge_blocks(scaled, [blocks[place] for place in alike], folds)
         for place, fit in zip(alike, found, strict=True):
-            fitted[place]._finish(fit, scale)
+            fitted[place]._finish(fit, mean, scale)
     return nulls
 
 

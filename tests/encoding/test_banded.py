@@ -106,7 +106,7 @@ def test_groups_stay_whole_and_may_have_one_member(data):
     groups[:3] = [100, 101, 102]
     model = BandedRidge([4, 8], draws=5).fit(X, Y, groups=groups)
     found = banded_ridge_cv(
-        X, Y, [4, 8], model.alphas, kfold(80, 5, groups=groups), n_draws=5
+        X, Y, [4, 8], model.alphas_, kfold(80, 5, groups=groups), n_draws=5
     )  # fmt: skip
     np.testing.assert_array_equal(model.coef_, found.coef)
     by_runs = BandedRidge([4, 8], draws=5).fit(X, Y, runs=groups)
@@ -171,7 +171,7 @@ def test_arguments_are_left_alone(data):
         ({"draws": 0}, "At least 1 draw"),
         ({"draws": [[0.5, 0.5]]}, "each of the 1 bands"),
         ({"concentration": -1.0, "bands": [4, 8]}, "concentration must be positive"),
-        ({"alphas": [0.0]}, "alphas must be positive"),
+        ({"alphas": [-1.0]}, "alphas must be positive"),
         ({"racing": -1.0}, "slack of racing must be 0 or more"),
         ({"cv": "loo"}, "needs a number of folds; got cv='loo'"),
         ({"cv": 1}, "ask for at least 2 folds"),

@@ -154,4 +154,4 @@ def test_ranks_are_whole_numbers_from_one(ranks):
     with pytest.raises(InputError, match="ranks must be whole numbers from 1, at least one"):
         ReducedRankRidge(ranks=ranks).fit(X, Y)
     with pytest.raises(InputError, match="alphas must be positive numbers"):
-        ReducedRankRidge(alphas=(0.0,)).fit(X, Y)
+        ReducedRankRidge(alphas=(-1.0,)).fit(X, Y)

@@ -94,8 +94,11 @@ def test_tensors_and_files_give_what_arrays_give(dtype, tmp_path):
         ({"weights": np.ones((4, 2))}, r"the 5 targets, \(5, 2\); got \(4, 2\)"),
         ({"weights": [1.0, -0.5]}, "must be finite and not negative; got -0.5 to 1.0"),
         ({"weights": [1.0, np.inf]}, "must be finite"),
-        ({"alphas": 0.0}, "one positive penalty for each of the 5 targets, or one for all"),
-        ({"alphas": np.ones(4)}, "one positive penalty for each of the 5 targets"),
+        (
+            {"alphas": -1.0},
+            "one penalty that is not negative for each of the 5 targets, or one for all",
+        ),
+        ({"alphas": np.ones(4)}, "one penalty that is not negative for each of the 5 targets"),
         ({"bands": [4, 5]}, "sum of 9 for 10 features"),
         ({"Y": np.zeros((29, 5))}, "same number of samples"),
     ],

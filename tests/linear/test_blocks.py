@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 
 import brainkit.linear.blocks as module
 from brainkit.errors import InputError
+from brainkit.linear import held_out
 from brainkit.linear.blocks import TargetBlock, ridge_blocks
 from brainkit.linear.folds import kfold
 
@@ -75,8 +76,11 @@ def test_targets_in_another_order_are_samples_in_the_order_that_undoes_it(seed, 
 def test_the_samples_are_decomposed_once_for_all_blocks(monkeypatch):
     X, Y = samples(40, 60, 6)
     done = []
-    original = module.decompose
-    monkeypatch.setattr(module, "decompose", lambda X: done.append(len(X)) or original(X))
+    original = held_out.decompose
+    monkeypatch.setattr(
+        held_out, "decompose", lambda X, *a, **b: done.append(len(X)) or original(X, *a, **b)
+    )
+    monkeypatch.setattr(module, "decompose", held_out.decompose)
     order = np.arange(40)[::-1].copy()
     blocks = [TargetBlock(Y, ALPHAS, 2), TargetBlock(Y, ALPHAS, 2, rows=order)] * 2
     ridge_blocks(X, blocks, kfold(40, 4))
@@ -106,7 +110,7 @@ def test_of_equal_errors_the_largest_penalty_and_no_r2_of_a_constant():
     np.testing.assert_allclose(fit.coef, 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("alphas", [(), (0.0,), (1.0, -1.0), (np.nan,), (np.inf,)])
+@pytest.mark.parametrize("alphas", [(), (1.0, -1.0), (np.nan,), (np.inf,), ("1",), "auto"])
 def test_penalties_that_are_none(alphas):
     with pytest.raises(InputError, match="alphas must be positive"):
         TargetBlock(np.zeros((3, 1)), alphas, 1)

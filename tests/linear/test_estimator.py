@@ -2,16 +2,36 @@
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from brainkit.decoding import RidgeDecoder
 from brainkit.encoding import BandedRidge, KernelRidge, VoxelwiseRidge
 from brainkit.errors import InputError, LeakError
-from brainkit.linear.estimator import training_scale
+from brainkit.linear.estimator import fit_rows, training_scale
 from brainkit.linear.folds import kfold
+
+BAD_PENALTIES = [
+    [],
+    [1.0, -1.0],
+    [np.nan],
+    [np.inf],
+    "many",
+    "1",
+    ["1", "10"],
+    [b"1"],
+    [True],
+    [[1.0, 2.0]],
+    [1j],
+    None,
+    [None],
+    [[1.0], [1.0, 2.0]],
+]
 
 
 @parametrize_with_checks([VoxelwiseRidge(), RidgeDecoder()])
@@ -191,9 +211,9 @@ def test_arguments_are_left_alone(data):
     assert not hasattr(model, "coef_")
 
 
-@pytest.mark.parametrize("alphas", [[], [0.0], [1.0, -1.0], [np.nan], [np.inf]])
+@pytest.mark.parametrize("alphas", BAD_PENALTIES)
 def test_penalties_must_be_positive(alphas, data):
-    with pytest.raises(InputError, match="alphas must be positive numbers, at least one"):
+    with pytest.raises(InputError, match=r"alphas must be .*positive numbers, at least one"):
         VoxelwiseRidge(alphas=alphas).fit(*data)
 
 
@@ -275,3 +295,27 @@ def test_folds_that_are_none_are_refused(data):
         VoxelwiseRidge(cv=None).fit(X, Y)
     with pytest.raises(InputError, match="both must be some of the rows 0 to 79"):
         VoxelwiseRidge(cv=[([0, 1], [80])]).fit(X, Y)
+
+
+# ------------------------------------------------------------------------------ models of others
+
+
+def test_models_are_told_of_groups_and_runs_only_if_they_take_them(data):
+    X, Y = data
+    groups, runs = np.arange(80) % 40, np.arange(80) // 20
+    plain = fit_rows(Ridge(), X, Y, groups=groups, runs=runs)
+    np.testing.assert_array_equal(plain.coef_, Ridge().fit(X, Y).coef_)
+    own = fit_rows(VoxelwiseRidge(), X, Y, groups=groups, runs=None)
+    np.testing.assert_array_equal(own.coef_, VoxelwiseRidge().fit(X, Y, groups=groups).coef_)
+    assert (own.cv_r2_ != VoxelwiseRidge().fit(X, Y).cv_r2_).all()
+    # A search of scikit-learn's takes anything, and hands groups on to its splitter alone.
+    search = fit_rows(
+        GridSearchCV(Ridge(), {"alpha": [1.0, 10.0]}, cv=KFold(3)), X, Y, groups=groups
+    )
+    assert search.best_params_["alpha"] in {1.0, 10.0}
+    in_pipeline = fit_rows(make_pipeline(StandardScaler(), Ridge()), X, Y, groups=groups)
+    assert in_pipeline.predict(X).shape == Y.shape
+    with config_context(enable_metadata_routing=True):  # as a pipeline asks for it
+        asks = make_pipeline(VoxelwiseRidge().set_fit_request(groups=True, runs=False))
+        told = fit_rows(asks, X, Y, groups=groups, runs=runs)[-1]
+    np.testing.assert_array_equal(told.coef_, own.coef_)

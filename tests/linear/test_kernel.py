@@ -27,6 +27,23 @@ from brainkit.linear.ridge import ridge_cv, select_alphas, solve_ridge, validati
 NAMES = ["linear", "polynomial", "poly", "rbf", "cosine", "sigmoid"]
 POSITIVE = ["linear", "polynomial", "rbf", "cosine"]  # semi-definite whatever the samples
 
+BAD_PENALTIES = [
+    [],
+    [1.0, -1.0],
+    [np.nan],
+    [np.inf],
+    "many",
+    "1",
+    ["1", "10"],
+    [b"1"],
+    [True],
+    [[1.0, 2.0]],
+    [1j],
+    None,
+    [None],
+    [[1.0], [1.0, 2.0]],
+]
+
 
 def problem(n_samples=40, n_features=12, n_targets=6, seed=0, noise=1.0):
     """Features with offsets and unequal spreads, targets with offsets."""
@@ -440,17 +457,19 @@ def test_constants_of_kernels_are_checked(constants, message):
         Kernel("polynomial", **constants)
 
 
-@pytest.mark.parametrize("alphas", [[], [0.0], [1.0, -1.0], [np.nan], [np.inf]])
+@pytest.mark.parametrize("alphas", BAD_PENALTIES)
 def test_penalties_must_be_positive(alphas):
     X, Y = problem()
-    with pytest.raises(InputError, match="alphas must be positive numbers, at least one"):
+    with pytest.raises(InputError, match=r"alphas must be .*positive numbers, at least one"):
         kernel_ridge_cv(X, Y, alphas, kfold(40, 4))
 
 
-@pytest.mark.parametrize("alphas", [np.ones(5), np.ones((6, 1)), np.zeros(6), -np.ones(6)])
+@pytest.mark.parametrize("alphas", [np.ones(5), np.ones((6, 1)), -np.ones(6), "1", ["1"] * 6, True])
 def test_a_positive_penalty_for_each_target(alphas):
     X, Y = problem()
-    with pytest.raises(InputError, match="alphas must be one positive penalty for each of the 6"):
+    with pytest.raises(
+        InputError, match="alphas must be one penalty that is not negative for each of the 6"
+    ):
         solve_kernel_ridge(X, Y, alphas)
 
 

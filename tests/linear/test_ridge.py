@@ -86,8 +86,8 @@ def test_the_smaller_side_is_decomposed():
     assert is_primal(10, 10)
     assert not is_primal(9, 10)
     X, _ = problem(30, 8)
-    assert decompose(X).readout.shape == (8, 8)
-    assert decompose(X.T).readout.shape == (30, 8)
+    assert decompose(X, [1.0], centred=True).readout.shape == (8, 8)
+    assert decompose(X.T, [1.0], centred=True).readout.shape == (30, 7)  # rows less their mean
 
 
 @pytest.mark.parametrize("shape", [(50, 10), (10, 50)])

@@ -143,7 +143,7 @@ def test_bad_input_says_what_is_wrong():
         ridge_cv(X, Y[:39], [1.0], kfold(40, 4))
     with pytest.raises(InputError, match=r"\(40, 30\) and \(40,\)"):
         ridge_cv(X, Y[:, 0], [1.0], kfold(40, 4))
-    for alphas in ([0.0, 1.0], [-1.0], [], [np.nan], ["many"]):
+    for alphas in ([-1.0], [], [np.nan], ["many"], ["1"], [True], [[1.0]]):
         with pytest.raises(InputError, match="alphas must be positive"):
             ridge_cv(X, Y, alphas, kfold(40, 4))
 

@@ -21,7 +21,7 @@ QUICK = (
     "protocol.split=kfold:3:stimulus",
     "protocol.permutations=0",
     "protocol.shuffles=2",
-    "model.alphas.count=4",
+    "model.alphas.count=6",
     "model.cv=3",
 )
 PATTERNS = {"encoding_2v2", "encoding_pattern_r"}

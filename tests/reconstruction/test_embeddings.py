@@ -195,7 +195,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         EmbeddingDecoder().fit(X, Z[:-1])
     with pytest.raises(InputError, match="alphas must be positive"):
-        EmbeddingDecoder(alphas=[0.0, 1.0]).fit(X, Z)
+        EmbeddingDecoder(alphas=[-1.0, 1.0]).fit(X, Z)
     with pytest.raises(InputError, match="n_targets_batch must be at least 1"):
         EmbeddingDecoder(n_targets_batch=0).fit(X, Z)
     with pytest.raises(NotFittedError):

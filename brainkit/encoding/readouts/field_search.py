@@ -23,7 +23,8 @@ from brainkit.arrays.progress import track
 from brainkit.encoding.deep.rows import Float, Index, chunks
 from brainkit.encoding.readouts.fields import Fields
 from brainkit.errors import InputError
-from brainkit.linear.ridge import positive, select_alphas, solve_ridge, validation_errors
+from brainkit.linear.ridge import select_alphas, solve_ridge, validation_errors
+from brainkit.linear.targets import checked_penalties
 
 POOLED_BYTES = 512 << 20  # of the pooled features of the fields that are treated together
 
@@ -95,7 +96,7 @@ def feature_weighted_rf(
     InputError
         If a penalty is not positive, or there is no field.
     """
-    penalties = positive(alphas)
+    penalties = checked_penalties(alphas)
     if not len(fields):
         raise InputError("There is no field to choose from; give one at least.")
     search = _Search(X, Y, fields, grid, rows, device)

@@ -23,7 +23,7 @@ from brainkit.encoding.readouts.field_search import feature_weighted_rf
 from brainkit.encoding.readouts.fields import Fields, field_grid
 from brainkit.evaluation.scores import r2
 from brainkit.linear.folds import kfold
-from brainkit.linear.ridge import positive
+from brainkit.linear.targets import checked_penalties
 
 DEFAULT_ALPHAS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 
@@ -144,7 +144,7 @@ class FeatureWeightedRF(MultiOutputMixin, RegressorMixin, BaseEstimator):
             If the data hold NaN, a target is constant, the tokens make no map, rows do not match,
             a parameter is out of range, or there is no such device.
         """
-        alphas = positive(self.alphas)
+        alphas = checked_penalties(self.alphas)
         tokens = as_tokens(X)
         targets = as_targets(Y, len(tokens))
         n_samples, self.n_tokens_, self.n_features_in_ = (int(size) for size in tokens.shape)
