@@ -8,7 +8,8 @@ derives from the built-in that a caller would expect to catch.
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 MOST_NAMES = 40  # that a message lists; of more it gives the nearest
 
@@ -81,6 +82,29 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "brainkit":
         depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
     warnings.warn(message, category, stacklevel=depth)
+
+
+@contextmanager
+def told_once(category: type[Warning], *, silent: bool = False) -> Iterator[None]:
+    """Pass on the first warning of a kind alone, or none: folds and null runs repeat it.
+
+    Parameters
+    ----------
+    category : type of Warning
+    silent : bool, default=False
+        Pass on none, as in null runs, where nothing can be learned.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    told = silent
+    for one in caught:
+        if issubclass(one.category, category):
+            if not told:
+                warn(str(one.message), one.category)
+            told = True
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def listed(values: Iterable[object], limit: int = 12, separator: str = ", ") -> str:

@@ -36,7 +36,7 @@ from brainkit.data.stimuli import Stimuli
 from brainkit.decoding.exchange import fit_with_null
 from brainkit.decoding.images import RetrievalBank, invert
 from brainkit.decoding.scores import Scores, decoding_metrics, item_scores, mean_over_seeds
-from brainkit.errors import InputError, unknown_name
+from brainkit.errors import InputError, PenaltyWarning, told_once, unknown_name
 from brainkit.features import as_features, read_for
 from brainkit.features.images import as_float
 
@@ -184,12 +184,13 @@ def assess_decoder(
     distinct = np.unique(rows.shown)
     landmarks = distinct[np.unique(np.linspace(0, len(distinct) - 1, LANDMARKS).astype(int))]
 
-    def decode(seed: int, parts: Sequence[Prepared]) -> Decoded:
+    def decode(seed: int, parts: Sequence[Prepared], silent: bool = True) -> Decoded:
         spaces = fit_spaces(stimuli, parts, features)
-        return reconstruct(stimuli, parts, spaces, model, protocol.back, landmarks, seed=seed)
+        with told_once(PenaltyWarning, silent=silent):  # the first pass tells of its penalties
+            return reconstruct(stimuli, parts, spaces, model, protocol.back, landmarks, seed=seed)
 
     seeds = list(zip(protocol.seeds, folds, strict=True))
-    runs = [decode(*seeds[0])]
+    runs = [decode(*seeds[0], silent=False)]
     if len(seeds) > 1:
         runs.append(decode(*seeds[1]))
     training = decoded_training_share(

@@ -6,6 +6,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from brainkit.decoding.ridge import RidgeDecoder
+from brainkit.errors import PenaltyWarning, told_once
+from brainkit.linear.estimator import fit_rows
 
 Array = NDArray[Any]
 
@@ -37,5 +39,6 @@ def fit_with_null(
     fitted = clone(model)
     if type(fitted) is RidgeDecoder and fitted.shares_decompositions:
         return fitted, fitted.fit_with_null(X, Z, exchange, groups=groups)
-    fitted.fit(X, Z, groups=groups)
-    return fitted, clone(model).fit(X, Z[exchange], groups=groups)
+    fit_rows(fitted, X, Z, groups=groups)
+    with told_once(PenaltyWarning, silent=True):
+        return fitted, fit_rows(clone(model), X, Z[exchange], groups=groups)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
 from brainkit.data.dependence import ROWS_LOOKED_AT, Rows, dependence
-from brainkit.data.preparing import check_folds, training_shares, zscore_column
+from brainkit.data.preparing import Prepared, check_folds, training_shares, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.encoding.ceilings import check_ceiling, unit_ceiling
 from brainkit.encoding.held_out import (
@@ -35,7 +35,7 @@ from brainkit.encoding.patterns import (
 )
 from brainkit.encoding.protocol import EncodingProtocol, prepare_folds
 from brainkit.encoding.summary import Scores, Sums, region_table, summarise, unit_table
-from brainkit.errors import InputError
+from brainkit.errors import InputError, PenaltyWarning, told_once
 from brainkit.evaluation import pearson_r
 from brainkit.features import as_features
 
@@ -74,6 +74,8 @@ class EncodingResult:
     resampling : dict
         What p values and intervals take as independent, and why; and the share of the predictions'
         variance that comes from the training items.
+    grid : dict
+        How well the penalties suit the data, see `HeldOut`.
     """
 
     recording: Recording
@@ -90,6 +92,7 @@ class EncodingResult:
     zscore: dict[str, Any]
     ceiling: dict[str, Any] = field(default_factory=dict)
     resampling: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, float] = field(default_factory=dict)
 
 
 def assess_encoder(
@@ -147,29 +150,35 @@ def assess_encoder(
     known = tables if len(folds[0]) == 1 else None
     ceiling, ceiling_facts = unit_ceiling(recording, protocol, folds[0], others or {})
 
-    def run(number: int, shown: Sequence[tuple[Array, Array]] | None = None) -> HeldOut:
-        return held_out(recording, folds[number], features, model, shown=shown, tables=known)
+    def run(
+        parts: Sequence[Prepared],
+        shown: Sequence[tuple[Array, Array]] | None = None,
+        silent: bool = True,
+    ) -> HeldOut:
+        # Of penalties that do not suit the data the first pass tells; null runs learn nothing.
+        with told_once(PenaltyWarning, silent=silent):
+            return held_out(recording, parts, features, model, shown=shown, tables=known)
 
-    first = run(0)
-    second = [run(1)] if len(folds) > 1 else []
+    first = run(folds[0], silent=False)
+    second = [run(folds[1])] if len(folds) > 1 else []
     training = training_shares(
         folds[:2],
         [one.predicted for one in (first, *second)],
-        lambda few: held_out(recording, few, features, model).predicted,
+        lambda few: run(few).predicted,
     )
     sums = Sums(masks, ceiling)
     patterned = masks if protocol.pattern_scores else {}
     observed = []
     for number in track(range(len(folds)), f"{who}: encode"):
         # Of the later seeds only the scores are kept: each has the whole recording in its folds.
-        one = [first, *second][number] if number < 2 else run(number)
+        one = [first, *second][number] if number < 2 else run(folds[number])
         sums.add(one, training)
         observed.append(pattern_scores(patterned, one, training))
     del second
 
     def null(seed: int) -> tuple[Array, Array, PatternScores]:
         """Return r, R² and pattern scores of fits to exchanged stimuli, over all fold seeds."""
-        runs = [run(n, exchanged_stimuli(folds[n], rows, seed)) for n in range(len(folds))]
+        runs = [run(parts, exchanged_stimuli(parts, rows, seed)) for parts in folds]
         return (
             np.mean([one.r() for one in runs], axis=0),
             np.mean([one.r2() for one in runs], axis=0),
@@ -180,7 +189,7 @@ def assess_encoder(
         null(number) for number in track(range(protocol.shuffles), f"{who}: shuffled stimuli")
     ]
     permuted = [
-        run(0, exchanged_stimuli(folds[0], rows, 1000 + number)).r()
+        run(folds[0], exchanged_stimuli(folds[0], rows, 1000 + number)).r()
         if len(folds[0]) > 1
         else _permuted_r(first, number)
         for number in track(range(protocol.permutations), f"{who}: permutations")
@@ -216,6 +225,7 @@ def assess_encoder(
         zscore=folds[0][0].zscore,
         ceiling=ceiling_facts,
         resampling={**rows.facts, "training_share": float(training[usable].mean())},
+        grid=first.grid,
     )
 
 

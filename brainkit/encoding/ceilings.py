@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from brainkit.data.preparing import Prepared
 from brainkit.data.recording import Recording
 from brainkit.encoding.protocol import EncodingProtocol
-from brainkit.errors import InputError, listed, unknown_name
+from brainkit.errors import InputError, PenaltyWarning, listed, told_once, unknown_name
 from brainkit.evaluation import NoiseCeiling, noise_ceiling
 from brainkit.linear.estimator import CrossValidatedRidge
 
@@ -223,7 +223,8 @@ def _from_others(
 
 def _predict(X: Array, Y: Array, fresh: Array) -> Array:
     """Predict from others' responses by ridge, with penalties chosen within the training part."""
-    return np.asarray(CrossValidatedRidge(standardise=True).fit(X, Y).predict(fresh))
+    with told_once(PenaltyWarning, silent=True):
+        return np.asarray(CrossValidatedRidge(standardise=True).fit(X, Y).predict(fresh))
 
 
 def _test_means(other: Recording, protocol: EncodingProtocol) -> tuple[Array, Array]:

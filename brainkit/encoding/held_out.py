@@ -17,6 +17,7 @@ from brainkit.encoding.context import context_of, tell
 from brainkit.errors import InputError
 from brainkit.evaluation import pearson_r, r2
 from brainkit.features import read_for
+from brainkit.linear.estimator import fit_rows
 
 Array = NDArray[Any]
 Table = tuple[Any, Array, Array]  # a fitted space; features of training and test stimuli
@@ -41,6 +42,9 @@ class HeldOut:
         Penalty, geometric mean over folds.
     fitted : (features, model)
         Of the first fold.
+    grid : dict
+        Shares of targets whose penalty is the smallest or the largest candidate, and whose
+        predictions are constant, means over folds; empty for models without a grid.
     """
 
     truth: Array
@@ -49,6 +53,7 @@ class HeldOut:
     rows: Rows
     alpha: Array
     fitted: tuple[Any, Any] = field(repr=False)
+    grid: dict[str, float] = field(default_factory=dict)
 
     def r(self) -> Array:
         """Return the correlation of each unit, the mean over folds weighted by items, (units,)."""
@@ -122,7 +127,7 @@ def held_out(
     stimuli = stimuli_of(recording)
     if shown is None:
         shown = [(fold.train_stimuli, fold.test_stimuli) for fold in folds]
-    truth, predicted, alphas, fitted = [], [], [], None
+    truth, predicted, alphas, grids, fitted = [], [], [], [], None
     for fold, (train_rows, test_rows) in zip(folds, shown, strict=True):
         encoder = clone(model)
         train_set, train_items = np.unique(train_rows, return_inverse=True)
@@ -132,7 +137,7 @@ def held_out(
         )
         Y_train = fold.train[:, fold.usable]
         tell(encoder, context_of(recording, space, fold.usable))
-        encoder.fit(train_features[train_items], Y_train, groups=fold.train_rows.groups)
+        fit_rows(encoder, train_features[train_items], Y_train, groups=fold.train_rows.groups)
         mean = np.full(len(fold.usable), np.nan, dtype=np.float32)
         mean[fold.usable] = Y_train.mean(axis=0, dtype=np.float64)
         prediction = np.full(fold.test.shape, np.nan, dtype=np.float32)
@@ -143,6 +148,7 @@ def held_out(
         truth.append(fold.test - mean)
         predicted.append(prediction)
         alphas.append(alpha)
+        grids.append(grid_facts(encoder))
         fitted = fitted or (space, encoder)
     assert fitted is not None  # a split has folds
     return HeldOut(
@@ -152,7 +158,20 @@ def held_out(
         rows=joined([fold.test_rows for fold in folds]),
         alpha=np.exp(np.mean(np.log(alphas), axis=0)),
         fitted=fitted,
+        grid={name: float(np.mean([one[name] for one in grids])) for name in grids[0]},
     )
+
+
+def grid_facts(model: Any) -> dict[str, float]:
+    """Return how well a fitted model's penalties suit the data; nothing of one without a grid."""
+    if not hasattr(model, "alpha_at_edge_"):
+        return {}
+    smallest, largest = model.alpha_at_edge_
+    return {
+        "at_smallest_alpha": float(smallest),
+        "at_largest_alpha": float(largest),
+        "constant_predictions": float(model.constant_predictions_),
+    }
 
 
 def table_of(

@@ -26,6 +26,7 @@ from brainkit.evaluation import Estimate, pearson_r
 from brainkit.evaluation.estimates import correlation_influences
 from brainkit.evaluation.metrics import by_region, metric_entry, share_of
 from brainkit.features import as_features, read_for
+from brainkit.linear.estimator import fit_rows
 
 Array = NDArray[Any]
 VALIDATION_PART, FEWEST_STIMULI = 0.2, 10
@@ -156,7 +157,7 @@ def compare_spaces(
         X = _by_item(fitted.fit_transform, fitted, stimuli, fold.train_stimuli[shown])
         encoder = clone(model)
         Y = fold.train[shown][:, fold.usable]
-        encoder.fit(X, Y, groups=fold.train_rows.groups[shown])
+        fit_rows(encoder, X, Y, groups=fold.train_rows.groups[shown])
         aside = encoder.predict(
             _by_item(fitted.transform, fitted, stimuli, fold.train_stimuli[chosen])
         )

@@ -21,6 +21,7 @@ from brainkit.encoding import (
 )
 from brainkit.encoding.ceilings import LEAST_OTHERS
 from brainkit.encoding.context import names_of
+from brainkit.encoding.held_out import grid_facts
 from brainkit.errors import InputError
 from brainkit.recipes.building import Known, build_features, build_model
 from brainkit.recipes.fitted import Result
@@ -277,6 +278,7 @@ def facts_of(result: Result) -> dict[str, Any]:
         **({"ceiling": result.ceiling} if isinstance(result, EncodingResult) else {}),
         "counts": result.counts,
         "resampling": getattr(result, "resampling", {}),
+        "penalties": getattr(result, "grid", None) or grid_facts(model),
         "n_targets_batch": getattr(model, "batch_size_", None),
         "solver_side": "primal" if getattr(model, "primal_", True) else "dual",
     }

@@ -15,6 +15,7 @@ from brainkit.data.preparing import Prepared, training_shares
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding.exchange import fit_with_null
 from brainkit.errors import InputError, listed
+from brainkit.linear.estimator import fit_rows
 from brainkit.reconstruction.embeddings import EmbeddingDecoder, fit_decoders
 from brainkit.reconstruction.nulls import (
     Condition,
@@ -171,7 +172,7 @@ def training_share_of(
             embeddings = parts.embeddings(stimuli, fold.train_stimuli)
             model = clone(parts.embedding_model)
             X_train, X_test = fold.train[:, fold.usable], fold.test[:, fold.usable]
-            model.fit(X_train, embeddings, groups=fold.train_rows.groups)
+            fit_rows(model, X_train, embeddings, groups=fold.train_rows.groups)
             found.append(model.predict_standardised(X_test))
         return np.concatenate(found)
 

@@ -51,6 +51,7 @@ def encoding_section(result: EncodingResult, heading: object) -> Html:
             standardised(result.zscore),
             ceiling_said(result.ceiling),
             resampling_said(result.resampling),
+            grid_said(result.grid),
             region_picture({result.recording.subject: result.regions}),
             _region_tables(result),
             _unit_picture(result),
@@ -115,6 +116,21 @@ def resampling_said(facts: Mapping[str, Any]) -> Html:
             "trained them, which widens the intervals."
         )
     return tag("p", text)
+
+
+def grid_said(facts: Mapping[str, float]) -> Html:
+    """Say how many units have a penalty at the edge of its grid, and constant predictions."""
+    if not facts:
+        return Html("")
+    low, high, constant = (
+        number(100 * facts[name])
+        for name in ("at_smallest_alpha", "at_largest_alpha", "constant_predictions")
+    )
+    return tag(
+        "p",
+        f"Penalties: {low} % of the units have the smallest of their grid, {high} % the largest; "
+        f"the predictions of {constant} % are constant.",
+    )
 
 
 def region_picture(tables: Mapping[str, pd.DataFrame]) -> Html:

@@ -18,7 +18,8 @@ from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, SplitError, unknown_name
 from brainkit.evaluation import pearson_r
 from brainkit.evaluation.metrics import metric_entry
-from brainkit.features import read_for
+from brainkit.features import as_features, read_for
+from brainkit.linear.estimator import fit_rows
 from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_regions
 
 Array = NDArray[Any]
@@ -107,7 +108,8 @@ def assess_ranking(
     recording : Recording
         (trial, unit), with stimuli.
     encoder, judge : (features, model)
-        Unfitted; the features must differ.
+        Unfitted, or features that are ready (see `brainkit.features.Precomputed`); the features
+        must differ.
     protocol : RankingProtocol
         How to rank.
     regions : sequence of str, optional
@@ -184,13 +186,13 @@ def _shown(recording: Recording) -> Stimuli:
 def _fit(
     recording: Recording, prepared: Prepared, inside: Array, pair: tuple[Any, Any]
 ) -> FittedEncoder:
-    features, model = clone(pair[0]), clone(pair[1])
+    features, model = clone(as_features(pair[0])), clone(pair[1])
     rows = prepared.train_stimuli[inside]
     unique, items = np.unique(rows, return_inverse=True)
     stimuli = _shown(recording)
     X = features.fit_transform(read_for(features, stimuli, unique))[items]
     Y = prepared.train[inside][:, prepared.usable]
-    model.fit(X, Y, groups=prepared.train_rows.groups[inside])
+    fit_rows(model, X, Y, groups=prepared.train_rows.groups[inside])
     return FittedEncoder(features, model, frozenset(unique.tolist()))
 
 
