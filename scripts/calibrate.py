@@ -210,27 +210,27 @@ def encode(case: Case, seed: int) -> list[Reading]:
     )
     result = assess_encoder(recording, features, ENCODER, protocol)
     region_p = tuple(result.metrics["encoding_r"]["p_by_roi"].values())
-    found = list(readings(result.metrics))
+    measured = list(readings(result.metrics))
     if not case.signal:
-        found.append(Reading("encoding_r: units' p", 0.0, 0.0, None, tuple(result.units["p"])))
-        found.append(Reading("encoding_r: regions' p", 0.0, 0.0, None, region_p))
+        measured.append(Reading("encoding_r: units' p", 0.0, 0.0, None, tuple(result.units["p"])))
+        measured.append(Reading("encoding_r: regions' p", 0.0, 0.0, None, region_p))
     for region, ci in result.metrics["encoding_r"]["ci_by_roi"].items():
         value = result.metrics["encoding_r"]["by_roi"][region]
-        found.append(Reading("encoding_r by region", value, 0.0, tuple(ci)))
-    return found
+        measured.append(Reading("encoding_r by region", value, 0.0, tuple(ci)))
+    return measured
 
 
 def spaces(case: Case, seed: int) -> list[Reading]:
     """Compare two feature spaces that the brain does not know."""
     recording, *tables = noise(case, seed)
     protocol = EncodingProtocol(case.split, zscore=None, average_repeats=False)
-    found = compare_spaces(recording, dict(zip("ab", tables, strict=True)), ENCODER, protocol)
+    measured = compare_spaces(recording, dict(zip("ab", tables, strict=True)), ENCODER, protocol)
     rows = [
         Reading("encoding_r[SPACE]", row.r, 0.0, (row.low, row.high))
-        for row in found.regions.itertuples()
+        for row in measured.regions.itertuples()
     ]
     return [*rows, *(replace(one, metric="encoding_r[SPACE]")
-                     for one in readings(found.metrics))]  # fmt: skip
+                     for one in readings(measured.metrics))]  # fmt: skip
 
 
 def decode(case: Case, seed: int) -> list[Reading]:
@@ -260,8 +260,7 @@ def rsa(case: Case, seed: int) -> list[Reading]:
 
     def rdm() -> np.ndarray:
         points = generator.normal(size=(case.items, 6))
-        distance = np.linalg.norm(points[:, None] - points[None], axis=2)
-        return distance
+        return np.linalg.norm(points[:, None] - points[None], axis=2)
 
     people = {region: np.stack([rdm() for _ in range(12)]) for region in ("early", "late")}
     data = Dissimilarities(
@@ -272,36 +271,35 @@ def rsa(case: Case, seed: int) -> list[Reading]:
     layers = {f"layer {n}": rdm() for n in range(4)}
     protocol = RSAProtocol(bootstraps=200, permutations=PERMUTATIONS, seed=seed)
     result = assess_rsa(data, layers, protocol)
-    found = [replace(one, metric=one.metric.split("[")[0]) for one in readings(result.metrics)]
+    measured = [replace(one, metric=one.metric.split("[")[0]) for one in readings(result.metrics)]
     for name, entry in result.metrics.items():
         if name.startswith(("rsa_best", "rsa_layer_chosen")):
             kind = f"{name.split('[')[0]}: interval"
-            found.append(Reading(kind, 0.0, 0.0, tuple(entry["ci"])))
+            measured.append(Reading(kind, 0.0, 0.0, tuple(entry["ci"])))
     table = result.layers
-    found.append(Reading("rsa: layers' p", 0.0, 0.0, None, tuple(table["p"])))
+    measured.append(Reading("rsa: layers' p", 0.0, 0.0, None, tuple(table["p"])))
     family = (float(table["p_familywise"].min()),)
-    found.append(Reading("rsa: family-wise p", 0.0, 0.0, None, family))
-    found += [
+    measured.append(Reading("rsa: family-wise p", 0.0, 0.0, None, family))
+    measured += [
         Reading("rsa: a layer", row.similarity, 0.0, (row.low, row.high))
         for row in table.itertuples()
     ]
-    return found
+    return measured
 
 
 def reconstruct(case: Case, seed: int) -> list[Reading]:
     """Draw and say what a brain saw that saw nothing, with the tiny models at four steps."""
-    from brainkit.recipes.building import build_model
+    from brainkit.data.world import SceneWorld
     from brainkit.recipes.reading import read_recipe
     from brainkit.recipes.reconstruct import build_parts
     from brainkit.reconstruction import ReconstructionProtocol, assess_reconstruction
-    from brainkit.world import SceneWorld
 
     generator = rng(seed, "calibration", "reconstruct", case.items, case.folds)
-    scenes = SceneWorld(seed=1000 + seed)
-    images, table = scenes.shown(case.items)
+    scenes = SceneWorld(seed=1000 + seed, size=64)
+    shown = range(case.items)
+    images, table = scenes.paint(shown), scenes.table(shown)
     recipe = read_recipe("brain_diffuser_simple", ["generator.latents=null"])
     parts = build_parts(recipe)
-    del build_model
     recording = Recording.from_arrays(
         generator.normal(size=(case.items, UNITS)).astype(np.float32),
         trials=pd.DataFrame(
@@ -379,23 +377,23 @@ def summarise(case: Case, runs: list[list[Reading]]) -> list[dict[str, Any]]:
 
 def row(case: Case, name: str, runs: list[list[Reading]]) -> dict[str, Any]:
     """Return the row of one metric: readings of one run are averaged, runs are independent."""
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "job": case.job, "metric": name, "folds": case.folds, "items": case.items,
         "dependence": case.dependence, "fold seeds": case.seeds, "runs": len(runs),
     }  # fmt: skip
     if case.signal:
-        found["signal"] = case.signal
+        summary["signal"] = case.signal
     p = np.array([np.mean(np.concatenate([one.p for one in run]) <= 0.05) for run in runs
                   if any(one.p for one in run)])  # fmt: skip
     if len(p):
         error = max(p.std(ddof=1), np.sqrt(0.05 * 0.95) / len(runs[0][0].p)) / np.sqrt(len(p))
-        found |= {"type I": p.mean(), "type I error": error}
-        found["in line"] = abs(p.mean() - 0.05) <= 3 * error
-        return found
+        summary |= {"type I": p.mean(), "type I error": error}
+        summary["in line"] = abs(p.mean() - 0.05) <= 3 * error
+        return summary
     values = np.array([np.mean([one.value for one in run]) for run in runs])
     truth = values.mean() if case.signal else runs[0][0].chance
     error = values.std(ddof=1) / np.sqrt(len(values))
-    found |= {"mean": values.mean() - (0 if case.signal else truth), "error": error}
+    summary |= {"mean": values.mean() - (0 if case.signal else truth), "error": error}
     in_line = bool(case.signal) or abs(values.mean() - truth) <= 3 * error + 1e-9
     covered = np.array([
         np.mean([one.ci[0] - 1e-9 <= truth <= one.ci[1] + 1e-9 for one in run if one.ci])
@@ -403,10 +401,10 @@ def row(case: Case, name: str, runs: list[list[Reading]]) -> dict[str, Any]:
     ])  # fmt: skip
     if len(covered):
         spread = max(covered.std(ddof=1), np.sqrt(0.05 * 0.95)) / np.sqrt(len(covered))
-        found |= {"coverage": covered.mean(), "coverage error": spread}
+        summary |= {"coverage": covered.mean(), "coverage error": spread}
         in_line = in_line and covered.mean() >= 0.95 - 3 * spread
-    found["in line"] = in_line
-    return found
+    summary["in line"] = in_line
+    return summary
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:
