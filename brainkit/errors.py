@@ -56,6 +56,14 @@ class MissingFileError(BrainkitError, FileNotFoundError):
     """A file or folder that the layout calls for is not there."""
 
 
+class FileAccessError(BrainkitError, OSError):
+    """A file is there, but the system does not let it be read: a lock, a disk or network fault."""
+
+
+class FilePermissionError(FileAccessError, PermissionError):
+    """A file or folder is there, but this user may not read it."""
+
+
 class CorruptFileError(BrainkitError, OSError):
     """A file is there but truncated, unreadable or of the wrong shape."""
 

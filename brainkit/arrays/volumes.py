@@ -5,7 +5,6 @@ their flat index in C order of an (X, Y, Z) grid, as `numpy.ravel_multi_index` g
 """
 
 import os
-import zlib
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,12 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from brainkit.arrays.chunk_index import chunk_addresses
+from brainkit.arrays.files import reading, require_file
 from brainkit.arrays.sources import Float, Index, Source
-from brainkit.errors import CorruptFileError, MissingFileError
+from brainkit.errors import CorruptFileError
 
-DAMAGE = (OSError, EOFError, ValueError, zlib.error)  # what readers raise on a damaged file
 CHUNK_CACHE = 1 << 26  # bytes: a chunk that several runs of voxels touch is unpacked once
 BLOCK = 1 << 20  # bytes read before they are transposed, so that they are still in a near cache
-
-
-def require_file(path: Path, what: str) -> Path:
-    """Return `path`, or raise a `MissingFileError` that says what was looked for."""
-    if not path.is_file():
-        raise MissingFileError(f"{what} is missing: expected the file {path}.")
-    return path
 
 
 class Volumes(Source):
@@ -73,8 +65,8 @@ class HDF5Volumes(Volumes):
 
     Raises
     ------
-    MissingFileError, CorruptFileError
-        If the file is not there, is truncated, or has another shape.
+    MissingFileError, FileAccessError, CorruptFileError
+        If the file is not there, may not be read, is truncated, or has another shape.
     """
 
     def __init__(
@@ -101,13 +93,8 @@ class HDF5Volumes(Volumes):
         self.shape = (int(shape[0]), len(voxels))
 
     def _open(self) -> h5py.File:
-        try:
+        with reading(self.path, "cannot be read as HDF5"):
             return h5py.File(self.path, "r", driver="sec2", rdcc_nbytes=CHUNK_CACHE)
-        except OSError as error:
-            raise CorruptFileError(
-                f"{self.path} cannot be opened as HDF5 ({error}): it is truncated or damaged; "
-                "fetch it again."
-            ) from error
 
     def read_into(
         self, out: Float, rows: Index | None = None, columns: Index | None = None
@@ -120,7 +107,7 @@ class HDF5Volumes(Volumes):
             data = file[self.dataset]
             chunks = data.chunks or (self.shape[0], 1, 1, 1)
             filtered = data.id.get_create_plist().get_nfilters() > 0
-            try:
+            with reading(self.path, "cannot be read as HDF5", also=[RuntimeError]):
                 if data.chunks == (self.shape[0], 1, 1, 1) and not filtered:
                     self._read_chunks(data, zyx, rows, out)
                 elif _can_be_mapped(data):
@@ -129,11 +116,6 @@ class HDF5Volumes(Volumes):
                     self._read_boxes(data, zyx, rows, out)
                 else:
                     self._read_runs(data, zyx, rows, out)
-            except (OSError, RuntimeError, ValueError) as error:
-                raise CorruptFileError(
-                    f"{self.path} cannot be read ({error}): it is truncated or damaged; "
-                    "fetch it again."
-                ) from error
         out *= np.float32(self.scale)
 
     @staticmethod
@@ -254,17 +236,13 @@ class NiftiVolumes(Volumes):
         place = np.unravel_index(voxels, self.grid)
         image = load_nifti(self.path)
         proxy = image.dataobj
-        try:
+        with reading(self.path, "cannot be read as NIfTI"):
             if self.path.suffix == ".nii":
                 self._read_mapped(proxy, place, rows, out)
             else:
                 for row in np.argsort(rows, kind="stable"):
                     volume = proxy if proxy.ndim == 3 else proxy[..., int(rows[row])]
                     out[row] = np.asanyarray(volume)[place]
-        except DAMAGE as error:
-            raise CorruptFileError(
-                f"{self.path} cannot be read ({error}): it is truncated or damaged; fetch it again."
-            ) from error
         out *= np.float32(self.scale)
 
     def _read_mapped(self, proxy: Any, place: Any, rows: Index, out: Float) -> None:
@@ -281,13 +259,9 @@ class NiftiVolumes(Volumes):
 
 
 def load_nifti(path: Path) -> Any:
-    """Open a NIfTI file without reading its data, with an error that names it if damaged."""
-    try:
+    """Open a NIfTI file without reading its data, with an error that names it if that fails."""
+    with reading(path, "cannot be read as NIfTI", also=[ImageFileError, HeaderDataError]):
         return nibabel.load(path, keep_file_open=True)
-    except (*DAMAGE, ImageFileError, HeaderDataError) as error:
-        raise CorruptFileError(
-            f"{path} cannot be read as NIfTI ({error}): it is truncated or damaged."
-        ) from error
 
 
 def read_volume(path: Path, what: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -295,16 +269,12 @@ def read_volume(path: Path, what: str) -> tuple[NDArray[Any], NDArray[np.float64
 
     Raises
     ------
-    MissingFileError, CorruptFileError
-        If the file is missing, damaged or not three-dimensional.
+    MissingFileError, FileAccessError, CorruptFileError
+        If the file is missing, may not be read, is damaged or not three-dimensional.
     """
     image = load_nifti(require_file(path, what))
-    try:
+    with reading(path, "cannot be read as NIfTI"):
         data = np.asanyarray(image.dataobj)
-    except DAMAGE as error:
-        raise CorruptFileError(
-            f"{path} cannot be read ({error}): it is truncated or damaged."
-        ) from error
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:

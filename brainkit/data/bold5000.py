@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.files import is_file, matching, read_mat, read_text, reading
 from brainkit.arrays.sources import Float, Index, Kept, Source
-from brainkit.arrays.volumes import require_file
 from brainkit.data.bold5000_stimuli import SETS, image_set, open_stimuli
 from brainkit.data.recording import Recording
 from brainkit.data.rois import roi_table
@@ -38,6 +38,7 @@ TRS = ("1", "2", "3", "4", "5", "34")
 # have double weight, since TR34 is their mean already.
 AVERAGES = {"peak": ("34",), "oota-2022": ("1", "2", "3", "34", "4", "5")}
 REPEATED = "rep_"
+MEND = "unpack BOLD5000_ROIs.zip again"
 TRIALS_PER_RUN = 37
 # Sessions of each person, and those with ten runs; the others have nine.
 SESSIONS = {
@@ -50,7 +51,7 @@ SESSIONS = {
 
 def subjects(root: Path) -> list[str]:
     """Return the subjects whose regions are under the root."""
-    found = sorted(path.name for path in (root / "ROIs").glob("CSI[1-9]"))
+    found = [path.name for path in matching(root / "ROIs", "CSI[1-9]")]
     if not found:
         raise MissingFileError(
             f"{root} holds no subjects: expected ROIs/CSI1 and so on, as BOLD5000_ROIs.zip of "
@@ -88,10 +89,7 @@ def read_stimulus_list(path: Path) -> pd.DataFrame:
     MissingFileError, CorruptFileError
         If the file is missing, no text, or empty.
     """
-    try:
-        lines = require_file(path, "BOLD5000's list of stimuli").read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CorruptFileError(f"{path} cannot be read as text ({error}).") from error
+    lines = read_text(path, "BOLD5000's list of stimuli")
     names = [line.strip() for line in lines.splitlines() if line.strip()]
     if not names:
         raise CorruptFileError(f"{path} names no image: it is empty.")
@@ -198,7 +196,7 @@ def _chosen_sets(sets: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _all_images(root: Path) -> list[str]:
     """Return the images of all people's lists, so that a row is the same image for everyone."""
-    lists = sorted((root / "ROIs/stim_lists").glob("CSI0[1-9]_stim_lists.txt"))
+    lists = matching(root / "ROIs/stim_lists", "CSI0[1-9]_stim_lists.txt")
     return sorted({image for path in lists for image in read_stimulus_list(path)["image"]})
 
 
@@ -272,7 +270,7 @@ def _source(
 def _region_file(folder: Path, subject: str, tr: str) -> Path:
     """Return the file of one TR; HDF5 goes first, being read in part."""
     names = [folder / kind / f"{subject}_ROIs_TR{tr}.{kind}" for kind in ("h5", "mat")]
-    found = [path for path in names if path.is_file()]
+    found = [path for path in names if is_file(path)]
     if not found:
         raise MissingFileError(
             f"The regions of {subject} in TR{tr} are missing: expected {names[0]} or {names[1]}. "
@@ -283,36 +281,26 @@ def _region_file(folder: Path, subject: str, tr: str) -> Path:
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the arrays in a file, which is not read."""
-    try:
+    kind = "HDF5" if path.suffix == ".h5" else "a MATLAB file"
+    # The MATLAB reader raises many kinds on a damaged file.
+    with reading(path, f"cannot be read as {kind} of regions", mend=MEND, also=[Exception]):
         if path.suffix == ".h5":
             with h5py.File(path, "r") as file:
                 return {key: tuple(file[key].shape) for key in file if key in KEYS}
         from scipy.io import whosmat
 
         return {name: tuple(shape) for name, shape, _ in whosmat(path)}
-    except Exception as error:  # the MATLAB reader raises many kinds on a damaged file
-        raise _damaged(path, error) from error
 
 
 def _read_regions(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
-    try:
-        if path.suffix == ".h5":
-            with h5py.File(path, "r") as file:
-                return {key: np.asarray(file[key]) for key in keys}
-        from scipy.io import loadmat
-
-        content = loadmat(path, variable_names=list(keys))
+    if path.suffix != ".h5":
+        content = read_mat(path, "A file of regions", keys, MEND)
         return {key: content[key] for key in keys}
-    except Exception as error:  # as above
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> CorruptFileError:
-    kind = "HDF5" if path.suffix == ".h5" else "MATLAB"
-    return CorruptFileError(
-        f"{path} cannot be read as a {kind} file of regions ({error}): it is truncated or damaged; "
-        "unpack BOLD5000_ROIs.zip again."
-    )
+    with (
+        reading(path, "cannot be read as HDF5 of regions", mend=MEND, also=[KeyError]),
+        h5py.File(path, "r") as file,
+    ):
+        return {key: np.asarray(file[key]) for key in keys}
 
 
 class RegionFiles(Source):

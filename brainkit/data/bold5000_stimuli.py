@@ -14,11 +14,11 @@ from typing import Literal
 
 import pandas as pd
 
-from brainkit.arrays.volumes import require_file
+from brainkit.arrays.files import is_file, is_folder, read_text
 from brainkit.data.coco import read_captions
 from brainkit.data.nsd_annotations import annotation_folder
 from brainkit.data.stimuli import ImageFiles, Stimuli
-from brainkit.errors import CorruptFileError, MissingFileError, listed
+from brainkit.errors import MissingFileError, listed
 
 SETS = ("Scene", "COCO", "ImageNet")
 STIMULI = Path("BOLD5000_Stimuli")
@@ -69,10 +69,10 @@ def open_stimuli(
         If images or files of annotations are missing.
     """
     folder = annotation_folder(root, annotations)
-    if not (root / STIMULI).is_dir():
+    if not is_folder(root / STIMULI):
         return None
     paths = tuple(root / PRESENTED / image_set(name) / name for name in names)
-    missing = [path.name for path in paths if not path.is_file()]
+    missing = [path.name for path in paths if not is_file(path)]
     if missing:
         raise MissingFileError(
             f"{len(missing)} of {len(names)} images are not in {root / PRESENTED}: "
@@ -125,7 +125,7 @@ def _caption_files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     files = {}
     for split in splits:
         every = [folder / f"captions_{other}.json" for other in SPLITS.get(split, (split,))]
-        there = [path for path in every if path.is_file()]
+        there = [path for path in every if is_file(path)]
         if not there:
             raise MissingFileError(
                 f"{folder} holds no captions of COCO's {split}: expected "
@@ -161,11 +161,7 @@ def _labels(names: Sequence[str], path: Path) -> dict[str, list[str]]:
 
 
 def _read_labels(path: Path) -> dict[str, str]:
-    text = require_file(path, "BOLD5000's labels of ImageNet's images")
-    try:
-        lines = text.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise CorruptFileError(f"{path} cannot be read as text ({error}).") from error
+    lines = read_text(path, "BOLD5000's labels of ImageNet's images").splitlines()
     words: dict[str, str] = {}
     for line in lines:
         synset, _, label = line.strip().partition(" ")

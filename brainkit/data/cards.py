@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from brainkit.arrays.files import is_file, read_text
 from brainkit.arrays.share import share_folder
 from brainkit.errors import InputError, unknown_name
 
@@ -76,7 +77,7 @@ def read_card(name: str | Path) -> DatasetCard:
         If the file is not a valid card.
     """
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
+    if path.suffix in (".yaml", ".yml") and is_file(path):
         return parse_yaml(DatasetCard, path)
     if str(name) not in card_names():
         raise unknown_name("dataset card", str(name), card_names())
@@ -85,14 +86,14 @@ def read_card(name: str | Path) -> DatasetCard:
 
 def parse_yaml(schema: type[Schema], path: Path) -> Schema:
     """Read a YAML file into a schema; the error says which field is wrong and why."""
+    text = read_text(path, f"The file of a {schema.__name__}", "mend it")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return schema.model_validate(content)
+        return schema.model_validate(yaml.safe_load(text))
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"
             for fault in error.errors()
         )
         raise InputError(f"{path} is not a valid {schema.__name__}: {faults}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         raise InputError(f"{path} cannot be read as YAML: {error}.") from error

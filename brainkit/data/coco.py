@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainkit.arrays.volumes import require_file
+from brainkit.arrays.files import reading, require_file
 from brainkit.errors import CorruptFileError
 
 CHUNK = 1 << 22  # characters that are read at a time
@@ -101,11 +101,12 @@ def stream_lists(path: str | Path, *, chunk: int = CHUNK) -> Iterator[tuple[str,
     CorruptFileError
         If it is not such a file, or truncated; items before the fault have been given then.
     """
-    try:
-        with require_file(Path(path), "The annotation file").open(encoding="utf-8") as file:
-            yield from _lists(_Window(file, chunk))
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, error) from error
+    mend = "it may not have been downloaded to its end: fetch it again"
+    with (
+        reading(path, "cannot be read as JSON annotations", mend=mend, also=[RecursionError]),
+        require_file(path, "The annotation file").open(encoding="utf-8") as file,
+    ):
+        yield from _lists(_Window(file, chunk))
 
 
 def _lists(window: _Window) -> Iterator[tuple[str, Any]]:
@@ -218,13 +219,6 @@ def _check_known(path: str | Path, known: int, images: Collection[int]) -> None:
             f"{path} knows none of the {len(images)} images that were looked for: it is not COCO's "
             "annotation file of this split."
         )
-
-
-def _damaged(path: str | Path, error: Exception) -> CorruptFileError:
-    return CorruptFileError(
-        f"{path} cannot be read as JSON annotations ({error}). It is damaged or was not downloaded "
-        "to its end: fetch it again."
-    )
 
 
 def _unlike(path: str | Path, kind: str, error: Exception) -> CorruptFileError:

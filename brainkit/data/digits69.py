@@ -7,14 +7,12 @@ affine, so maps are in voxel units.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from brainkit.arrays.files import read_mat, require_file
 from brainkit.arrays.sources import Memory
-from brainkit.arrays.volumes import require_file
 from brainkit.data.from_nifti import unit_table
 from brainkit.data.recording import Recording
 from brainkit.data.rois import roi_table
@@ -24,6 +22,7 @@ from brainkit.errors import CorruptFileError, unknown_name
 
 OPTIONS = ()
 FILE = "69digits.mat"
+VARIABLES = ("X", "Y", "I", "masks", "funloc", "structural")
 SIDE = 28
 CLASSES = {1: "six", 2: "nine"}
 SUBJECT = "s1"
@@ -52,7 +51,12 @@ def load(root: str | Path, subject: str | int = SUBJECT) -> Recording:
     """
     if str(subject) not in (SUBJECT, "1"):
         raise unknown_name("subject", subject, [SUBJECT])
-    content = _read(Path(root) / FILE)
+    content = read_mat(
+        Path(root) / FILE,
+        "The digits69 recording",
+        VARIABLES,
+        "fetch it again with 'brainkit download digits69'",
+    )
     masks = {
         str(name.ravel()[0]).removesuffix(".nii"): mask > 0
         for name, mask in zip(content["funloc"].ravel(), content["masks"].ravel(), strict=True)
@@ -82,17 +86,3 @@ def load(root: str | Path, subject: str | int = SUBJECT) -> Recording:
         space=VolumeSpace(grid, np.eye(4), voxels, content["structural"]),
         info={"measure": "beta estimates of the authors' GLM", "affine": "voxel indices"},
     )
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    from scipy.io import loadmat
-
-    require_file(path, "The digits69 recording")
-    try:
-        content: dict[str, NDArray[Any]] = loadmat(path)
-        return {name: content[name] for name in ("X", "Y", "I", "masks", "funloc", "structural")}
-    except Exception as error:  # the MATLAB reader raises many kinds on a damaged file
-        raise CorruptFileError(
-            f"{path} cannot be read as MATLAB data ({error}): it is truncated or damaged; fetch it "
-            "again with 'brainkit download digits69'."
-        ) from error

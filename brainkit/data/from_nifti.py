@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.files import require_file
 from brainkit.arrays.sources import Index, Stacked
-from brainkit.arrays.volumes import NiftiVolumes, load_nifti, read_volume, require_file
+from brainkit.arrays.volumes import NiftiVolumes, load_nifti, read_volume
 from brainkit.data.rois import roi_table
 from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli

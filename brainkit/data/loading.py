@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from brainkit.arrays.files import is_folder
 from brainkit.data.cards import DatasetCard, read_card
 from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.recording import Recording
@@ -35,7 +36,7 @@ def dataset_root(card: DatasetCard, root: str | Path | None = None) -> Path:
             f"the folder that holds {card.name}/. {card.access}"
         )
     folder = Path(root) if root is not None else Path(str(base)) / card.name
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise MissingFileError(f"The folder {folder} does not exist. {card.access}")
     return folder
 

@@ -22,8 +22,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.files import is_file, is_folder, matching, read_mat
 from brainkit.arrays.sources import Index, Source, Stacked, View
-from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume, require_file
+from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume
 from brainkit.data.from_nifti import read_mask, unit_table
 from brainkit.data.nsd_annotations import (
     STIMULUS_INFO,
@@ -51,6 +52,7 @@ OPTIONS = ("betas", "sessions", "mask", "rois", "annotations")
 BETAS_PER_PERCENT = 300
 SPACE = "func1pt8mm"
 STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
+DESIGN = ("masterordering", "sharedix", "stimpattern", "subjectim")  # its variables
 EXPERIMENT = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
 # Shared images count as seen three times if all repeats lie in this part of the sessions.
 EARLY_SESSIONS = 30 / 40
@@ -58,7 +60,7 @@ EARLY_SESSIONS = 30 / 40
 
 def subjects(root: Path) -> list[str]:
     """Return the subjects with betas under the root."""
-    found = sorted(path.name for path in (root / "nsddata_betas/ppdata").glob("subj[0-9][0-9]"))
+    found = [path.name for path in matching(root / "nsddata_betas/ppdata", "subj[0-9][0-9]")]
     if not found:
         raise MissingFileError(
             f"{root} holds no subjects: expected nsddata_betas/ppdata/subj01 and so on, as the NSD "
@@ -108,7 +110,7 @@ def read_design(
     MissingFileError, CorruptFileError, UnknownNameError
         If the file is missing or damaged, or has no such subject or session.
     """
-    design = _read_mat(Path(expdesign_mat))
+    design = read_mat(expdesign_mat, "NSD's experimental design (nsd_expdesign.mat)", DESIGN)
     order = design["masterordering"].ravel().astype(np.int64) - 1  # of the subject's own images
     images = design["subjectim"].astype(np.int64) - 1  # (subjects, images), 0-based rows
     pattern = design["stimpattern"] > 0  # (sessions, runs, slots)
@@ -146,21 +148,6 @@ def read_design(
     return trials[trials["session"].isin(list(sessions))].reset_index(drop=True)
 
 
-def _read_mat(path: Path) -> dict[str, NDArray[Any]]:
-    from scipy.io import loadmat
-
-    require_file(path, "NSD's experimental design")
-    names = ("masterordering", "sharedix", "stimpattern", "subjectim")
-    try:
-        content = loadmat(path, variable_names=list(names))
-    except Exception as error:  # the MATLAB reader raises many kinds on a damaged file
-        raise CorruptFileError(f"{path} cannot be read as a MATLAB file ({error}).") from error
-    missing = [name for name in names if name not in content]
-    if missing:
-        raise CorruptFileError(f"{path} lacks {listed(missing)}: it is not nsd_expdesign.mat.")
-    return {name: content[name] for name in names}
-
-
 def _subject_number(subject: str | int, n_subjects: int) -> int:
     match = re.fullmatch(r"(?:subj|sub-|s)?0*(\d+)", str(subject))
     number = int(match.group(1)) if match else 0
@@ -171,15 +158,15 @@ def _subject_number(subject: str | int, n_subjects: int) -> int:
 
 def _session_files(folder: Path, sessions: Sequence[int] | None) -> dict[int, Path]:
     """Find the betas of the sessions asked for, or of all that are there."""
-    if not folder.is_dir():
-        versions = sorted(path.name for path in folder.parent.glob("betas_*"))
+    if not is_folder(folder):
+        versions = [path.name for path in matching(folder.parent, "betas_*")]
         raise MissingFileError(
             f"There is no folder {folder}; the beta versions here are: "
             f"{listed(versions) or 'none'}."
         )
     found: dict[int, Path] = {}
     for suffix in ("nii.gz", "nii", "hdf5"):  # the last one found is preferred
-        for path in folder.glob(f"betas_session[0-9][0-9].{suffix}"):
+        for path in matching(folder, f"betas_session[0-9][0-9].{suffix}"):
             found[int(path.name[13:15])] = path
     if sessions is None:  # a gap is a download that is not complete
         wanted = list(range(1, max(found, default=0) + 1))
@@ -268,10 +255,10 @@ def load(
     }
     units = pd.concat([units, roi_table(masks)], axis=1)
     ncsnr = folder / "ncsnr.nii.gz"
-    if ncsnr.is_file():
+    if is_file(ncsnr):
         units["ncsnr"] = read_mask(ncsnr, grid, what="The ncsnr map").ravel()[voxels]
     anatomy = anatomical / "T1_to_func1pt8mm.nii.gz"
-    background = read_mask(anatomy, grid, what="The anatomy") if anatomy.is_file() else None
+    background = read_mask(anatomy, grid, what="The anatomy") if is_file(anatomy) else None
     return Recording.from_source(
         source,
         subject=name,
@@ -304,7 +291,7 @@ def _roi_labels(
     tables = []
     for roi in rois:
         path = folder / f"{roi}.nii.gz"
-        if path.is_file():
+        if is_file(path):
             volume = read_mask(path, grid, what="A ROI file")
             tables.append((volume, label_names(root, subject, roi, volume)))
         elif roi not in STANDARD_ROIS:
@@ -344,7 +331,7 @@ def _stimuli(root: Path, annotations: str | Path | Literal[False] | None) -> Sti
     """Open the pictures; what they show is read when it is asked for, but looked for now."""
     folder = annotation_folder(root, annotations)
     path = root / STIMULI
-    if not path.is_file():
+    if not is_file(path):
         return None
     source = HDF5Stimuli.open(path, "imgBrick")
     if folder is None:

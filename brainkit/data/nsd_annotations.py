@@ -9,15 +9,15 @@ Captions are of the whole photograph, so that some tell of what NSD's subjects n
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainkit.arrays.volumes import require_file
+from brainkit.arrays.files import FileState, is_file, is_folder, reading, require_file
 from brainkit.data.coco import read_captions, read_instances
-from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
+from brainkit.errors import InputError, MissingFileError, listed
 
 STIMULUS_INFO = Path("nsddata/experiments/nsd/nsd_stim_info_merged.csv")
 FOLDER = "annotations"
@@ -38,15 +38,15 @@ def annotation_folder(root: Path, given: str | Path | Literal[False] | None) -> 
         If what is given is no folder.
     """
     if given is None:
-        return root / FOLDER if (root / FOLDER).is_dir() else None
+        return root / FOLDER if is_folder(root / FOLDER) else None
     if given is False:
         return None
     folder = Path(given)
-    if folder.is_file():
+    if is_file(folder):
         raise InputError(
             f"annotations={folder} is a file; give the folder that holds COCO's files."
         )
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise MissingFileError(
             f"The folder annotations={folder} does not exist; it should hold COCO's annotation "
             "files, such as captions_train2017.json and instances_train2017.json."
@@ -76,7 +76,7 @@ def annotation_files(folder: Path, splits: Collection[str]) -> dict[str, dict[st
     files: dict[str, dict[str, Path]] = {}
     for kind in KINDS:
         every = {split: folder / f"{kind}_{split}.json" for split in sorted(splits)}
-        missing = [path.name for path in every.values() if not path.is_file()]
+        missing = [path.name for path in every.values() if not is_file(path)]
         if not missing:
             files[kind] = every
         elif len(missing) < len(every):
@@ -115,7 +115,9 @@ def read_stimulus_info(path: str | Path, n_stimuli: int) -> pd.DataFrame:
         If the file is missing or damaged, or lacks some of the stimuli.
     """
     path = require_file(Path(path), "NSD's table of stimuli")
-    try:
+    with reading(
+        path, "cannot be read as NSD's table of stimuli", also=[TypeError, AttributeError]
+    ):
         info = pd.read_csv(path, usecols=_INFO).set_index("nsdId")
         info["cropBox"] = [_crop_box(text) for text in info["cropBox"]]
         info = info.reindex(pd.RangeIndex(n_stimuli))  # fails where a stimulus is there twice
@@ -123,10 +125,6 @@ def read_stimulus_info(path: str | Path, n_stimuli: int) -> pd.DataFrame:
             raise ValueError(f"it lacks some of the {n_stimuli} stimuli")
         info["cocoId"] = info["cocoId"].astype(np.int64)
         return info
-    except (ValueError, TypeError, AttributeError) as error:  # decoding and parsing faults are too
-        raise CorruptFileError(
-            f"{path} cannot be read as NSD's table of stimuli ({error})."
-        ) from error
 
 
 def _crop_box(text: str) -> list[float]:
@@ -263,22 +261,25 @@ def read_table(info: Path, files: Files, n_stimuli: int) -> pd.DataFrame:
         See `stimulus_table`.
     """
     paths = tuple((kind, split, path) for kind in files for split, path in files[kind].items())
-    stamps = tuple(_stamp(path) for path in (info, *(path for *_, path in paths)))
-    return _read_once(info, paths, n_stimuli, stamps).copy(deep=False)
+    states = tuple(_state(path) for path in (info, *(path for *_, path in paths)))
+    return _read_once(info, paths, n_stimuli, states).copy(deep=False)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    status = require_file(path, "A file of annotations").stat()
-    return status.st_size, status.st_mtime_ns
+def _state(path: Path) -> FileState:
+    with reading(require_file(path, "A file of annotations"), "cannot be read as annotations"):
+        return FileState.of(path)
 
 
 # Half a gigabyte of JSON takes many seconds, and is the same for all of a dataset's people. The
-# stamps are part of the key, so that files that have changed are read again.
+# states are part of the key, so that files that have changed are read again.
 @lru_cache(maxsize=1)
 def _read_once(
-    info: Path, paths: tuple[tuple[str, str, Path], ...], n_stimuli: int, stamps: tuple[Any, ...]
+    info: Path,
+    paths: tuple[tuple[str, str, Path], ...],
+    n_stimuli: int,
+    states: tuple[FileState, ...],
 ) -> pd.DataFrame:
-    del stamps
+    del states
     files: dict[str, dict[str, Path]] = {}
     for kind, split, path in paths:
         files.setdefault(kind, {})[split] = path

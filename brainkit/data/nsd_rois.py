@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainkit.arrays.files import is_file, matching, read_text
 from brainkit.arrays.volumes import read_volume
 from brainkit.data.rois import PART_SUFFIXES
 from brainkit.errors import unknown_name
@@ -34,8 +35,9 @@ Volume = NDArray[Any]
 def label_names(root: Path, subject: str, roi: str, volume: Volume) -> dict[int, str]:
     """Return the names of the labels of one ROI file, by number."""
     table = root / "nsddata/freesurfer" / subject / "label" / f"{roi}.mgz.ctab"
-    if table.is_file():
-        rows = (line.split() for line in table.read_text(encoding="utf-8").splitlines())
+    if is_file(table):
+        lines = read_text(table, "A table of labels").splitlines()
+        rows = (line.split() for line in lines)
         names = {int(row[0]): row[1] for row in rows if len(row) >= 2 and row[0].isdigit()}
         shared = {name for known in LABELS.values() for name in known}
         # Two localisers both name an mTL; it keeps the name of its file.
@@ -62,7 +64,7 @@ def roi_files(folder: Path) -> list[str]:
     Several atlases name the same region ("V1" of HCP_MMP1 is not the functional V1 of
     prf-visualrois), so that the order decides which one a bare name means.
     """
-    names = (path.name.removesuffix(".nii.gz") for path in folder.glob("*.nii.gz"))
+    names = (path.name.removesuffix(".nii.gz") for path in matching(folder, "*.nii.gz"))
     both = sorted(name for name in names if not name.startswith(("lh.", "rh.")))
     return sorted(both, key=lambda name: (name not in STANDARD_ROIS, name))
 
@@ -77,7 +79,7 @@ def find_roi(root: Path, subject: str, name: str) -> NDArray[np.bool_]:
     """
     folder = root / "nsddata/ppdata" / subject / "func1pt8mm/roi"
     own = folder / f"{name}.nii.gz"
-    if own.is_file():
+    if is_file(own):
         return np.asarray(read_volume(own, "A ROI file")[0] >= 1)
     known: list[str] = []
     for file in roi_files(folder):

@@ -5,7 +5,6 @@ artificial objects. The RDMs are of the fMRI of Cichy et al. (2016), early visua
 inferior temporal cortex (IT). The order of the images is the same in both.
 """
 
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainkit.arrays.volumes import require_file
+from brainkit.arrays.files import read_mat, reading, require_file
 from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import CorruptFileError, unknown_name
@@ -24,6 +23,7 @@ BRAIN = Path("cichy92_and_78/nb/brain_data/92images")
 WHITE = Path("cichy92_and_78/nb/stimuli_data/92images")
 REGIONS = ("EVC", "IT")
 N_IMAGES = 92
+MEND = "fetch it again with 'brainkit download rsa92'"
 N_SUBJECTS = 15
 
 Ground = Literal["grey", "white"]
@@ -71,29 +71,30 @@ def load_dissimilarities(root: str | Path, ground: Ground = "grey") -> Dissimila
 
 def _rdms(path: Path) -> NDArray[np.float64]:
     require_file(path, "The people's RDMs")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            (name,) = content.files
-            values: NDArray[np.float64] = content[name].astype(np.float64)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(path, str(error)) from error
+    with (
+        reading(path, "cannot be read as an array of NumPy", mend=MEND),
+        np.load(path, allow_pickle=False) as content,
+    ):
+        (name,) = content.files
+        values: NDArray[np.float64] = content[name].astype(np.float64)
     if values.shape != (N_SUBJECTS, N_IMAGES, N_IMAGES):
         raise _damaged(path, f"its RDMs have shape {values.shape}")
     return values
 
 
 def _images(path: Path) -> tuple[NDArray[np.uint8], pd.DataFrame]:
-    from scipy.io import loadmat
-
-    require_file(path, "The 92 images")
-    try:
-        entries: Any = loadmat(path)["stimuli_92objs"][0]
+    content = read_mat(path, "The 92 images", ["stimuli_92objs"], MEND)
+    with reading(
+        path,
+        "cannot be read as the 92 images",
+        mend=MEND,
+        also=[LookupError, TypeError, AttributeError],
+    ):
+        entries: Any = content["stimuli_92objs"][0]
         images = np.stack([entry["image"] for entry in entries]).astype(np.uint8)
         table = pd.DataFrame({"category": [str(entry["category"].item()) for entry in entries]})
         for name in ("human", "face", "animal", "natural"):
             table[name] = [bool(entry[name].item()) for entry in entries]
-    except Exception as error:  # the MATLAB reader raises many kinds on a damaged file
-        raise _damaged(path, str(error)) from error
     if images.shape[0] != N_IMAGES or images.shape[3:] != (3,):
         raise _damaged(path, f"its images have shape {images.shape}")
     return images, table
@@ -101,6 +102,5 @@ def _images(path: Path) -> tuple[NDArray[np.uint8], pd.DataFrame]:
 
 def _damaged(path: Path, reason: str) -> CorruptFileError:
     return CorruptFileError(
-        f"{path} cannot be read as it should ({reason}): it is truncated or damaged; fetch it "
-        "again with 'brainkit download rsa92'."
+        f"{path} cannot be read as it should ({reason}): it is truncated or damaged; {MEND}."
     )

@@ -1,9 +1,9 @@
 """What a folder of simulated data says of itself."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from brainkit.arrays.files import is_file, read_json
 from brainkit.errors import CorruptFileError
 
 MANIFEST = "SIMULATED.json"
@@ -18,14 +18,12 @@ def read_simulation(root: Path) -> dict[str, Any] | None:
         If the file is damaged, or the data were not written to their end.
     """
     path = root / MANIFEST
-    if not path.is_file():
+    if not is_file(path):
         return None
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        complete = content.get("complete", True)
-    except (ValueError, AttributeError) as error:
-        raise CorruptFileError(f"{path} is damaged ({error}); simulate the data anew.") from error
-    if not complete:
+    content = read_json(
+        path, "What simulated data say of themselves", "simulate them anew", "is damaged"
+    )
+    if not content.get("complete", True):
         raise CorruptFileError(
             f"The simulated data in {root} were not written to their end; simulate them anew."
         )

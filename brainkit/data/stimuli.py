@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.files import require_file
 from brainkit.arrays.sources import Index
-from brainkit.arrays.volumes import require_file
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
 
 LARGEST_GAP = 8  # unwanted rows that are read along rather than starting anew

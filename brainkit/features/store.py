@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from brainkit.errors import CorruptFileError, InputError, OutputError, unknown_name
+from brainkit.arrays.files import read_json, reading
+from brainkit.errors import InputError, OutputError, unknown_name
 from brainkit.features.store_entry import KEY, Entry
 from brainkit.features.store_files import check_store
 
@@ -90,13 +91,12 @@ class FeatureStore:
         """Return all entries, complete or not, by address."""
         found = []
         for path in sorted(self.folder.glob(f"[0-9a-f][0-9a-f]/*/{KEY}")):
-            try:
-                written = json.loads(path.read_text(encoding="utf-8"))
+            mend = f"delete the folder {path.parent}"
+            written = read_json(path, "The key of an entry", mend)
+            with reading(
+                path, "cannot be read as the key of an entry", mend=mend, also=[KeyError, TypeError]
+            ):
                 found.append(Entry(path.parent, written["key"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise CorruptFileError(
-                    f"{path} is damaged ({error!r}); delete the folder {path.parent}."
-                ) from error
         return found
 
     def remove(self, entry: Entry | str) -> None:

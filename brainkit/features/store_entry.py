@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from brainkit.arrays.atomic import atomic_path
+from brainkit.arrays.files import reading
 from brainkit.arrays.locks import exclusive
 from brainkit.errors import (
     BrainkitError,
@@ -350,10 +351,8 @@ class Entry:
 
     def _check_file(self, layout: Layout) -> None:
         path = self.folder / VALUES
-        try:
+        with reading(path, "is damaged", mend=MEND[0].lower() + MEND[1:].rstrip(".")):
             mapped = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError) as error:
-            raise CorruptFileError(f"{path} is damaged ({error}). {MEND}") from error
         expected = (layout.n_stimuli, *layout.shape)
         whole = path.stat().st_size == mapped.offset + mapped.nbytes
         if mapped.shape != expected or mapped.dtype.str != layout.dtype or not whole:

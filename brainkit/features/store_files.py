@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from brainkit.arrays.atomic import atomic_path
-from brainkit.errors import CorruptFileError, InputError, OutputError
+from brainkit.arrays.files import is_file, reading
+from brainkit.errors import CorruptFileError, InputError, MissingFileError, OutputError
 
 FORMAT = 1
 MARK = "store.json"
@@ -57,10 +58,17 @@ def checked_layout(n_stimuli: int, shape: Iterable[int], dtype: DTypeLike, chunk
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a small file of ours; None where it is missing or was cut off by a power failure."""
+    """Read a small file of ours; None where it is missing or was cut off by a power failure.
+
+    Raises
+    ------
+    FileAccessError
+        If it is there but may not be read.
+    """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        with reading(path, "cannot be read as JSON"):
+            found = json.loads(path.read_text(encoding="utf-8"))
+    except (MissingFileError, CorruptFileError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -119,17 +127,18 @@ def check_store(folder: Path) -> None:
     CorruptFileError
         If another version of the store wrote it.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(f"The feature store {folder} is a file; give a folder.")
-    if not (folder / MARK).is_file():
-        if any(path.name[:1] != "." for path in folder.iterdir()):
-            raise InputError(
-                f"{folder} holds files but no {MARK}: it is not a feature store. Give an earlier "
-                "store, an empty folder, or a new one."
-            )
-        return
+    with reading(folder, "cannot be read as a feature store"):
+        if not folder.exists():
+            return
+        if not folder.is_dir():
+            raise InputError(f"The feature store {folder} is a file; give a folder.")
+        if not is_file(folder / MARK):
+            if any(path.name[:1] != "." for path in folder.iterdir()):
+                raise InputError(
+                    f"{folder} holds files but no {MARK}: it is not a feature store. Give an "
+                    "earlier store, an empty folder, or a new one."
+                )
+            return
     found = (read_json(folder / MARK) or {}).get("format")
     if found != FORMAT:
         raise CorruptFileError(
@@ -142,7 +151,7 @@ def check_store(folder: Path) -> None:
 def mark_store(folder: Path) -> None:
     """Make a folder a store of this format, unless it is one; see `check_store`."""
     check_store(folder)
-    if not (folder / MARK).is_file():
+    if not is_file(folder / MARK):
         try:
             write_durably(folder / MARK, {"format": FORMAT, "content": "brainkit features"})
         except OSError as error:

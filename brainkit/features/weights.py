@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brainkit.arrays.files import is_folder, matching, reading, require_file
 from brainkit.arrays.share import share_folder
 from brainkit.errors import (
-    CorruptFileError,
     DownloadError,
     InputError,
     MissingFileError,
@@ -71,7 +71,7 @@ def find_model(
             raise unknown_name("tiny model", short, known)
         return root / short
     path = Path(name).expanduser()
-    if path.is_dir():
+    if is_folder(path):
         return path.resolve()
     repository = name.removeprefix(HUB)
     if name.startswith((".", "/", "~")) or ("/" not in name and not name.startswith(HUB)):
@@ -143,7 +143,7 @@ def find_safetensors(folder: Path, preferred: Sequence[str] = ()) -> Path:
     MissingFileError
         If there are no weights.
     """
-    found = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
+    found = {path.name: path for path in matching(folder, "*.safetensors")}
     for name in preferred:
         if name in found:
             return found[name]
@@ -154,7 +154,7 @@ def find_safetensors(folder: Path, preferred: Sequence[str] = ()) -> Path:
             f"{folder} holds several files of weights, {listed(found)}, and none is called "
             f"{' or '.join(preferred)}. Keep the one that is meant."
         )
-    pickled = [path for path in sorted(folder.iterdir()) if path.suffix in PICKLED_SUFFIXES]
+    pickled = [path for path in matching(folder, "*") if path.suffix in PICKLED_SUFFIXES]
     if pickled:
         refuse_pickle(pickled[0])
     raise MissingFileError(f"{folder} holds no weights (*.safetensors).")
@@ -177,25 +177,21 @@ def read_state(path: str | Path) -> "dict[str, torch.Tensor]":
     ------
     InputError
         If the file is a pickle.
-    MissingFileError
-        If it is not there.
-    CorruptFileError
-        If it is damaged or truncated.
+    MissingFileError, FileAccessError, CorruptFileError
+        If it is not there, may not be read, or is damaged or truncated.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = Path(path)
     refuse_pickle(path)
-    if not path.is_file():
-        raise MissingFileError(f"There is no file of weights {path}.")
-    try:
+    path = require_file(path, "A file of weights")
+    with reading(
+        path,
+        "cannot be read as safetensors",
+        mend="fetch or convert it again",
+        also=[SafetensorError],
+    ):
         return load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise CorruptFileError(
-            f"{path} cannot be read as safetensors ({error}). It is damaged or incomplete: fetch "
-            "or convert it again."
-        ) from error
 
 
 def load_state(

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brainkit.arrays.devices import pick_device
+from brainkit.arrays.files import is_file, read_json
 from brainkit.arrays.progress import track
 from brainkit.errors import InputError
 from brainkit.generators import loading
@@ -117,8 +118,8 @@ class Generator(ABC):
             kind.attach(pipe, adapter_path, adapter_scale, precision)
         generator = kind(pipe.to(where), str(id_or_path))
         defaults = folder / loading.DEFAULTS
-        if defaults.is_file():
-            values = loading.read_json(defaults)
+        if is_file(defaults):
+            values = read_json(defaults)
             generator.steps = int(values.get("num_inference_steps", kind.steps))
             generator.guidance = float(values.get("guidance_scale", kind.guidance))
         return generator

@@ -5,7 +5,6 @@ that a sentence depends on its own embedding and on stated settings alone, not o
 made in nor on defaults that a hub's files happen to hold.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.atomic import under_umask
-from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
+from brainkit.arrays.files import is_file, read_json, reading
+from brainkit.errors import InputError, listed
 from brainkit.features.quiet import quiet
 
 BATCH_SIZE = 64
@@ -125,11 +125,11 @@ class Captioner(ABC):
 
 def captioner_class(folder: Path) -> type[Captioner]:
     """Return the class that reads a captioner's folder."""
-    if (folder / PREFIX_FILE).is_file():
+    if is_file(folder / PREFIX_FILE):
         from brainkit.generators.prefix import PrefixCaptioner
 
         return PrefixCaptioner
-    kind = read_json(folder / "config.json").get("model_type")
+    kind = read_json(folder / "config.json", "A captioner's configuration").get("model_type")
     if kind == "git":
         from brainkit.generators.git import GitCaptioner
 
@@ -138,25 +138,6 @@ def captioner_class(folder: Path) -> type[Captioner]:
         f"{folder} holds no captioner: it has no {PREFIX_FILE} and its model_type is {kind!r}. "
         "brainkit reads prefix captioners (a GPT-2 with a prefix.json) and GIT models."
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read one JSON object of a model's folder.
-
-    Raises
-    ------
-    MissingFileError, CorruptFileError
-        If the file is not there, or holds no JSON object.
-    """
-    if not path.is_file():
-        raise MissingFileError(f"A captioner's folder needs {path.name}; {path} is not there.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CorruptFileError(f"{path} is not readable JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise CorruptFileError(f"{path} holds a {type(content).__name__}, not a JSON object.")
-    return content
 
 
 def only_one(**given: Any) -> str:
@@ -292,10 +273,10 @@ def _reading(folder: Path, what: str) -> Iterator[None]:
     """Turn what the libraries raise over damaged files into one error that names the folder."""
     from safetensors import SafetensorError
 
-    try:
+    with reading(
+        folder, f"is not a readable {what}", also=[RuntimeError, KeyError, SafetensorError]
+    ):
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise CorruptFileError(f"{folder} is not a readable {what}: {error}") from error
 
 
 def _check_loaded(report: dict[str, Any], folder: Path) -> None:

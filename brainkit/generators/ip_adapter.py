@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from brainkit.arrays.files import is_file, read_json
 from brainkit.errors import InputError
 from brainkit.features.quiet import quiet
 from brainkit.generators import loading
@@ -167,7 +168,7 @@ def _attach_encoder(pipe: Any, path: Path, dtype: torch.dtype) -> None:
     for place in ENCODERS:
         folder = path.parent / place
         config = folder / "config.json"
-        if config.is_file() and loading.read_json(config).get(wanted) == _width(projection):
+        if is_file(config) and read_json(config).get(wanted) == _width(projection):
             with quiet(*loading.LIBRARIES):
                 encoder = loading.load_part(CLIPVisionModelWithProjection, folder, dtype)
             side = int(encoder.config.image_size)

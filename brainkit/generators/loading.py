@@ -6,12 +6,12 @@ by one, each with its report, and given to the pipeline.
 """
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from brainkit.arrays.files import is_file, is_folder, read_json, reading
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed, unknown_name
 from brainkit.features.quiet import quiet
 from brainkit.features.spec import PICKLED_SUFFIXES
@@ -50,7 +50,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         If the file is damaged.
     """
     path = folder / INDEX
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             f"{folder} holds no pipeline of diffusers: there is no {INDEX} in it. Give the folder "
             "that save_pretrained wrote."
@@ -59,17 +59,6 @@ def read_index(folder: Path) -> dict[str, Any]:
     if not isinstance(index.get("_class_name"), str):
         raise CorruptFileError(f"{path} does not name the pipeline's class (_class_name).")
     return index
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds a mapping; raises `CorruptFileError`."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CorruptFileError(f"{path} is no JSON file: {error}.") from error
-    if not isinstance(values, dict):
-        raise CorruptFileError(f"{path} does not hold a mapping.")
-    return values
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
@@ -104,13 +93,16 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
             if not isinstance(entry, list) or len(entry) != 2 or entry[1] is None:
                 continue
             kind = _resolve(name, str(entry[0]), str(entry[1]))
+            if not is_folder(folder / name):
+                raise MissingFileError(
+                    f"The pipeline in {folder} lacks its part {name}: expected the folder "
+                    f"{folder / name}. Fetch the pipeline again, whole."
+                )
             if isinstance(kind, type) and issubclass(kind, torch.nn.Module):
                 parts[name] = load_part(kind, folder / name, dtype)
         pipeline_class = getattr(diffusers, index["_class_name"])
-        try:
+        with reading(folder, "cannot be loaded as a pipeline", also=[RuntimeError, KeyError]):
             pipeline = pipeline_class.from_pretrained(folder, local_files_only=True, **parts)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise CorruptFileError(f"The pipeline in {folder} cannot be loaded: {error}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -128,10 +120,9 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """
     options: dict[str, Any] = {_dtype_option(kind): dtype, "variant": _variant(folder)}
     options |= {"output_loading_info": True, "use_safetensors": True, "local_files_only": True}
-    try:
+    # The libraries raise their own, safetensors' among them.
+    with reading(folder, "cannot be loaded", also=[Exception]):
         part, report = kind.from_pretrained(folder, **options)
-    except Exception as error:  # the libraries raise their own, safetensors' among them
-        raise CorruptFileError(f"The weights in {folder} cannot be loaded: {error}") from error
     # Positions were once saved though they are no weights.
     left = [key for key in report["unexpected_keys"] if not key.endswith("position_ids")]
     lacking, reshaped = list(report["missing_keys"]), list(report["mismatched_keys"])
@@ -157,7 +148,7 @@ def adapter_file(name: str | Path, download: bool | None) -> Path:
     """
     path = Path(name).expanduser()
     refuse_pickle(path)
-    if path.is_file():
+    if is_file(path):
         return path
     repository, colon, inside = str(name).partition(":")
     if not colon or "/" not in repository:

@@ -16,6 +16,7 @@ from torch import nn
 
 from brainkit.arrays.atomic import write_json
 from brainkit.arrays.devices import pick_device
+from brainkit.arrays.files import read_json
 from brainkit.errors import CorruptFileError, InputError, unknown_name
 from brainkit.features.backbones.base import evaluating
 from brainkit.features.quiet import quiet
@@ -30,7 +31,6 @@ from brainkit.generators.captioner import (
     load_parts,
     only_one,
     padding_id,
-    read_json,
     read_sentences,
     same_permissions,
 )

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import output_folder
-from brainkit.arrays.volumes import require_file
-from brainkit.errors import CorruptFileError, InputError, OutputError
+from brainkit.arrays.files import require_file, unreadable
+from brainkit.errors import BrainkitError, CorruptFileError, InputError, OutputError
 
 FORMAT = 1
 STRUCTURE = "estimator.json"
@@ -91,10 +91,12 @@ def load_estimator(folder: str | Path) -> Any:
                 f"{folder} has format {structure['format']}; this brainkit reads {FORMAT}."
             )
         return _decode(structure["estimator"], arrays)
+    except BrainkitError:
+        raise
     except (
-        SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError
+        OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError
     ) as error:  # fmt: skip
-        raise CorruptFileError(f"{folder} is not a readable estimator ({error!r}).") from error
+        raise unreadable(folder, error, "is not a readable estimator", "save it again") from error
 
 
 def _encode(value: Any, name: str, arrays: Arrays) -> Any:

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from brainkit.arrays.files import read_text
 from brainkit.arrays.share import share_folder
-from brainkit.errors import InputError, MissingFileError, listed, unknown_name
+from brainkit.errors import InputError, listed, unknown_name
 from brainkit.recipes.schema import ADAPTER, JOBS, SCHEMAS, Recipe
 
 FILES = (".yaml", ".yml", ".json")
@@ -52,12 +53,10 @@ def is_file_name(name: str | Path) -> bool:
 
 def read_content(path: Path) -> dict[str, Any]:
     """Read a recipe's YAML file or a run's ``manifest.json``, as it stands."""
-    if not path.is_file():
-        raise MissingFileError(f"There is no recipe file {path}.")
+    text = read_text(path, "The recipe file", "mend it")
     try:
-        text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as a recipe: {error}.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a recipe: it holds no settings by name.")

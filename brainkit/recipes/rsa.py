@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from brainkit.arrays.atomic import check_output, output_folder, plain, write_json, write_npy
+from brainkit.arrays.files import is_file
 from brainkit.data.cards import read_card
 from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.loading import dataset_root, load_dissimilarities
@@ -136,7 +137,7 @@ def with_model(recipe: RSARecipe, model: str | None, weights: str | Path | None)
                 f"The model {spec.model} names its weights already; give --weights with a model "
                 "that names none."
             )
-        if not Path(weights).is_file():
+        if not is_file(weights):
             raise MissingFileError(f"There is no file of weights {weights}.")
         spec = Spec(spec.source, spec.name, str(Path(weights).resolve()), spec.layers)
     changed["model"] = spec.model

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from brainkit.arrays.atomic import atomic_path, under_umask
+from brainkit.arrays.files import is_file, reading, require_file
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
 from brainkit.errors import CorruptFileError, InputError, listed, unknown_name
@@ -233,7 +234,7 @@ class _Run:
 
     def resume(self) -> None:
         path = self.folder / CHECKPOINT if self.folder else None
-        if path is None or not path.is_file():
+        if path is None or not is_file(path):
             return
         header = read_header(path)
         mine = json.loads(json.dumps(asdict(self.schedule)))
@@ -316,13 +317,16 @@ def read_header(path: str | Path) -> dict[str, Any]:
     """
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="pt") as opened:
-            header = json.loads((opened.metadata() or {})["brainkit"])
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise CorruptFileError(
-            f"{path} is not a whole checkpoint ({error}). Delete it to begin again."
-        ) from error
+    with (
+        reading(
+            path,
+            "is not a whole checkpoint",
+            mend="delete it to begin again",
+            also=[SafetensorError, KeyError],
+        ),
+        safe_open(require_file(path, "A checkpoint"), framework="pt") as opened,
+    ):
+        header = json.loads((opened.metadata() or {})["brainkit"])
     return dict(header)
 
 

@@ -217,7 +217,7 @@ def test_folders_in_another_format(tmp_path: Path, vit_folder: Path) -> None:
         open_backbone(f"open_clip:{tmp_path}")
     config = tmp_path / "open_clip_config.json"
     config.write_text("{")
-    with pytest.raises(CorruptFileError, match="no JSON"):
+    with pytest.raises(CorruptFileError, match="not readable JSON"):
         open_backbone(f"open_clip:{tmp_path}")
     content = json.loads((vit_folder / config.name).read_text())
     config.write_text(json.dumps({"model_cfg": content["model_cfg"], "preprocess_cfg": {}}))

@@ -82,7 +82,7 @@ def test_damaged_and_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file(network().state_dict(), path)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(CorruptFileError, match="damaged or incomplete"):
+    with pytest.raises(CorruptFileError, match="truncated or damaged"):
         read_state(path)
     with pytest.raises(MissingFileError, match=r"no\.safetensors"):
         read_state(tmp_path / "no.safetensors")

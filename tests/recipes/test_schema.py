@@ -149,7 +149,7 @@ def test_wrong_changes(path, change, message):
 def test_what_is_no_recipe(path, tmp_path):
     with pytest.raises(UnknownNameError, match="Did you mean 'encode-energy'"):
         read_recipe("encode-enery")
-    with pytest.raises(MissingFileError, match=r"no recipe file .*nope\.yaml"):
+    with pytest.raises(MissingFileError, match=r"recipe file is missing.*nope\.yaml"):
         read_recipe(tmp_path / "nope.yaml")
     with pytest.raises(UnknownNameError):
         read_recipe(tmp_path)

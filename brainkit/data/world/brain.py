@@ -1,6 +1,5 @@
 """A simulated brain that answers scenes, and whose truth can be asked for."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from brainkit.arrays.files import read_json
 from brainkit.data.simulation import MANIFEST
 from brainkit.data.world.anatomy import build_anatomy
 from brainkit.data.world.noise import (
@@ -22,7 +22,7 @@ from brainkit.data.world.population import Population, ReadImages
 from brainkit.data.world.scenes import SceneWorld
 from brainkit.data.world.tuning import draw_tuning
 from brainkit.data.world.workers import in_order
-from brainkit.errors import CorruptFileError, InputError, MissingFileError
+from brainkit.errors import CorruptFileError, InputError
 
 FloatArray = npt.NDArray[np.float32]
 Ids = Sequence[int] | npt.NDArray[np.integer]
@@ -185,10 +185,13 @@ class SimulatedBrain:
             If it cannot be read or is of another version.
         """
         path = Path(root) / MANIFEST
-        if not path.is_file():
-            raise MissingFileError(f"{path} is missing, so {root} holds no simulated recordings.")
+        manifest = read_json(
+            path,
+            f"{root} holds no simulated recordings: {MANIFEST}",
+            "simulate again with brainkit",
+            "cannot be read",
+        )
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
             world, brain = manifest["world"], manifest["brain"]
             if (world["version"], brain["version"]) != (SceneWorld.version, cls.version):
                 raise CorruptFileError(
@@ -205,7 +208,7 @@ class SimulatedBrain:
                 density=brain["density"],
                 population=population,
             )
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise CorruptFileError(
                 f"{path} cannot be read ({error!r}). Simulate again with brainkit."
             ) from error

@@ -4,7 +4,6 @@ The configuration says what the network is and what it learned from: size, the e
 reads, the contexts that it saw and the subjects that it must not be judged on.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from brainkit.arrays.atomic import atomic_path, under_umask, write_json
-from brainkit.arrays.volumes import require_file
+from brainkit.arrays.files import read_json, require_file
 from brainkit.encoding.in_context.module import Architecture, InContextNetwork
 from brainkit.errors import CorruptFileError, InputError, unknown_name
 from brainkit.features.weights import find_model, load_state
@@ -104,17 +103,21 @@ def load_network(name: str | Path) -> tuple[InContextNetwork, Origin]:
         If its weights do not fit its configuration.
     """
     folder = find_model("tiny/in-context" if str(name) == "tiny" else str(name))
-    path = require_file(folder / CONFIG, "The configuration of an in-context encoder")
+    path = folder / CONFIG
+    config = read_json(
+        path,
+        "The configuration of an in-context encoder",
+        damaged="is not the configuration of an in-context encoder",
+    )
     weights = require_file(folder / WEIGHTS, "The weights of an in-context encoder")
-    architecture, origin = _read_config(path)
+    architecture, origin = _read_config(path, config)
     network = InContextNetwork(architecture)
     load_state(network, weights)
     return network.eval().requires_grad_(False), origin
 
 
-def _read_config(path: Path) -> tuple[Architecture, Origin]:
+def _read_config(path: Path, config: Mapping[str, Any]) -> tuple[Architecture, Origin]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
         kind, version = config["kind"], config["format"]
         if kind == KIND and version != FORMAT:
             raise CorruptFileError(

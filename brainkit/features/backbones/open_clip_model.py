@@ -19,7 +19,8 @@ from open_clip.factory import HFTokenizer
 from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
-from brainkit.errors import CorruptFileError, InputError, unknown_name
+from brainkit.arrays.files import is_file, read_json
+from brainkit.errors import InputError, unknown_name
 from brainkit.features.backbones.module import random_weights
 from brainkit.features.spec import HUB, Spec
 from brainkit.features.weights import (
@@ -76,12 +77,9 @@ def find_source(spec: Spec, download: bool | None) -> Source:
     tiny = "clip" if spec.name == "tiny" else spec.name.removeprefix("tiny-")
     folder = find_model(f"tiny/{tiny}" if spec.place == "tiny" else spec.name, download=download)
     path = folder / CONFIG
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{folder} is no model in open_clip's format: it has no {CONFIG}.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CorruptFileError(f"{path} is no JSON ({error}).") from error
+    content = read_json(path, "The configuration of a model of open_clip")
     lacking = {"model_cfg", "preprocess_cfg"} - set(content)
     if lacking or not {"mean", "std"} <= set(content["preprocess_cfg"]):
         raise InputError(

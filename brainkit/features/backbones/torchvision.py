@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
+from brainkit.arrays.files import is_file
 from brainkit.errors import DownloadError, InputError, unknown_name
 from brainkit.features.backbones.base import freeze
 from brainkit.features.backbones.module import HookedModule, random_weights, stacked, versions
@@ -175,7 +176,7 @@ def _converted(weights: Any) -> Path:
     """Return the safetensors file that torchvision's pickle was converted to."""
     pickled = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     converted = pickled.with_suffix(".safetensors")
-    if converted.is_file():
+    if is_file(converted):
         return converted
     raise DownloadError(
         f"The weights {weights} are not there as {converted}. torchvision offers them as a pickle, "
