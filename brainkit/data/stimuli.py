@@ -1,6 +1,8 @@
 """Stimuli: an indexed set of images (or clips, sounds, captions), read when needed."""
 
-from collections.abc import Callable, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -10,12 +12,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainkit.arrays.files import require_file
+from brainkit.arrays.files import reading, require_file, unreadable
 from brainkit.arrays.sources import Index
+from brainkit.data.rgb import open_image
+from brainkit.data.text import KINDS, as_texts, is_missing, text_array, text_columns
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
 
 LARGEST_GAP = 8  # unwanted rows that are read along rather than starting anew
 LONGEST_RUN = 256
+# What Pillow knows by name but hands on to other programs, or tells apart only.
+_NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
 class StimulusFile(Protocol):
@@ -54,14 +60,21 @@ class HDF5Stimuli:
 
     @classmethod
     def open(cls, path: Path, dataset: str) -> Self:
-        """Look at the file and return its stimuli; raises `CorruptFileError` if it is damaged."""
-        try:
-            with h5py.File(require_file(path, "The file of stimuli"), "r") as file:
-                return cls(path, dataset, len(file[dataset]))
-        except MissingFileError:
-            raise
-        except (OSError, KeyError) as error:
-            raise _damaged(path, dataset, error) from error
+        """Look at the file and return its stimuli.
+
+        Raises
+        ------
+        MissingFileError, FileAccessError, CorruptFileError
+            If the file is not there, may not be read, is damaged or has no such dataset.
+        """
+        path = require_file(path, "The file of stimuli")
+        with reading(path, "cannot be read as HDF5 stimuli"), h5py.File(path, "r") as file:
+            found = file.get(dataset)
+            if not isinstance(found, h5py.Dataset) or not found.ndim:
+                raise CorruptFileError(
+                    f"{path} has no dataset {dataset!r} of stimuli; it has {listed(file)}."
+                )
+            return cls(path, dataset, len(found))
 
     def __len__(self) -> int:
         return self.n_stimuli
@@ -71,16 +84,16 @@ class HDF5Stimuli:
         unique, inverse = np.unique(rows, return_inverse=True)
         cuts = np.flatnonzero(np.diff(unique) > LARGEST_GAP) + 1
         runs = [part for run in np.split(unique, cuts) for part in _pieces(run)]
-        try:
-            with h5py.File(self.path, "r") as file:
-                data = file[self.dataset]
-                values = np.empty((len(unique), *data.shape[1:]), dtype=data.dtype)
-                start = 0
-                for run in runs:
-                    values[start : start + len(run)] = data[run[0] : run[-1] + 1][run - run[0]]
-                    start += len(run)
-        except (OSError, KeyError) as error:
-            raise _damaged(self.path, self.dataset, error) from error
+        with (
+            reading(self.path, "cannot be read as HDF5 stimuli", also=[KeyError]),
+            h5py.File(self.path, "r") as file,
+        ):
+            data = file[self.dataset]
+            values = np.empty((len(unique), *data.shape[1:]), dtype=data.dtype)
+            start = 0
+            for run in runs:
+                values[start : start + len(run)] = data[run[0] : run[-1] + 1][run - run[0]]
+                start += len(run)
         return values[inverse]
 
 
@@ -93,15 +106,9 @@ def _pieces(run: Index) -> list[Index]:
     )
 
 
-def _damaged(path: Path, dataset: str, error: Exception) -> CorruptFileError:
-    return CorruptFileError(
-        f"{path} cannot be read as HDF5 stimuli with a dataset {dataset!r} ({error})."
-    )
-
-
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images in files of one size, read as RGB."""
+    """Images in files of one size, read as RGB of 8 bits by the rule of `brainkit.data.rgb`."""
 
     paths: tuple[Path, ...]
 
@@ -110,16 +117,7 @@ class ImageFiles:
 
     def read(self, rows: Index) -> NDArray[Any]:
         """Decode the chosen files, (rows, height, width, 3) uint8."""
-        from PIL import Image
-
-        images = []
-        for row in rows:
-            path = require_file(self.paths[row], "A stimulus image")
-            try:
-                with Image.open(path) as image:
-                    images.append(np.asarray(image.convert("RGB")))
-            except OSError as error:
-                raise CorruptFileError(f"{path} cannot be read as an image ({error}).") from error
+        images = [np.asarray(open_image(self.paths[row])) for row in rows]
         sizes = {image.shape for image in images}
         if len(sizes) > 1:
             raise InputError(
@@ -150,14 +148,23 @@ class Stimuli:
     ----------
     source : array (stimuli, ...) or StimulusFile
         Where the stimuli are; an array may be a memory map. Images are
-        (stimuli, height, width) or (stimuli, height, width, 3), uint8 or float in [0, 1].
+        (stimuli, height, width) or (stimuli, height, width, 3): 8 or 16 bits, booleans, or floating
+        point in [0, 1], which every model and feature space takes by the one rule of
+        `brainkit.data.rgb`. Captions are strings, or bytes in UTF-8.
     ids : array (stimuli,), optional
         A stable name or number for each; the row number where not given.
     table : DataFrame (stimuli rows) or callable, optional
         What is known of each, such as ``caption`` or ``category``; or what returns it, called once
-        when the table is first asked for.
+        when the table is first asked for. Bytes in it are decoded as UTF-8; None and NaN are
+        missing.
     kind : str, default="image"
         "image", "caption", "clip" or "sound".
+
+    Raises
+    ------
+    InputError
+        If ids do not name each stimulus once, the table has another length, or text in them is no
+        text.
     """
 
     def __init__(
@@ -168,16 +175,13 @@ class Stimuli:
         table: pd.DataFrame | Callable[[], pd.DataFrame | None] | None = None,
         kind: str = "image",
     ) -> None:
-        self.source: StimulusFile = (
-            source if hasattr(source, "read") else ArrayStimuli(np.asanyarray(source))  # type: ignore[assignment]
-        )
+        if not hasattr(source, "read"):
+            mixed = kind in KINDS and not isinstance(source, np.ndarray)
+            # A list with a number or a NaN among texts would otherwise become words.
+            source = ArrayStimuli(np.asanyarray(source, dtype=object if mixed else None))
+        self.source: StimulusFile = source  # type: ignore[assignment]
         n_stimuli = len(self.source)
-        self.ids = np.arange(n_stimuli) if ids is None else np.asarray(ids)
-        if len(self.ids) != n_stimuli or len(np.unique(self.ids)) != n_stimuli:
-            raise InputError(
-                f"ids must name each of the {n_stimuli} stimuli once; got {len(self.ids)} ids, "
-                f"{len(np.unique(self.ids))} of them different."
-            )
+        self.ids = np.arange(n_stimuli) if ids is None else _checked_ids(ids, n_stimuli)
         self._table = table if callable(table) else self._fitting(table)
         self.kind = kind
 
@@ -191,13 +195,60 @@ class Stimuli:
     def _fitting(self, table: pd.DataFrame | None) -> pd.DataFrame | None:
         if table is not None and len(table) != len(self):
             raise InputError(f"table must have {len(self)} rows, one a stimulus; got {len(table)}.")
-        return table
+        return None if table is None else text_columns(table)
 
     @classmethod
-    def from_files(cls, paths: Sequence[str | Path], *, table: pd.DataFrame | None = None) -> Self:
-        """Make stimuli of image files of one size; their ids are the file names."""
-        files = tuple(Path(path) for path in paths)
-        return cls(ImageFiles(files), ids=[path.name for path in files], table=table)
+    def from_files(
+        cls,
+        paths: str | Path | Iterable[str | Path],
+        *,
+        ids: ArrayLike | None = None,
+        table: pd.DataFrame | Callable[[], pd.DataFrame | None] | None = None,
+    ) -> Self:
+        """Make stimuli of image files, such as those of a folder of categories.
+
+        Parameters
+        ----------
+        paths : path, or iterable of paths
+            Image files, in the order of the stimuli, or folders. Of a folder all images under it
+            are taken, sorted by their paths; hidden files and folders are left out, and so are
+            files whose names are not those of images, with a warning that counts them.
+        ids : array (stimuli,), optional
+            By default the files' paths relative to the folder that all have in common, with
+            slashes: ``faces/01.png``, or ``01.png`` where all lie in one folder.
+        table : DataFrame or callable, optional
+            See the class. By default, where folders are given and have sub-folders, a column
+            ``category``: the sub-folder of the common folder that an image is in, missing for one
+            that is in none.
+
+        Raises
+        ------
+        InputError
+            If there are no files, a folder holds no images, or ids are not unique.
+        MissingFileError, FileAccessError
+            If what is given is neither a file nor a folder, or a folder may not be entered. Files
+            of a list are looked at when they are read.
+
+        Examples
+        --------
+        >>> stimuli = Stimuli.from_files("objects")  # doctest: +SKIP
+        >>> stimuli.ids[:2], stimuli.table["category"][0]  # doctest: +SKIP
+        (array(['faces/01.png', 'faces/02.png']), 'faces')
+        """
+        single = isinstance(paths, str | Path)
+        given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+        if not given:
+            raise InputError(
+                "There are no image files: the list of paths is empty. Look at the pattern or the "
+                "folder that it comes from."
+            )
+        files, common, folders = _image_files(given, single)
+        names = [_below(common, path) for path in files]
+        if table is None and folders:
+            categories = [name.split("/")[0] if "/" in name else None for name in names]
+            if any(categories):
+                table = pd.DataFrame({"category": pd.Series(categories, dtype=object)})
+        return cls(ImageFiles(tuple(files)), ids=names if ids is None else ids, table=table)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -213,12 +264,25 @@ class Stimuli:
         rows : array of int, optional
             Row numbers, repeats allowed; all stimuli where not given.
 
+        Returns
+        -------
+        array (rows, ...)
+            Images in files as RGB of 8 bits, (rows, height, width, 3), by the rule of
+            `brainkit.data.rgb`; captions as strings; what is in an array or an HDF5 file as it is
+            there.
+
         Raises
         ------
         InputError
-            If a row does not exist.
+            If a row does not exist, or a caption is missing or no text.
         """
-        return self.source.read(self._checked(np.arange(len(self)) if rows is None else rows))
+        wanted = self._checked(np.arange(len(self)) if rows is None else rows)
+        values = self.source.read(wanted)
+        if self.kind not in KINDS:
+            return values
+        return text_array(
+            values, self.ids[wanted].tolist(), "Captions are strings, or bytes in UTF-8"
+        )
 
     def select(self, rows: ArrayLike) -> "Stimuli":
         """Return some of the stimuli, as stimuli that are read when they are asked for.
@@ -257,6 +321,105 @@ class Stimuli:
                 f"{len(self)} stimuli, numbered from 0."
             )
         return wanted
+
+
+def _checked_ids(ids: ArrayLike, n_stimuli: int) -> NDArray[Any]:
+    # As objects first: a list with a NaN or with bytes among names would become words.
+    given = np.asarray(ids) if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
+    each = given.ravel().tolist()
+    if any(is_missing(name) for name in each):
+        raise InputError("ids must name each stimulus; some are missing (None or NaN).")
+    if any(isinstance(name, bytes) for name in each):
+        each = as_texts(each, "ids that are text are strings, or bytes in UTF-8")
+    names = given if given.dtype.kind not in "OS" else np.asarray(each)
+    known, counts = np.unique(names, return_counts=True)
+    if names.shape != (n_stimuli,) or len(known) != n_stimuli:
+        twice = f" More than once: {listed(known[counts > 1], 5)}." if (counts > 1).any() else ""
+        raise InputError(
+            f"ids must name each of the {n_stimuli} stimuli once; got {len(each)} ids, "
+            f"{len(known)} of them different.{twice}"
+        )
+    return names
+
+
+def _image_files(given: Sequence[Path], single: bool) -> tuple[list[Path], Path | None, bool]:
+    """Return the image files among paths, the folder they have in common, and if any is a folder.
+
+    The common folder is None where there is none, as on two drives.
+    """
+    files: list[Path] = []
+    places: list[str] = []
+    folders = False
+    for path in given:
+        with reading(path, "cannot be read as a folder of images"):
+            is_folder = path.is_dir()
+        if is_folder:
+            files += _images_under(path)
+            folders = True
+        else:
+            if single and not path.exists():
+                raise MissingFileError(f"There is neither a file nor a folder {path}.")
+            files.append(path)
+        places.append(str(_named(path if is_folder else path.parent)))
+    try:
+        return files, Path(os.path.commonpath(places)), folders
+    except ValueError:
+        return files, None, folders
+
+
+def _images_under(folder: Path) -> list[Path]:
+    """List the images under a folder, sorted; what is no image by its name is counted."""
+    known = _image_suffixes()
+    visible = sorted(_visible_files(folder), key=lambda path: path.relative_to(folder).parts)
+    images = [path for path in visible if path.suffix.lower() in known]
+    others = [str(path.relative_to(folder)) for path in visible if path.suffix.lower() not in known]
+    if not images:
+        told = f"; it holds {len(others)} other files: {listed(others, 5)}" if others else ""
+        raise InputError(f"The folder {folder} holds no images{told}.")
+    if others:
+        warnings.warn(
+            f"{len(others)} files under {folder} are no images by their names and were left out: "
+            f"{listed(others, 5)}.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return images
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    """Give the files under a folder, through links to other folders."""
+
+    def refused(error: OSError) -> None:
+        raise unreadable(error.filename or folder, error, "a folder") from error
+
+    for name, inside, names in os.walk(folder, onerror=refused, followlinks=True):
+        place = Path(name)
+        if place.is_symlink() and any(place.samefile(above) for above in place.parents):
+            inside.clear()  # a link that leads back
+            continue
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        yield from (place / name for name in names if not name.startswith("."))
+
+
+def _image_suffixes() -> set[str]:
+    """Return the endings of the files that Pillow decodes itself."""
+    from PIL import Image
+
+    formats = Image.registered_extensions()
+    return {
+        suffix for suffix, name in formats.items() if name in Image.OPEN and name not in _NO_IMAGES
+    }
+
+
+def _below(common: Path | None, path: Path) -> str:
+    """Return a file's path relative to the common folder, with slashes."""
+    place = _named(path)
+    return (place if common is None else place.relative_to(common)).as_posix()
+
+
+def _named(path: Path) -> Path:
+    """Return an absolute path without dots, in which links keep the names that they have."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow them
 
 
 def check_stimulus_rows(shown: pd.Series, n_stimuli: int) -> None:

@@ -38,7 +38,7 @@ from brainkit.decoding.images import RetrievalBank, invert
 from brainkit.decoding.scores import Scores, decoding_metrics, item_scores, mean_over_seeds
 from brainkit.errors import InputError, PenaltyWarning, told_once, unknown_name
 from brainkit.features import as_features, read_for
-from brainkit.features.images import as_float
+from brainkit.features.images import as_float, as_uint8
 
 Array = NDArray[Any]
 LANDMARKS = 100
@@ -363,5 +363,7 @@ def _brainless(
 
 def _mean_image(images: Array) -> Array:
     """Return the mean image in [0, 1], without the images as floating point."""
-    mean = images.mean(axis=0, dtype=np.float64)
-    return (mean / 255 if images.dtype == np.uint8 else mean).astype(np.float32)
+    floating = images.dtype.kind == "f"
+    values = as_float(images) if floating else as_uint8(images)
+    mean = values.mean(axis=0, dtype=np.float64)
+    return (mean if floating else mean / 255).astype(np.float32)

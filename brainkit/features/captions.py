@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.data.stimuli import Stimuli
+from brainkit.data.text import KINDS, as_texts, is_missing
 from brainkit.errors import InputError, listed
 from brainkit.features.layer import ModelLayer
 from brainkit.features.tokens import Pool, Tokens
 
 Float = NDArray[np.float32]
 CAPTIONS = "captions"
+TAKES = "CaptionLayer takes the captions of each stimulus as text, a caption a line"
 
 
 def read_captions(stimuli: Stimuli, rows: ArrayLike) -> NDArray[np.str_]:
@@ -34,8 +36,8 @@ def read_captions(stimuli: Stimuli, rows: ArrayLike) -> NDArray[np.str_]:
         If the stimuli have no captions, or some of these have none.
     """
     wanted = np.asarray(rows)
-    if stimuli.kind == "caption":
-        found = [[str(text)] for text in stimuli.read(wanted)]
+    if stimuli.kind in KINDS:
+        found = [np.atleast_1d(texts).tolist() for texts in stimuli.read(wanted)]
     else:
         table = stimuli.table
         column = next((name for name in ("captions", "caption") if _has(table, name)), None)
@@ -65,11 +67,8 @@ def _has(table: Any, name: str) -> bool:
 
 def _as_list(value: Any) -> list[str]:
     """Return the captions in a cell of the table: a list, one of them, or nothing."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list | tuple | np.ndarray):
-        return [str(text) for text in value]
-    return []
+    several = isinstance(value, list | tuple | np.ndarray)
+    return [] if is_missing(value) else as_texts(value if several else [value])
 
 
 class CaptionLayer(ModelLayer):
@@ -130,7 +129,7 @@ class CaptionLayer(ModelLayer):
                 f"caption-layer needs a model of text, and {self.model} takes images: name one "
                 "such as open_clip-text:tiny."
             )
-        captions = [_lines(text) for text in stimuli]
+        captions = [_lines(text) for text in as_texts(stimuli, TAKES)]
         distinct = sorted({text for lines in captions for text in lines})
         place = {text: row for row, text in enumerate(distinct)}
         values = super().transform(distinct)
@@ -139,13 +138,12 @@ class CaptionLayer(ModelLayer):
         )
 
 
-def _lines(text: Any) -> list[str]:
+def _lines(text: str) -> list[str]:
     """Return the captions of one stimulus."""
-    lines = text.splitlines() if isinstance(text, str) else []
+    lines = text.splitlines()
     if not lines:
         raise InputError(
-            "CaptionLayer takes the captions of each stimulus as text, a caption a line; got "
-            f"{text!r:.80}. Read them with read_for(space, stimuli, rows), or as stimuli of kind "
-            "'caption'."
+            f"{TAKES}; got {text!r:.80}. Read them with read_for(space, stimuli, rows), or as "
+            "stimuli of kind 'caption'."
         )
     return lines

@@ -1,53 +1,19 @@
-"""Images as arrays: one convention for what the features take."""
+"""Images as arrays: their channels, and how they are resampled.
 
-from typing import Any
+What counts as an image, and how it becomes floating point in [0, 1], is in `brainkit.data.rgb`.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.errors import InputError
+from brainkit.data.rgb import as_float, as_uint8, check_format
+
+__all__ = ["as_float", "as_uint8", "channels", "check_format", "resample_square"]
 
 # Rec. 601 luma; two opponent axes, zero for grey.
 LUMINANCE = (0.299, 0.587, 0.114)
 RED_GREEN = (0.5, -0.5, 0.0)
 BLUE_YELLOW = (-0.25, -0.25, 0.5)
-TOLERANCE = 1e-3  # what resampling may overshoot by
-
-
-def as_float(images: NDArray[Any]) -> NDArray[np.float32]:
-    """Return images as float32 in [0, 1].
-
-    Parameters
-    ----------
-    images : array (n, height, width) or (n, height, width, 3)
-        uint8, or floating point already in [0, 1].
-
-    Raises
-    ------
-    InputError
-        If the shape or the type is another, or floating point values are not in [0, 1].
-    """
-    images = np.asarray(images)
-    check_format(images)
-    if images.dtype == np.uint8:
-        return images.astype(np.float32) / np.float32(255)
-    low, high = (images.min(), images.max()) if images.size else (0.0, 1.0)
-    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # NaN fails too
-        raise InputError(
-            f"Floating point images are in [0, 1]; got values from {low:g} to {high:g}. Divide by "
-            "their range first (by 255 where they were uint8)."
-        )
-    return images.astype(np.float32)
-
-
-def check_format(images: NDArray[Any]) -> None:
-    """Raise `InputError` unless an array has the shape and the type of images; see `as_float`."""
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
-        raise InputError(
-            f"Images are (n, height, width) or (n, height, width, 3); got shape {images.shape}."
-        )
-    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-        raise InputError(f"Images are uint8 or floating point in [0, 1]; got {images.dtype}.")
 
 
 def channels(images: NDArray[np.float32], colour: bool) -> NDArray[np.float32]:

@@ -1,26 +1,33 @@
 """Stimuli of any kind as a row of items that are read when needed: RGB images, or strings.
 
-What is shown as a picture becomes 8-bit RGB in one documented way, so that a grey, a transparent
-or a 16-bit file gives the same features on every machine; a file that cannot be read is an error
-that names it, never a gap.
+Pictures become RGB of 8 bits by the rule of `brainkit.data.rgb`, texts strings by that of
+`brainkit.data.text`; what cannot be read is an error that names it, never a gap.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from brainkit.arrays.files import is_file
+from brainkit.data.rgb import as_images, as_rgb, check_format, open_image
 from brainkit.data.stimuli import ImageFiles, Stimuli
-from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
+from brainkit.data.text import KINDS, as_texts
+from brainkit.errors import (
+    BrainkitError,
+    CorruptFileError,
+    FileAccessError,
+    InputError,
+    MissingFileError,
+    listed,
+)
 from brainkit.features.backbones.base import Modality
-from brainkit.features.images import as_float, check_format
 
 if TYPE_CHECKING:
     from PIL import Image
 
-BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
-SIXTEEN_TO_EIGHT = 257  # 65535 / 255
+# What may be wrong with one item of many; all that have the same fault are named.
+FAULTS = (CorruptFileError, FileAccessError, MissingFileError, InputError)
 
 
 class Items:
@@ -29,8 +36,8 @@ class Items:
     Parameters
     ----------
     stimuli : Stimuli, array, or sequence of PIL images, of paths or of strings
-        Images as an array are (n, height, width) or (n, height, width, 3), uint8 or float in
-        [0, 1]; floating point is rounded to 8 bits, as in a file. For a model of text, strings;
+        Images as an array are (n, height, width) or (n, height, width, 3), of 8 or 16 bits,
+        booleans, or floating point in [0, 1]. For a model of text, strings, or bytes in UTF-8;
         for a model of images, strings are paths.
     modality : {"image", "text"}
 
@@ -44,7 +51,7 @@ class Items:
         self.modality = modality
         self.ids: list[Any] | None = None
         if isinstance(stimuli, Stimuli):
-            expected = ("image",) if modality == "image" else ("caption", "text")
+            expected = ("image",) if modality == "image" else KINDS
             if stimuli.kind not in expected:
                 raise InputError(
                     f"The model takes {modality}s, but the stimuli are of kind {stimuli.kind!r}."
@@ -61,8 +68,13 @@ class Items:
         self.stimuli = stimuli
         if modality == "image":
             self._check_images()
-        else:
-            self._check_text()
+        elif not isinstance(stimuli, Stimuli):
+            if isinstance(stimuli, np.ndarray) and stimuli.ndim != 1:
+                raise InputError(
+                    f"A model of text takes a string for each stimulus, an array (n,); got shape "
+                    f"{stimuli.shape}."
+                )
+            self.stimuli = as_texts(list(stimuli), "A model of text takes strings")
 
     def __len__(self) -> int:
         return len(self.stimuli)
@@ -79,22 +91,22 @@ class Items:
 
         Raises
         ------
-        CorruptFileError
-            If any file, of these rows or later ones, cannot be read; the message counts and names
-            all of them.
+        CorruptFileError, FileAccessError, MissingFileError, InputError
+            If any image, of these rows or later ones, is damaged, may not be read, is gone, or has
+            no place in 8 bits; the message counts and names all that have the same fault.
         """
+        if self.modality == "text":
+            if isinstance(self.stimuli, list):
+                return self.stimuli[rows.start : rows.stop]
+            return [str(text) for text in self.stimuli.read(np.arange(rows.start, rows.stop))]
         if isinstance(self.stimuli, list):
-            if self.modality == "text":
-                return [str(self.stimuli[row]) for row in rows]
             try:
                 return [self._image(row) for row in rows]
-            except CorruptFileError as error:
-                raise self._all_unreadable(rows.start, error) from error
+            except FAULTS as error:
+                raise self._all_faults(rows.start, type(error)) from error
         if isinstance(self.stimuli, Stimuli):
-            values = self.stimuli.read(np.arange(rows.start, rows.stop))
-        else:
-            values = self.stimuli[rows.start : rows.stop]
-        return [str(value) for value in values] if self.modality == "text" else as_images(values)
+            return as_images(self.stimuli.read(np.arange(rows.start, rows.stop)))
+        return as_images(self.stimuli[rows.start : rows.stop])
 
     def _image(self, row: int) -> "Image.Image":
         item = self.stimuli[row]
@@ -104,22 +116,23 @@ class Items:
             return as_images(item[None])[0]
         try:
             return as_rgb(item)
+        except BrainkitError:
+            raise
         except Exception as error:  # a lazily opened file fails when it is decoded
-            raise _unreadable(self.name(row), error) from error
+            raise CorruptFileError(f"{self.name(row)} cannot be decoded.") from error
 
-    def _all_unreadable(self, start: int, first: Exception) -> CorruptFileError:
+    def _all_faults(self, start: int, kind: type[BrainkitError]) -> BrainkitError:
+        """Return the error that names all images from a row on that have one fault."""
         reasons = []
         for row in range(start, len(self)):
             try:
                 self._image(row)
-            except CorruptFileError as error:
-                reasons.append(str(error))
-        count = f"{len(reasons)} of {len(self)} images cannot be read"
-        return CorruptFileError(
-            f"{count}: {listed(reasons, separator='; ')}. Mend or leave out these stimuli; none is "
-            "ever skipped."
-            if reasons
-            else str(first)
+            except kind as error:
+                reasons.append(f"{self.name(row)} ({_reason(error)})")
+        return kind(
+            f"{len(reasons)} of {len(self)} images cannot be read: "
+            f"{listed(reasons, separator='; ')}. Mend or leave out these stimuli; none is ever "
+            "skipped."
         )
 
     def _check_images(self) -> None:
@@ -140,9 +153,7 @@ class Items:
                     f"{type(stimuli[wrong[0]]).__name__} in rows {listed(wrong)}."
                 )
             absent = [
-                str(item)
-                for item in stimuli
-                if isinstance(item, str | Path) and not Path(item).is_file()
+                str(item) for item in stimuli if isinstance(item, str | Path) and not is_file(item)
             ]
             if absent:
                 raise MissingFileError(
@@ -151,94 +162,10 @@ class Items:
                     "of text, such as open_clip-text:tiny."
                 )
 
-    def _check_text(self) -> None:
-        if isinstance(self.stimuli, np.ndarray):
-            self.stimuli = list(self.stimuli)
-        if isinstance(self.stimuli, Stimuli):
-            return
-        wrong = [row for row, item in enumerate(self.stimuli) if not isinstance(item, str)]
-        if wrong:
-            raise InputError(
-                "A model of text takes strings; got "
-                f"{type(self.stimuli[wrong[0]]).__name__} in rows {listed(wrong)}."
-            )
 
-
-def as_images(values: NDArray[Any]) -> "list[Image.Image]":
-    """Return an array of images, (n, height, width[, 3]), as RGB images of 8 bits."""
-    from PIL import Image
-
-    values = np.asarray(values)
-    if values.dtype != np.uint8:
-        values = np.rint(np.clip(as_float(values), 0, 1) * 255).astype(np.uint8)
-    else:
-        check_format(values)
-    if values.ndim == 3:
-        values = np.repeat(values[..., None], 3, axis=3)
-    return [Image.fromarray(image) for image in np.ascontiguousarray(values)]
-
-
-def open_image(path: str | Path) -> "Image.Image":
-    """Read an image file as 8-bit RGB.
-
-    The EXIF orientation is not applied, as in the libraries' own loops.
-
-    Raises
-    ------
-    CorruptFileError
-        If the file is no image, damaged or truncated.
-    """
-    from PIL import Image, ImageFile
-
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise InputError(
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, so truncated images would be filled with "
-            "grey unnoticed; set it to False before extracting features."
-        )
-    try:
-        with Image.open(path) as image:
-            return as_rgb(image)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise _unreadable(str(path), error) from error
-
-
-def _unreadable(name: str, error: Exception) -> CorruptFileError:
-    return CorruptFileError(f"{name} ({' '.join(str(error).split())})")
-
-
-def as_rgb(image: "Image.Image") -> "Image.Image":
-    """Return an image as 8-bit RGB.
-
-    Grey is repeated, a palette looked up, CMYK converted without a colour profile, 16 bits divided
-    by 257, floating point in [0, 1] multiplied by 255, and transparent pixels are laid over white.
-
-    Raises
-    ------
-    InputError
-        If integers exceed 16 bits, or floating point is not in [0, 1].
-    """
-    from PIL import Image
-
-    if image.mode == "RGB":
-        image.load()
-        return image.copy() if getattr(image, "fp", None) is not None else image
-    if image.mode == "F" or image.mode.startswith("I"):
-        return as_images(_eight_bits(np.asarray(image))[None])[0]
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        below = Image.new("RGBA", layer.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(below, layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    if np.issubdtype(values.dtype, np.floating):
-        whole = values.astype(np.float64) * 255
-    else:
-        whole = values.astype(np.float64) / SIXTEEN_TO_EIGHT
-    if not (whole.min() >= 0 and whole.max() <= 255):
-        raise InputError(
-            f"Images of more than 8 bits hold integers up to 65535 or floating point in [0, 1]; "
-            f"got values from {values.min()} to {values.max()}."
-        )
-    return np.rint(whole).astype(np.uint8)
+def _reason(error: BaseException) -> str:
+    """Return what a library or the system said, without the name of the file."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = getattr(error, "strerror", None) or str(error)
+    return " ".join(said.split()).rstrip(".")

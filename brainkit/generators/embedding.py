@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.data.rgb import as_images
 from brainkit.errors import InputError
-from brainkit.features.images import as_float
 
 SAME_MODEL = 0.9
 """Mean cosine from which two sets count as one model's: resampling and float16 leave .98 and more,
@@ -47,17 +47,13 @@ def clip_pixels(extractor: Any, images: ArrayLike) -> Any:
     ----------
     extractor : image processor of transformers
     images : array (n, height, width, 3)
-        uint8, or floating point in 0..1 (rounded to 8 bits, as files of pictures are).
+        Brought to 8 bits by the rule of `brainkit.data.rgb`.
 
     Returns
     -------
     tensor (n, 3, side, side)
     """
-    from PIL import Image
-
-    values = np.rint(as_float(np.asarray(images)) * 255).clip(0, 255).astype(np.uint8)
-    pictures = [Image.fromarray(one).convert("RGB") for one in values]
-    return extractor(pictures, return_tensors="pt").pixel_values
+    return extractor(as_images(np.asarray(images)), return_tensors="pt").pixel_values
 
 
 def cosines(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.float64]:

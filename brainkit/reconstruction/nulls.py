@@ -133,7 +133,7 @@ def mean_conditions(training: Training, test_classes: Array | None, n: int) -> d
     conditions = {"mean_embedding": overall.part(np.zeros(n, dtype=int))}
     classes = classes_of(training.stimuli, training.rows)
     if classes is not None and test_classes is not None:
-        each = {name: training.mean(classes == name) for name in set(classes) if name}
+        each = {name: training.mean(classes == name) for name in set(classes) - {""}}
         means = [each.get(name, overall) for name in test_classes]
         conditions["class_mean"] = joined(means)
     return conditions

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.features.images import as_float
+from brainkit.features.images import as_uint8
 from brainkit.reporting.markup import Html, tag, void
 
 Array = NDArray[Any]
@@ -51,8 +51,7 @@ def thumbnail(image: Array, alt: str) -> Html:
     """
     from PIL import Image
 
-    pixels = np.round(255 * np.clip(as_float(image[None])[0], 0, 1)).astype(np.uint8)
-    drawn = Image.fromarray(pixels)
+    drawn = Image.fromarray(as_uint8(np.asarray(image)[None])[0])
     drawn.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
     return void("img", src=_png(drawn, THUMBNAIL_COLOURS), alt=alt, class_="stimulus")
 

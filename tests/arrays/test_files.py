@@ -28,6 +28,7 @@ from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume
 from brainkit.data.cards import read_card
 from brainkit.data.coco import read_captions
 from brainkit.data.nsd_annotations import read_stimulus_info
+from brainkit.data.stimuli import HDF5Stimuli, Stimuli
 from brainkit.errors import (
     CorruptFileError,
     FileAccessError,
@@ -35,7 +36,7 @@ from brainkit.errors import (
     InputError,
     MissingFileError,
 )
-from brainkit.features import FeatureStore, OrientedEnergy
+from brainkit.features import FeatureStore, OrientedEnergy, extract
 from brainkit.features.weights import read_state
 from brainkit.recipes.reading import read_recipe
 from brainkit.training.trainer import read_header
@@ -107,11 +108,14 @@ BARRED = "may not be read|Permission denied"
 # How each is made, and how it is read.
 Door = tuple[str, Callable[[Path], None], Callable[[Path], Any]]
 DOORS: dict[str, Door] = {
+    "hdf5-stimuli": ("x.hdf5", hdf5, lambda p: HDF5Stimuli.open(p, "x").read(np.arange(3))),
     "hdf5-volumes": ("x.h5", hdf5, lambda p: HDF5Volumes(p, "x", np.arange(3), GRID).read()),
     "nifti": ("x.nii.gz", nifti, lambda p: NiftiVolumes(p, np.arange(3), GRID).read()),
     "nifti-plain": ("x.nii", nifti, lambda p: NiftiVolumes(p, np.arange(3), GRID).read()),
     "mask": ("x.nii.gz", volume, lambda p: read_volume(p, "The mask")),
     "mat": ("x.mat", lambda p: savemat(p, {"x": 1}), lambda p: read_mat(p, "The design", ["x"])),
+    "image": ("x.png", photo, lambda p: Stimuli.from_files([p]).read()),
+    "image-features": ("x.png", photo, lambda p: extract("builtin:oriented-energy", [p])),
     "weights": ("x.safetensors", weights, read_state),
     "checkpoint": ("x.safetensors", checkpoint, read_header),
     "annotations": ("x.json", annotations, lambda p: read_captions(p, {1})),
@@ -232,11 +236,12 @@ def test_a_file_that_another_program_has_locked(tmp_path: Path) -> None:
     assert writer.stdout is not None
     writer.stdout.readline()
     try:
-        with pytest.raises(FileAccessError, match="is locked: another program"):
-            DOORS["hdf5-volumes"][2](tmp_path / "x.h5")
+        for door in ("hdf5-stimuli", "hdf5-volumes"):
+            with pytest.raises(FileAccessError, match="is locked: another program"):
+                DOORS[door][2](tmp_path / "x.h5")
     finally:
         writer.communicate(b"")
-    DOORS["hdf5-volumes"][2](tmp_path / "x.h5")
+    DOORS["hdf5-stimuli"][2](tmp_path / "x.h5")
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE])

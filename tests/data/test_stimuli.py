@@ -1,5 +1,7 @@
 """Stimuli by row, in any order and with repeats, from arrays, HDF5 and image files."""
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from PIL import Image
 from brainkit import Stimuli
 from brainkit.data.stimuli import HDF5Stimuli
 from brainkit.errors import CorruptFileError, InputError, MissingFileError
+from brainkit.features import extract
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), dtype=np.uint8)
 
@@ -151,3 +154,116 @@ def test_chosen_stimuli_are_read_when_asked_for():
 def test_rows_that_cannot_be_chosen_are_refused(rows):
     with pytest.raises(InputError):
         Stimuli(np.zeros((6, 2, 2))).select(rows)
+
+
+def paint(*paths: Path) -> None:
+    """Write a picture at each place, each another one."""
+    for number, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[number]).save(path)
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Path:
+    """A folder of categories whose files have the same names."""
+    folder = tmp_path / "objects"
+    paint(*(folder / place for place in ("faces/2.png", "faces/10.JPG", "houses/2.png")))
+    return folder
+
+
+def test_a_folder_of_categories(objects: Path) -> None:
+    for folders in (objects, str(objects), [objects], [objects / "houses", objects / "faces"]):
+        stimuli = Stimuli.from_files(folders)
+        swapped = isinstance(folders, list) and len(folders) == 2
+        order = [2, 0, 1] if swapped else [0, 1, 2]
+        names = np.array(["faces/10.JPG", "faces/2.png", "houses/2.png"])
+        assert stimuli.ids.tolist() == names[order].tolist()
+        assert stimuli.table["category"].tolist() == [name.split("/")[0] for name in names[order]]
+        np.testing.assert_array_equal(stimuli.read([order.index(2)]), IMAGES[2:3])
+    assert stimuli.select([1]).table["category"].tolist() == ["faces"]
+
+
+def test_a_list_of_files_is_named_from_their_common_folder(
+    objects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [objects / "houses/2.png", objects / "faces/2.png"]
+    stimuli = Stimuli.from_files(files)
+    assert stimuli.ids.tolist() == ["houses/2.png", "faces/2.png"]
+    assert stimuli.table is None
+    np.testing.assert_array_equal(stimuli.read(), IMAGES[[2, 0]])
+    assert Stimuli.from_files(files[:1]).ids.tolist() == ["2.png"]
+    assert Stimuli.from_files(files[0]).ids.tolist() == ["2.png"]
+    assert Stimuli.from_files(path for path in files).ids.tolist() == stimuli.ids.tolist()
+    monkeypatch.chdir(objects)
+    for names in (["houses/2.png", "faces/2.png"], ["./houses/2.png", "faces/../faces/2.png"]):
+        assert Stimuli.from_files(names).ids.tolist() == stimuli.ids.tolist()
+    monkeypatch.chdir(objects.parent)
+    assert Stimuli.from_files("objects").ids.tolist()[0] == "faces/10.JPG"
+
+
+def test_ids_and_tables_of_ones_own(objects: Path) -> None:
+    table = pd.DataFrame({"caption": list("abc")})
+    stimuli = Stimuli.from_files(objects, ids=[7, 8, 9], table=table)
+    assert stimuli.ids.tolist() == [7, 8, 9]
+    assert list(stimuli.table) == ["caption"]
+    with pytest.raises(InputError, match="ids must name each of the 3 stimuli once; got 2"):
+        Stimuli.from_files(objects, ids=[1, 2])
+    files = [objects / "faces/2.png"] * 2
+    with pytest.raises(InputError, match=r"once; got 2 ids, 1 .* More than once: 2\.png"):
+        Stimuli.from_files(files)
+    np.testing.assert_array_equal(Stimuli.from_files(files, ids=[0, 1]).read(), IMAGES[[0, 0]])
+
+
+def test_what_else_lies_in_a_folder(objects: Path) -> None:
+    paint(objects / ".hidden.png", objects / ".cache" / "x.png", objects / "faces/._2.png")
+    (objects / "top").mkdir()
+    assert len(Stimuli.from_files(objects)) == 3
+    paint(objects / "alone.png", objects / "houses/old/2.png")
+    stimuli = Stimuli.from_files(objects)
+    assert stimuli.ids.tolist() == [
+        "alone.png", "faces/10.JPG", "faces/2.png", "houses/2.png", "houses/old/2.png",
+    ]  # fmt: skip
+    categories = stimuli.table["category"]
+    assert categories.isna().tolist() == [True, False, False, False, False]
+    assert categories[4] == "houses"
+    (objects / "README.txt").write_text("what they are")
+    (objects / "faces" / "Thumbs.db").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"2 files under .* no images by .*README\.txt") as caught:
+        assert len(Stimuli.from_files(objects)) == 5
+    assert caught[0].filename == __file__
+    (objects / "people").symlink_to(objects / "faces")
+    (objects / "faces" / "round").symlink_to(objects)
+    with pytest.warns(UserWarning, match="no images"):
+        linked = Stimuli.from_files(objects)
+    assert [name for name in linked.ids if name.startswith("people")] == [
+        "people/10.JPG", "people/2.png",
+    ]  # fmt: skip
+
+
+def test_flat_folders_have_no_categories(tmp_path: Path) -> None:
+    paint(tmp_path / "b.png", tmp_path / "a.png")
+    stimuli = Stimuli.from_files(tmp_path)
+    assert stimuli.ids.tolist() == ["a.png", "b.png"]
+    assert stimuli.table is None
+    np.testing.assert_array_equal(stimuli.read(), IMAGES[[1, 0]])
+
+
+def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
+    for empty in ([], (), iter([])):
+        with pytest.raises(InputError, match="no image files: the list of paths is empty"):
+            Stimuli.from_files(empty)
+    with pytest.raises(InputError, match="holds no images"):
+        Stimuli.from_files(tmp_path)
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(InputError, match=r"holds no images; it holds 1 other files: a\.txt"):
+        Stimuli.from_files([tmp_path])
+    with pytest.raises(MissingFileError, match="neither a file nor a folder"):
+        Stimuli.from_files(tmp_path / "none")
+
+
+def test_features_of_a_folder_are_those_of_its_files(objects: Path) -> None:
+    paths = [objects / name for name in ("faces/10.JPG", "faces/2.png", "houses/2.png")]
+    np.testing.assert_array_equal(
+        extract("builtin:oriented-energy", Stimuli.from_files(objects)),
+        extract("builtin:oriented-energy", paths),
+    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainkit.data.rgb import as_rgb
 from brainkit.errors import InputError, unknown_name
 from brainkit.features.backbones.base import Backbone
 from brainkit.features.backbones.module import versions
@@ -85,7 +86,7 @@ class OrientedEnergyBackbone(Backbone):
 
 
 def _square(image: Any, side: int) -> Any:
-    channels_first = np.moveaxis(as_float(np.asarray(image.convert("RGB"))[None]), 3, 1)
+    channels_first = np.moveaxis(as_float(np.asarray(as_rgb(image))[None]), 3, 1)
     return np.moveaxis(resample_square(channels_first, side)[0], 0, 2)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainkit.data.rgb import as_rgb
 from brainkit.errors import InputError, unknown_name
 from brainkit.features.backbones.base import Backbone, Modality, evaluating, record
 from brainkit.features.weights import weights_hash
@@ -229,11 +230,16 @@ class TorchModel(HookedModule):
         return stacked([preprocess(item) for item in items], self.spec)
 
 
+def pictures(items: Sequence[Any]) -> list[Any]:
+    """Return what a model of images is given as RGB images of 8 bits; see `brainkit.data.rgb`."""
+    return [as_rgb(item) for item in items]
+
+
 def to_tensor(image: Any) -> "torch.Tensor":
     """Return a PIL image as float32 (3, height, width) in [0, 1]."""
     import torch
 
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    pixels = np.asarray(as_rgb(image), dtype=np.float32) / 255
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 

@@ -8,6 +8,7 @@ convolutional stages, ``pooled`` (before the projection) and ``embedding`` (open
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from open_clip.transformer import VisionTransformer, text_global_pool
 from PIL import Image
 from torchvision.transforms import Normalize
 
+from brainkit.data.text import as_texts
 from brainkit.errors import InputError
 from brainkit.features.backbones.base import Backbone, evaluating, first_tensor, freeze, record
-from brainkit.features.backbones.module import HookedModule, versions
+from brainkit.features.backbones.module import HookedModule, pictures, versions
 from brainkit.features.backbones.open_clip_model import Tokenizer, build, find_source, tokenizer
 from brainkit.features.spec import Spec, parse_spec
 
@@ -123,11 +125,9 @@ class OpenClipImage(OpenClipTower):
     def prepare(self, items: Sequence[Image.Image] | Sequence[str]) -> torch.Tensor:
         """Resize, crop and normalise as open_clip evaluates; the last step for all at once."""
         pixels = []
-        for item in items:
-            image: Any = item
-            for step in self._geometry:
-                image = step(image)
-            pixels.append(np.asarray(image.convert("RGB")))
+        for picture in pictures(items):
+            image = reduce(lambda part, step: step(part), self._geometry, picture)
+            pixels.append(np.asarray(image))
         if not pixels:
             pixels = [np.empty((0, 0, 3), np.uint8)]
         return torch.from_numpy(
@@ -251,7 +251,7 @@ class OpenClipText(OpenClipTower):
         InputError
             If a text has more tokens than the context: nothing is cut silently.
         """
-        texts = [str(item) for item in items]
+        texts = as_texts(items, f"{self.spec} takes strings")
         tokens = self._words(texts)
         length = tokens.shape[1]
         # Where there is room for twice as many, a text that was cut goes on in another way.

@@ -22,7 +22,13 @@ from timm.data import create_transform, resolve_model_data_config
 
 from brainkit.errors import InputError, unknown_name
 from brainkit.features.backbones.base import evaluating, freeze, record
-from brainkit.features.backbones.module import HookedModule, random_weights, stacked, versions
+from brainkit.features.backbones.module import (
+    HookedModule,
+    pictures,
+    random_weights,
+    stacked,
+    versions,
+)
 from brainkit.features.spec import HUB, Spec
 from brainkit.features.weights import find_model, find_safetensors, load_state
 
@@ -74,7 +80,7 @@ class TimmBackbone(HookedModule):
 
     def prepare(self, items: Sequence[Image.Image] | Sequence[str]) -> torch.Tensor:
         """Apply timm's evaluation transforms to every image."""
-        return stacked([self._transform(item) for item in items], self.spec)
+        return stacked([self._transform(image) for image in pictures(items)], self.spec)
 
     def prefix_tokens(self, layer: str) -> int:
         """Return the number of class and register tokens."""

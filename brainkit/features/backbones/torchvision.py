@@ -20,9 +20,16 @@ from PIL import Image
 from torchvision import models
 
 from brainkit.arrays.files import is_file
+from brainkit.data.rgb import as_rgb
 from brainkit.errors import DownloadError, InputError, unknown_name
 from brainkit.features.backbones.base import freeze
-from brainkit.features.backbones.module import HookedModule, random_weights, stacked, versions
+from brainkit.features.backbones.module import (
+    HookedModule,
+    pictures,
+    random_weights,
+    stacked,
+    versions,
+)
 from brainkit.features.spec import Spec
 from brainkit.features.weights import CONVERT, load_state
 
@@ -64,7 +71,7 @@ class CaffeBGR:
         """Return float32 (3, crop, crop)."""
         size = (self.resize, self.resize)
         method = Image.Resampling[self.interpolation.upper()]
-        pixels = np.asarray(image.convert("RGB").resize(size, method))
+        pixels = np.asarray(as_rgb(image).resize(size, method))
         start = (self.resize - self.crop) // 2
         middle = pixels[start : start + self.crop, start : start + self.crop, ::-1]
         centred = middle.astype(np.float32) - np.array(self.mean_bgr, dtype=np.float32)
@@ -110,7 +117,7 @@ class TorchvisionBackbone(HookedModule):
 
     def prepare(self, items: Sequence[Image.Image] | Sequence[str]) -> torch.Tensor:
         """Apply the evaluation transforms to every image."""
-        return stacked([self._transform(item) for item in items], self.spec)  # type: ignore[arg-type]
+        return stacked([self._transform(image) for image in pictures(items)], self.spec)
 
     def default_layer(self) -> str:
         """Return what comes before the classifier: the last of the model's own parts but one."""

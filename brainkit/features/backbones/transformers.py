@@ -19,9 +19,10 @@ import torch
 import transformers
 from PIL import Image
 
+from brainkit.data.text import as_texts
 from brainkit.errors import InputError, listed
 from brainkit.features.backbones.base import Modality, evaluating, freeze, record
-from brainkit.features.backbones.module import HookedModule, random_weights, versions
+from brainkit.features.backbones.module import HookedModule, pictures, random_weights, versions
 from brainkit.features.quiet import quiet
 from brainkit.features.spec import Spec
 from brainkit.features.weights import find_model, find_safetensors
@@ -123,9 +124,9 @@ class TransformersBackbone(HookedModule):
             If a text has more tokens than the context length, or none: nothing is cut silently.
         """
         if self.modality == "text":
-            return self._tokenised([str(item) for item in items])
-        pixels = self._processor(images=list(items), return_tensors="pt")["pixel_values"]
-        return torch.as_tensor(pixels)
+            return self._tokenised(as_texts(items, f"{self.spec} takes strings"))
+        batch = self._processor(images=pictures(items), return_tensors="pt")
+        return torch.as_tensor(batch["pixel_values"])
 
     def _tokenised(self, texts: list[str]) -> torch.Tensor:
         with quiet("transformers"):  # it would only warn of texts that are too long
