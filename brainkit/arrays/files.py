@@ -63,12 +63,15 @@ class FileState:
 
     @classmethod
     def of(cls, path: str | Path) -> "FileState":
-        """Look at a file through an open handle, which network file systems answer afresh."""
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        try:
-            status = os.fstat(handle)
-        finally:
-            os.close(handle)
+        """Look at a file through an open handle, which network file systems answer afresh.
+
+        Raises
+        ------
+        MissingFileError, FileAccessError
+            If it is not there, or may not be read.
+        """
+        with reading(path), Path(path).open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
         return cls(
             status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         )

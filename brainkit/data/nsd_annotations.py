@@ -266,8 +266,7 @@ def read_table(info: Path, files: Files, n_stimuli: int) -> pd.DataFrame:
 
 
 def _state(path: Path) -> FileState:
-    with reading(require_file(path, "A file of annotations"), "cannot be read as annotations"):
-        return FileState.of(path)
+    return FileState.of(require_file(path, "A file of annotations"))
 
 
 # Half a gigabyte of JSON takes many seconds, and is the same for all of a dataset's people. The

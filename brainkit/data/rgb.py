@@ -83,15 +83,13 @@ def as_uint8(images: NDArray[Any]) -> NDArray[np.uint8]:
     """
     images = np.asarray(images)
     check_format(images)
-    match images.dtype.kind:
-        case "b":
-            return np.asarray(np.where(images, 255, 0), dtype=np.uint8)
-        case "u" if images.dtype.itemsize == 2:
-            return _from_sixteen(images)
-        case "f":
-            return np.rint(_in_range(images) * np.float32(255)).astype(np.uint8)
-        case _:
-            return images.astype(np.uint8, copy=False)
+    if images.dtype.kind == "b":
+        return np.asarray(images, dtype=np.uint8) * np.uint8(255)
+    if images.dtype.kind == "f":
+        return _rounded(_in_range(images) * np.float32(255))
+    if images.dtype.itemsize == 2:
+        return _from_sixteen(images)
+    return images.astype(np.uint8, copy=False)
 
 
 def as_float(images: NDArray[Any]) -> NDArray[np.float32]:
@@ -131,7 +129,11 @@ def _in_range(images: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _from_sixteen(values: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.rint(values / np.float64(SIXTEEN_TO_EIGHT)).astype(np.uint8)
+    return _rounded(values / np.float64(SIXTEEN_TO_EIGHT))
+
+
+def _rounded(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(np.rint(values), dtype=np.uint8)
 
 
 def as_images(images: NDArray[Any]) -> "list[Image.Image]":

@@ -22,7 +22,7 @@ from brainkit.arrays.progress import bar
 from brainkit.errors import InputError, listed
 from brainkit.features.backbones.base import Backbone
 from brainkit.features.backbones.registry import open_backbone
-from brainkit.features.fingerprint import fingerprint
+from brainkit.features.fingerprint import KnownContent, fingerprint
 from brainkit.features.items import Items
 from brainkit.features.projection import Reduction, check_reduction
 from brainkit.features.spec import Spec, parse_spec
@@ -33,7 +33,7 @@ from brainkit.features.tokens import Pool, Tokens, check_policy, pool_tokens, se
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 1
+FORMAT = 2
 DEFAULT_BATCH = BATCH_SIZES[0]
 CHUNK_BYTES = 64 << 20  # what is gathered for one layer before it is written
 MOST_BATCHES = 8  # in one chunk
@@ -326,7 +326,8 @@ def _in_memory(work: _Work, progress: bool) -> dict[str, Array]:
 
 def _stored(work: _Work, store: FeatureStore, stimuli: Any, progress: bool) -> dict[str, Array]:
     """Compute what the store does not have yet, and return all from there."""
-    what, who = fingerprint(stimuli, work.backbone.modality), work.backbone.identity()
+    known = KnownContent(store.folder / ".stimuli")
+    what, who = fingerprint(stimuli, work.backbone.modality, known), work.backbone.identity()
     entries = {layer: store.entry(work.key(layer, what, who)) for layer in work.layers}
     if not all(entry.complete for entry in entries.values()):
         shapes = work.shapes()
@@ -340,6 +341,13 @@ def _stored(work: _Work, store: FeatureStore, stimuli: Any, progress: bool) -> d
             due = [layer for layer, sink in sinks.items() if rows.start in sink.batches]
             for layer, values in work.compute(batch, rows, due).items():
                 sinks[layer].take(rows, values)
+        if fingerprint(stimuli, work.backbone.modality, known) != what:
+            for sink in sinks.values():
+                sink.forget()
+            raise InputError(
+                "The stimuli changed while their features were extracted, so these are of neither "
+                "state and were not kept. Extract again when nothing writes to them."
+            )
         for sink in sinks.values():
             sink.entry.finish()
     return {layer: entry.read() for layer, entry in entries.items()}
@@ -362,6 +370,7 @@ class _Sink:
         self.batches = frozenset(self._chunks)
         self._shape, self._dtype = shape, work.dtype
         self._buffer: Array | None = None
+        self._written: list[range] = []
 
     def take(self, rows: range, values: Array) -> None:
         """Take the next batch; write the chunk that it completes."""
@@ -372,3 +381,8 @@ class _Sink:
         if rows.stop == chunk.stop:
             self.entry.write(chunk.start, self._buffer)
             self._buffer = None
+            self._written.append(chunk)
+
+    def forget(self) -> None:
+        """Take back what was written here."""
+        self.entry.drop(self._written)

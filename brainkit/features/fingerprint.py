@@ -1,36 +1,159 @@
 """What a set of stimuli is, in a few bytes: the part of a stored feature's key that names them.
 
-Two sets have the same fingerprint where their ids and their content are the same, in the same
-order. Content is told in one of two ways, which the fingerprint names:
+Content alone is what stimuli are known by: two sets have the same fingerprint where their content
+and their ids are the same, in the same order, whatever the files are called and wherever they lie.
+Names, sizes and times of files say nothing: what one archive unpacks into two folders often shares
+them all. The fingerprint names what was looked at:
 
 ``"content"``
-    for arrays, images and text in memory: the SHA-256 of all their bytes, shapes and types;
+    arrays, HDF5 datasets, memory maps, images and text: the SHA-256 of all values, shapes and
+    types;
 ``"files"``
-    for files (images, HDF5, memory maps of whole files): their names, sizes in bytes and times of
-    last change, since reading 40 GB of photographs to find that they are known would take as long
-    as many a model. Folders do not count, so that a data set may be moved; a file that is written
-    again counts as another, and its features are computed again.
+    image files: the SHA-256 of their bytes.
+
+Reading 40 GB of photographs at every start would take as long as many a model. What was read once
+is therefore remembered (`KnownContent`), by the path, device, inode, size and the two times of
+change of the files, to the nanosecond. The second of these times is the system's own and moves with
+every writing, even where a program puts the first one back. It tells nothing of a file that was
+written just now, whose next change may fall on the same tick of the clock, nor where a file system
+does not keep it (those in memory, of most foreign servers, and Windows'): such files are read again
+every time.
 """
 
 import hashlib
 import json
 import mmap
-from collections.abc import Iterable, Sequence
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from brainkit.arrays.atomic import write_json
+from brainkit.arrays.files import FileState, is_file, reading, require_file
 from brainkit.data.stimuli import ArrayStimuli, ChosenStimuli, HDF5Stimuli, ImageFiles, Stimuli
+from brainkit.data.text import KINDS, as_texts
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
 
 BLOCK_BYTES = 16 << 20
 READ_ROWS = 256
+READERS = 4
+SETTLED_NS = 60_000_000_000  # a file left alone for a minute: longer than any clock's tick
 ORIENTATION = 0x0112  # EXIF: how an image is to be turned
+# File systems of Linux whose time of change moves with every writing, through memory maps too.
+# Those in memory do not see maps, and those of archives and foreign servers may invent it.
+HONEST = {
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "overlay",
+    "nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph",
+}  # fmt: skip
+
+Read = Callable[[int, int], NDArray[Any]]  # rows from, to
 
 
-def fingerprint(stimuli: Any, modality: Literal["image", "text"] | None = None) -> dict[str, Any]:
+class KnownContent:
+    """What the content of files hashed to when they were last read.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Where it is kept for other processes, a small file for each set of stimuli; in memory alone
+        where not given. A folder that cannot be written is no error.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self._found: dict[str, str] = {}
+
+    def content(self, paths: Sequence[Path], what: Any, compute: Callable[[], str]) -> str:
+        """Return the hash of what lies in files, computed unless it is known.
+
+        Parameters
+        ----------
+        paths : sequence of path
+            All files that the hash depends on.
+        what : object
+            What of the files is hashed, as JSON.
+        compute : function
+            Reads the files and returns the hash.
+        """
+        before = [FileState.of(path) for path in paths]
+        places = [str(path.absolute()) for path in paths]
+        seen = [[place, *state.as_tuple()] for place, state in zip(places, before, strict=True)]
+        key = _sha256([_json([what, seen])])
+        found = self._recall(key)
+        if found is None:
+            found = compute()
+            unchanged = before == [FileState.of(path) for path in paths]
+            if unchanged and all(map(_settled, before)) and _honest(places):
+                self._remember(key, found)
+        return found
+
+    def _recall(self, key: str) -> str | None:
+        if key not in self._found and self.folder is not None:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                content = json.loads(self._place(key).read_text(encoding="utf-8"))
+                self._found[key] = str(content["sha256"])
+        return self._found.get(key)
+
+    def _remember(self, key: str, found: str) -> None:
+        self._found[key] = found
+        if self.folder is not None:
+            with suppress(OSError):
+                write_json(self._place(key), {"sha256": found})
+
+    def _place(self, key: str) -> Path:
+        return Path(str(self.folder)) / key[:2] / f"{key}.json"
+
+
+def _settled(state: FileState) -> bool:
+    return time.time_ns() - state.changed_ns > SETTLED_NS
+
+
+def _honest(places: Iterable[str]) -> bool:
+    """Return whether the file systems of some places keep the time of change."""
+    if not sys.platform.startswith("linux"):
+        return sys.platform == "darwin"  # Windows has no such time
+    folders = {os.path.realpath(os.path.dirname(place)) for place in places}  # noqa: PTH120
+    mounts = _mounts()
+    return all(_file_system(folder, mounts) in HONEST for folder in folders)
+
+
+def _file_system(folder: str, mounts: Sequence[tuple[str, str]]) -> str:
+    """Return the kind of file system that a folder lies on, "" where that is not told."""
+    best, kind = -1, ""
+    for point, name in mounts:
+        inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best:  # of several on one point the last one counts
+            best, kind = len(point), name
+    return kind
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """Return where file systems are mounted, and of what kind they are."""
+    found = []
+    with suppress(OSError), Path("/proc/self/mountinfo").open(encoding="utf-8") as file:
+        for line in file:
+            mount, _, system = line.partition(" - ")
+            point = mount.split()[4].encode().decode("unicode_escape")  # blanks are \\040
+            found.append((point, system.split()[0]))
+    return found
+
+
+IN_MEMORY = KnownContent()
+
+
+def fingerprint(
+    stimuli: Any,
+    modality: Literal["image", "text"] | None = None,
+    known: KnownContent = IN_MEMORY,
+) -> dict[str, Any]:
     """Return what tells a set of stimuli from all others, as JSON.
 
     Parameters
@@ -39,6 +162,8 @@ def fingerprint(stimuli: Any, modality: Literal["image", "text"] | None = None) 
         A sequence holds PIL images, arrays, paths of files, or text, also mixed.
     modality : {"image", "text"}, optional
         What the model takes: with "image", text in a sequence is the path of a file.
+    known : KnownContent
+        Where the content of files is looked up that did not change since it was read.
 
     Returns
     -------
@@ -50,77 +175,124 @@ def fingerprint(stimuli: Any, modality: Literal["image", "text"] | None = None) 
     ------
     InputError
         If the stimuli are of no kind that is known here.
-    MissingFileError, CorruptFileError
-        If files are missing or images cannot be decoded; all of them are named.
+    MissingFileError, FileAccessError, CorruptFileError
+        If files are missing or may not be read, or images cannot be decoded; all of them are named.
     """
     if isinstance(stimuli, Stimuli):
         named = {"kind": stimuli.kind, "ids": _sha256([_json(np.asarray(stimuli.ids).tolist())])}
-        return {"n": len(stimuli), **named, **_of_source(stimuli.source, modality)}
+        return {"n": len(stimuli), **named, **_of_stimuli(stimuli, known)}
     if isinstance(stimuli, np.ndarray):
-        return {"n": len(stimuli), **_of_array(stimuli, modality)}
+        return {"n": len(stimuli), **_of_array(stimuli, modality, known)}
     if isinstance(stimuli, Sequence) and not isinstance(stimuli, str | bytes):
-        return {"n": len(stimuli), **_of_items(list(stimuli), modality)}
+        return {"n": len(stimuli), **_of_items(list(stimuli), modality, known)}
     raise InputError(
         "Stimuli are brainkit's Stimuli, an array (n, ...), or a list of images, paths or text; "
         f"got {type(stimuli).__name__}."
     )
 
 
-def _of_source(source: Any, modality: str | None) -> dict[str, str]:
-    if isinstance(source, ArrayStimuli):
-        return _of_array(source.array, modality)
-    if isinstance(source, HDF5Stimuli):
-        return _by_files([source.path], source.dataset, source.n_stimuli)
+def _of_stimuli(stimuli: Stimuli, known: KnownContent) -> dict[str, str]:
+    source, rows = _chosen(stimuli.source)
     if isinstance(source, ImageFiles):
-        return _by_files(source.paths)
-    if isinstance(source, ChosenStimuli):
-        whole = _of_source(source.source, modality)
-        return {"by": whole["by"], "sha256": _sha256([_json([whole]), source.rows.tobytes()])}
-    rows = np.arange(len(source))
-    blocks = (source.read(rows[i : i + READ_ROWS]) for i in range(0, len(rows), READ_ROWS))
-    return _by_content(part for block in blocks for part in _array_parts(np.asarray(block)))
+        paths = source.paths if rows is None else [source.paths[row] for row in rows]
+        return _of_files(paths, known)
+    if stimuli.kind in KINDS:
+        return {"by": "content", "sha256": _sha256(map(_text, stimuli.read().ravel().tolist()))}
+    if isinstance(source, ArrayStimuli) and rows is None:
+        return _of_array(source.array, None, known)
+    count = len(source) if rows is None else len(rows)
+    every = np.arange(len(source)) if rows is None else rows
+
+    def compute() -> str:
+        return _sha256(_streamed(lambda start, stop: source.read(every[start:stop]), count))
+
+    if isinstance(source, HDF5Stimuli) and _is_within(source):
+        chosen = None if rows is None else _sha256([rows.tobytes()])
+        found = known.content([source.path], ["hdf5", source.dataset, chosen], compute)
+        return {"by": "content", "sha256": found}
+    return {"by": "content", "sha256": compute()}
 
 
-def _of_array(array: NDArray[Any], modality: str | None) -> dict[str, str]:
-    if array.dtype.kind in "OUS":
-        return _of_items(array.ravel().tolist(), modality)
-    # The map of a whole file, not a part of one; what cannot be written through it is in the file.
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.mode == "r":
-        shape = [array.dtype.str, list(array.shape), array.offset, array.flags.c_contiguous]
-        return _by_files([Path(str(array.filename))], *shape)
-    return _by_content(_array_parts(array))
+def _chosen(source: Any) -> tuple[Any, NDArray[np.int64] | None]:
+    """Return where stimuli really lie, and which rows of it are chosen; None for all."""
+    rows: NDArray[np.int64] | None = None
+    while isinstance(source, ChosenStimuli):
+        rows = source.rows if rows is None else source.rows[rows]
+        source = source.source
+    return source, rows
 
 
-def _of_items(items: list[Any], modality: str | None) -> dict[str, str]:
+def _is_within(source: HDF5Stimuli) -> bool:
+    """Return whether all values of a dataset lie in the file itself, not in one it points to."""
+    path = require_file(source.path, "The file of stimuli")
+    with reading(path, "cannot be read as HDF5", also=[KeyError]), h5py.File(path, "r") as file:
+        data = file[source.dataset]
+        own = data.file.filename == file.filename and not data.is_virtual
+        return bool(own and data.external is None)
+
+
+def _of_array(array: NDArray[Any], modality: str | None, known: KnownContent) -> dict[str, str]:
+    if array.dtype.kind in "OUST":
+        return _of_items(array.ravel().tolist(), modality, known)
+
+    def compute() -> str:
+        return _sha256(_array_parts(array))
+
+    file = _mapped_file(array)
+    if file is not None:
+        shape = ["map", array.dtype.str, list(array.shape), array.offset, array.strides]  # type: ignore[attr-defined]
+        return {"by": "content", "sha256": known.content([file], shape, compute)}
+    return {"by": "content", "sha256": compute()}
+
+
+def _mapped_file(array: NDArray[Any]) -> Path | None:
+    """Return the file of a read-only memory map of it, if the file under its name is still that."""
+    whole = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
+    if not whole or array.mode != "r":  # type: ignore[attr-defined]
+        return None
+    path = Path(str(array.filename))  # type: ignore[attr-defined]
+    with suppress(OSError, ValueError):
+        state, address = FileState.of(path), int(array.__array_interface__["data"][0])
+        device = (os.major(state.device), os.minor(state.device))
+        for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+            span, _, _, number, inode = line.split()[:5]
+            first, last = (int(end, 16) for end in span.split("-"))
+            if first <= address < last:
+                mapped = tuple(int(part, 16) for part in number.split(":"))
+                return path if (mapped, int(inode)) == (device, state.inode) else None
+    return None
+
+
+def _of_items(items: list[Any], modality: str | None, known: KnownContent) -> dict[str, str]:
     """Tell a list apart item by item; its items may be of several kinds."""
-    parts, absent, broken = [], [], []
-    for number, item in enumerate(items):
+    paths = [_path(item, modality) for item in items]
+    if items and all(path is not None for path in paths):
+        return _of_files([path for path in paths if path is not None], known)
+    check_files([path for path in paths if path is not None], len(items))
+    parts, broken = [], []
+    for number, (item, path) in enumerate(zip(items, paths, strict=True)):
         try:
-            parts.append(_item(item, modality))
-        except FileNotFoundError:
-            absent.append(item)
-        except (OSError, SyntaxError) as error:  # Pillow raises both for damaged files
+            parts.append(_item(item) if path is None else _json(["file", _file_hash(path)]))
+        except InputError:
+            raise
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow's, for damaged files
             broken.append(f"number {number} {getattr(item, 'filename', '')} ({error})")
-    if absent:
-        raise _absent(absent, len(items))
     if broken:
         raise CorruptFileError(
             f"{len(broken)} of {len(items)} images cannot be decoded: {listed(broken)}."
         )
-    return {"by": "files" if _are_files(items, modality) else "content", "sha256": _sha256(parts)}
+    return {"by": "content", "sha256": _sha256(parts)}
 
 
-def _are_files(items: list[Any], modality: str | None) -> bool:
-    kinds: Any = str | Path if modality == "image" else Path
-    return all(isinstance(item, kinds) for item in items)
+def _path(item: Any, modality: str | None) -> Path | None:
+    named = isinstance(item, Path) or (isinstance(item, str) and modality == "image")
+    return Path(item) if named else None
 
 
-def _item(item: Any, modality: str | None) -> bytes:
-    """Return the bytes, framed, of an image, an array or a text; of a file, what it is called."""
-    if isinstance(item, Path) or (isinstance(item, str) and modality == "image"):
-        return _json(["file", *_file(Path(item))])
-    if isinstance(item, str):
-        return _framed(item.encode("utf-8", "surrogatepass"))
+def _item(item: Any) -> bytes:
+    """Return the bytes, framed, of an image, an array or a text."""
+    if isinstance(item, str | bytes):
+        return _text(as_texts([item])[0])
     if isinstance(item, np.ndarray):
         return b"".join(_array_parts(item))
     if not hasattr(item, "getexif"):  # a PIL image; no need to import Pillow for that
@@ -132,40 +304,60 @@ def _item(item: Any, modality: str | None) -> bytes:
     return _json([*look, repr(item.info.get("transparency"))]) + _sha256([pixels]).encode()
 
 
-def _file(path: Path) -> tuple[str, int, int]:
-    status = path.stat()
-    return path.name, status.st_size, status.st_mtime_ns
+def _text(text: str) -> bytes:
+    return _framed(text.encode())
 
 
-def _by_content(parts: Iterable[bytes]) -> dict[str, str]:
-    return {"by": "content", "sha256": _sha256(parts)}
+def _of_files(paths: Sequence[Path], known: KnownContent) -> dict[str, str]:
+    """Tell image files apart by their bytes."""
+    check_files(paths, len(paths))
+
+    def compute() -> str:
+        with ThreadPoolExecutor(READERS) as pool:
+            return _sha256(_json(digest) for digest in pool.map(_file_hash, paths))
+
+    return {"by": "files", "sha256": known.content(list(paths), "files", compute)}
 
 
-def _by_files(paths: Sequence[Path], *details: Any) -> dict[str, str]:
-    absent = [path for path in paths if not path.exists()]
+def _file_hash(path: Path) -> str:
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_files(paths: Sequence[Path], n_items: int) -> None:
+    """Raise `MissingFileError` if files are not there; it counts and names them."""
+    absent = [path for path in paths if not is_file(path)]
     if absent:
-        raise _absent(absent, len(paths))
-    parts = [_json([*_file(path)]) for path in paths]
-    return {"by": "files", "sha256": _sha256([*parts, _json(details)])}
+        raise MissingFileError(
+            f"{len(absent)} of {n_items} files of stimuli are not there: {listed(absent)}."
+        )
 
 
-def _absent(paths: Sequence[Any], n_paths: int) -> MissingFileError:
-    return MissingFileError(
-        f"{len(paths)} of {n_paths} files of stimuli are not there: {listed(paths)}."
-    )
-
-
-def _array_parts(array: NDArray[Any]) -> Iterable[bytes]:
+def _array_parts(array: NDArray[Any]) -> Iterator[bytes]:
     """Give an array's type, shape and bytes, a block at a time so that maps are not loaded."""
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"Arrays of stimuli hold numbers or text; got dtype {array.dtype}.")
-    yield _json([array.dtype.str, list(array.shape)])
     if array.ndim == 0 or not array.size:
+        yield _header(array.dtype, array.shape)
         yield array.tobytes()
         return
     step = max(BLOCK_BYTES * len(array) // array.nbytes, 1)
-    for start in range(0, len(array), step):
-        yield np.ascontiguousarray(array[start : start + step]).tobytes()
+    yield from _streamed(lambda start, stop: array[start:stop], len(array), step)
+
+
+def _streamed(read: Read, count: int, step: int = READ_ROWS) -> Iterator[bytes]:
+    """Give what an array's parts are, of rows that are read block by block."""
+    form: tuple[Any, ...] = ()
+    for start in range(0, max(count, 1), step):
+        block = np.asarray(read(start, min(start + step, count)))
+        if (block.dtype, block.shape[1:]) != form:  # the first one, as a rule
+            form = (block.dtype, block.shape[1:])
+            yield _header(block.dtype, (count - start, *block.shape[1:]))
+        yield np.ascontiguousarray(block).tobytes()
+
+
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    if dtype.kind not in "biuf":
+        raise InputError(f"Arrays of stimuli hold numbers or text; got dtype {dtype}.")
+    return _json([dtype.str, list(shape)])
 
 
 def _json(value: Any) -> bytes:
