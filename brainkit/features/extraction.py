@@ -24,6 +24,7 @@ from brainkit.features.backbones.base import Backbone
 from brainkit.features.backbones.registry import open_backbone
 from brainkit.features.fingerprint import KnownContent, fingerprint
 from brainkit.features.items import Items
+from brainkit.features.probe import check_frozen, probe_items
 from brainkit.features.projection import Reduction, check_reduction
 from brainkit.features.spec import Spec, parse_spec
 from brainkit.features.store import FeatureStore, open_store
@@ -105,7 +106,9 @@ def extract(  # noqa: PLR0913 - all but two by name
     CorruptFileError
         If images cannot be read; the message counts and names all of them.
     InputError
-        If the stimuli are of another kind than the model takes, or features are not finite.
+        If the stimuli are of another kind than the model takes, features are not finite, or they
+        are not those of a frozen model: different at every pass, or with what else is in a batch
+        (see `brainkit.features.probe`).
     DownloadError
         If weights are not on this machine; they are fetched only where $BRAINKIT_DOWNLOAD is 1.
 
@@ -234,19 +237,44 @@ class _Work:
         self, batch: "torch.Tensor", rows: range, layers: Sequence[str]
     ) -> dict[str, Array]:
         """Return the features of prepared stimuli."""
+        pooled = self._pooled(batch, layers)
+        return {layer: self._cast(values, layer, rows) for layer, (values, _) in pooled.items()}
+
+    def _pooled(
+        self, batch: "torch.Tensor", layers: Sequence[str]
+    ) -> "dict[str, tuple[torch.Tensor, torch.dtype]]":
+        """Return the pooled tokens of each layer, and the precision that it was computed in."""
         valid = self.backbone.valid_tokens(batch)
-        features = {}
+        pooled = {}
         for layer, raw in self.backbone.run(batch, layers).items():
             prefix = self.backbone.prefix_tokens(layer) if raw.ndim == 3 else 0
+            suffix = self.backbone.suffix_tokens(layer) if raw.ndim == 3 else 0
+            # Half precision is too coarse to add tokens up in.
+            plain = raw.float() if raw.dtype.itemsize < 4 else raw
             values = pool_tokens(
-                select_tokens(raw, self.tokens, prefix),
+                select_tokens(plain, self.tokens, prefix, suffix),
                 self.pool,
                 prefix=0 if self.tokens == "patch" else prefix,
                 # The padding of the tokens that are left.
                 valid=valid[:, prefix:] if valid is not None and self.tokens == "patch" else valid,
             )
-            features[layer] = self._cast(values, layer, rows)
-        return features
+            pooled[layer] = (values, raw.dtype)
+        return pooled
+
+    def check_frozen(self, layers: Sequence[str]) -> None:
+        """Raise unless layers are those of a frozen model; once for each, see `features.probe`."""
+        way = (self.tokens, self.pool, str(getattr(self.backbone, "device", str)()))
+        done: set[Any] = vars(self.backbone).setdefault("_found_frozen", set())
+        due = [layer for layer in layers if (layer, *way) not in done]
+        if not due:
+            return
+
+        def features(batch: "torch.Tensor") -> "dict[str, torch.Tensor]":
+            pooled = self._pooled(batch, due)
+            return {layer: values.to(kind) for layer, (values, kind) in pooled.items()}
+
+        check_frozen(self.backbone, probe_items(self.items), features)
+        done.update((layer, *way) for layer in due)
 
     def _cast(self, values: "torch.Tensor", layer: str, rows: range) -> Array:
         array = values.float().cpu().numpy()
@@ -314,6 +342,7 @@ def _batches(
 
 
 def _in_memory(work: _Work, progress: bool) -> dict[str, Array]:
+    work.check_frozen(work.layers)
     n_stimuli = len(work.items)
     out: dict[str, Array] = {}
     for rows, batch in _batches(work, range(0, n_stimuli, work.batch_size), progress):
@@ -330,6 +359,7 @@ def _stored(work: _Work, store: FeatureStore, stimuli: Any, progress: bool) -> d
     what, who = fingerprint(stimuli, work.backbone.modality, known), work.backbone.identity()
     entries = {layer: store.entry(work.key(layer, what, who)) for layer in work.layers}
     if not all(entry.complete for entry in entries.values()):
+        work.check_frozen([layer for layer, entry in entries.items() if not entry.complete])
         shapes = work.shapes()
         sinks = {
             layer: _Sink(entry, len(work.items), shapes[layer], work)

@@ -35,7 +35,7 @@ def check_policy(tokens: str, pool: str | None) -> None:
 
 
 def select_tokens(
-    values: "torch.Tensor", tokens: Tokens = "all", prefix: int = 0
+    values: "torch.Tensor", tokens: Tokens = "all", prefix: int = 0, suffix: int = 0
 ) -> "torch.Tensor":
     """Select tokens.
 
@@ -46,6 +46,8 @@ def select_tokens(
         All of them, those of the image's patches, or the class token.
     prefix : int, default=0
         Number of leading tokens that stand for no patch: the class token, then registers.
+    suffix : int, default=0
+        Number of tokens at the end that stand for no patch, such as a detector's.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def select_tokens(
             )
         return values[:, 0]
     if tokens == "patch" and values.ndim == 3:
-        return values[:, prefix:]
+        return values[:, prefix : values.shape[1] - suffix]
     return values
 
 

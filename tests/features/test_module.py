@@ -1,5 +1,6 @@
 """Plain torch modules and the built-in features as backbones."""
 
+import copy
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from brainkit.errors import InputError, UnknownNameError
-from brainkit.features import OrientedEnergy
+from brainkit.features import OrientedEnergy, extract
 from brainkit.features.backbones.builtin import builtin_backbone
 from brainkit.features.backbones.module import TorchModel, random_weights
 from brainkit.features.spec import parse_spec
@@ -177,3 +178,61 @@ def test_builtin_names():
         builtin_backbone(parse_spec("builtin:pixel-pca"))
     with pytest.raises(UnknownNameError, match="oriented-energy"):
         builtin_backbone(parse_spec("builtin:energy"))
+
+
+class Twice(nn.Module):
+    """One ReLU for two branches, as in many residual blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        x = self.relu(self.conv(x))
+        return self.relu(x - 0.2)
+
+
+def test_a_submodule_that_is_called_twice_is_named_by_the_call(images):
+    with random_weights(1):
+        model = TorchModel(Twice())
+    batch = model.prepare(images)
+    with pytest.raises(InputError, match=r"relu is called 2 times.*relu:0, relu:1"):
+        model.run(batch, ["relu"])
+    with pytest.raises(InputError, match=r"relu is called 2 times"):
+        extract(model, images, layers="relu", pool="mean")
+    got = model.run(batch, ["relu:1", "conv", "relu:0", "conv:0"])
+    with torch.inference_mode():
+        first = torch.relu(model.module.conv(batch))
+    torch.testing.assert_close(got["relu:0"], first, rtol=0, atol=0)
+    torch.testing.assert_close(got["relu:1"], torch.relu(first - 0.2), rtol=0, atol=0)
+    torch.testing.assert_close(got["conv:0"], got["conv"], rtol=0, atol=0)
+    features = extract(model, images, layers=["relu:0", "relu:1"], pool="flatten")
+    np.testing.assert_array_equal(features["relu:1"], got["relu:1"].flatten(1))
+    with pytest.raises(InputError, match=r"There is no call relu:2; one forward pass makes relu:0"):
+        model.run(batch, ["relu:2"])
+    with pytest.raises(UnknownNameError, match="'rely:0'"):
+        model.run(batch, ["rely:0"])
+
+
+def test_calls_can_be_named_in_a_specification():
+    spec = "torchvision:resnet18/random@layer1.0.relu:{}"
+    shown = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    first, last = (extract(spec.format(call), shown, pool="mean") for call in (0, 1))
+    assert not np.allclose(first, last)
+    whole = extract("torchvision:resnet18/random@layer1.0", shown, pool="mean")
+    np.testing.assert_array_equal(last, whole)
+    with pytest.raises(InputError, match=r"layer1\.0\.relu is called 2 times"):
+        extract("torchvision:resnet18/random@layer1.0.relu", shown, pool="mean")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("pool", ["mean", "max", "flatten"])
+def test_modules_in_half_and_double_precision(kind, pool, images):
+    with random_weights(2):
+        module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GELU(), nn.Conv2d(8, 4, 3))
+    single = extract(TorchModel(module), images, pool=pool)
+    other = extract(TorchModel(copy.deepcopy(module).to(kind)), images, pool=pool)
+    assert other.dtype == np.float32
+    error = np.abs(other - single).max() / np.abs(single).max()
+    assert error < 4 * torch.finfo(kind).eps + 1e-6

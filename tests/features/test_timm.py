@@ -84,21 +84,30 @@ def test_layers_equal_timms_forward_intermediates(model, photos):
 def test_every_submodule_equals_a_hook_of_ones_own(model, photos):
     batch = model.prepare(photos)
     names = [part["module"] for part in model.module.feature_info]
-    seen, handles = {}, []
+    calls, handles = {}, []
     for name, part in model.module.named_modules():
         handles.append(
             part.register_forward_hook(
-                lambda module, given, output, name=name: seen.update({name: deepcopy(output)})
+                lambda module, given, output, name=name: calls.setdefault(name, []).append(
+                    deepcopy(output)
+                )
             )
         )
     with torch.inference_mode():
         logits = model.module.eval()(batch)
     for handle in handles:
         handle.remove()
+    # Those that are called several times, such as a mixer's drop_path, are named by the call.
+    seen = {
+        f"{name}:{number}" if len(outputs) > 1 else name: output
+        for name, outputs in calls.items()
+        for number, output in enumerate(outputs)
+    }
     usable = [
         name
-        for name in model.layers()
-        if isinstance(seen.get(name), torch.Tensor)
+        for name in seen
+        if name.partition(":")[0] in model.layers()
+        and isinstance(seen[name], torch.Tensor)
         and seen[name].ndim in (2, 3, 4)
         and len(seen[name]) == len(batch)
     ]

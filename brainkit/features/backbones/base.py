@@ -5,11 +5,11 @@ model's own evaluation preprocessing, so that the same stimulus always gives the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from brainkit.errors import InputError, unknown_name
+from brainkit.errors import InputError, listed, unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,8 @@ class Backbone(ABC):
         Returns
         -------
         tensor (n, ...)
-            On the CPU; what `run` takes. A row depends on its item only.
+            On the CPU; what `run` takes. A row depends on its item only, and so do its features:
+            the first extraction checks both (`brainkit.features.probe`).
         """
 
     @abstractmethod
@@ -91,6 +92,10 @@ class Backbone(ABC):
         """Return how many tokens lead a token layer's patches (class token, registers), or 0."""
         return 0
 
+    def suffix_tokens(self, layer: str) -> int:
+        """Return how many tokens follow a token layer's patches (detection tokens), or 0."""
+        return 0
+
     def valid_tokens(self, batch: "torch.Tensor") -> "torch.Tensor | None":
         """Return (n, tokens), True where a token is no padding; None where there is no padding."""
         return None
@@ -105,7 +110,7 @@ class Backbone(ABC):
         """
         known = self.layers()
         for layer in layers:
-            if layer not in known:
+            if layer not in known and submodule_of(layer)[0] not in known:
                 raise unknown_name(f"layer of {self.spec}", layer, known)
         return list(dict.fromkeys(layers)) or [self.default_layer()]
 
@@ -150,41 +155,67 @@ def record(
     ----------
     module : torch module
     layers : sequence of str
-        Dotted names of submodules, as `named_modules` gives them.
+        Dotted names of submodules, as `named_modules` gives them. One call of a submodule that is
+        called several times, such as a ReLU that two branches share, is named with its number,
+        from 0: ``relu:1``.
     pick : function, optional
         From what a submodule returns to a tensor; by default the tensor itself, or the first of a
         tuple or list.
     stop : bool, default=False
-        End the block as soon as every submodule has been called once: what comes after the
-        deepest layer need not be computed.
+        End the block as soon as every output is recorded: what comes after the deepest layer need
+        not be computed. Only for submodules that are known to be called once, since the block ends
+        before a second call could be seen.
 
     Yields
     ------
     dict
-        Filled by the forward pass. A submodule that is called several times leaves its last
-        output. Outputs are copied: the next operation often works in place.
+        Filled by the forward pass. Outputs are copied: the next operation often works in place.
 
     Raises
     ------
     UnknownNameError
         If there is no such submodule.
     InputError
-        If a submodule returns no tensor.
+        If a submodule returns no tensor, or is called several times and no call is named.
     """
     parts = dict(module.named_modules())
     recorded: dict[str, torch.Tensor] = {}
+    calls: dict[str, int] = {}
     handles = []
     try:
-        for layer in layers:
-            if layer not in parts:
-                raise unknown_name("submodule", layer, list(parts))
-            keep = _keeper(recorded, layer, pick or first_tensor, len(set(layers)) if stop else 0)
-            handles.append(parts[layer].register_forward_hook(keep))
+        for part in dict.fromkeys(submodule_of(layer)[0] for layer in layers):
+            if part not in parts:
+                raise unknown_name("submodule", part, list(parts))
+            enough = len(set(layers)) if stop else 0
+            keep = _keeper(recorded, calls, part, set(layers), pick or first_tensor, enough)
+            handles.append(parts[part].register_forward_hook(keep))
         with suppress(_Recorded):
             yield recorded
+        _check_calls(layers, calls)
     finally:
         for handle in handles:
             handle.remove()
+
+
+def submodule_of(layer: str) -> tuple[str, int | None]:
+    """Return the submodule that a layer names, and the number of the call where it names one."""
+    part, colon, number = layer.rpartition(":")
+    return (part, int(number)) if colon and number.isdecimal() else (layer, None)
+
+
+def _check_calls(layers: Sequence[str], calls: Mapping[str, int]) -> None:
+    """Raise unless every layer names one call of those that were made."""
+    for layer in layers:
+        part, number = submodule_of(layer)
+        count = calls.get(part, 0)
+        named = listed(f"{part}:{call}" for call in range(count))
+        if number is None and count > 1:
+            raise InputError(
+                f"{part} is called {count} times in one forward pass, each time with an output of "
+                f"its own. Name the call that is meant: {named}."
+            )
+        if number is not None and count and number >= count:
+            raise InputError(f"There is no call {layer}; one forward pass makes {named}.")
 
 
 def first_tensor(output: Any) -> "torch.Tensor":
@@ -206,15 +237,22 @@ class _Recorded(Exception):
 
 def _keeper(
     recorded: "dict[str, torch.Tensor]",
-    layer: str,
+    calls: dict[str, int],
+    part: str,
+    layers: set[str],
     pick: "Callable[[Any], torch.Tensor]",
     enough: int,
 ) -> Callable[..., None]:
-    """Return a hook that keeps a layer's output, and ends the pass at the `enough`-th layer."""
+    """Return a hook that keeps a submodule's outputs, and ends the pass at the `enough`-th."""
 
     def keep(module: "torch.nn.Module", inputs: Any, output: Any) -> None:
-        recorded[layer] = pick(output).clone()
-        if len(recorded) == enough:
+        call = calls.get(part, 0)
+        calls[part] = call + 1
+        names = {f"{part}:{call}", *([part] if call == 0 else [])} & layers
+        if names:
+            value = pick(output).clone()
+            recorded.update(dict.fromkeys(names, value))
+        if enough and len(recorded) == enough:
             raise _Recorded
 
     return keep

@@ -13,7 +13,8 @@ import numpy as np
 
 from brainkit.data.rgb import as_rgb
 from brainkit.errors import InputError, unknown_name
-from brainkit.features.backbones.base import Backbone, Modality, evaluating, record
+from brainkit.features.backbones.base import Backbone, Modality, evaluating, record, submodule_of
+from brainkit.features.backbones.structure import code_hash, structure_hash
 from brainkit.features.weights import weights_hash
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class HookedModule(Backbone):
 
     def __init__(self, module: "torch.nn.Module", spec: str, modality: Modality = "image") -> None:
         self.module, self.spec, self.modality = module, spec, modality
-        self._weights: str | None = None
+        self._weights: tuple[Any, str] | None = None
 
     def model(self) -> str:
         """Return the model's name in its library; where its weights are a file, without the path.
@@ -48,10 +49,19 @@ class HookedModule(Backbone):
         return name.partition("/")[0] if name.endswith(".safetensors") else name
 
     def weights(self) -> str:
-        """Return the hash of the weights, computed once: a frozen module keeps them."""
-        if self._weights is None:
-            self._weights = weights_hash(self.module)
-        return self._weights
+        """Return the hash of the weights, computed anew only where torch says they changed."""
+        state = [
+            # Tensors of inference mode do not count their changes, but nor can they be trained.
+            (name, value.data_ptr(), 0 if value.is_inference() else value._version)
+            for name, value in self.module.state_dict(keep_vars=True).items()
+        ]
+        if self._weights is None or self._weights[0] != state:
+            self._weights = (state, weights_hash(self.module))
+        return self._weights[1]
+
+    def structure(self) -> str:
+        """Return the hash of what the module computes beside its weights."""
+        return structure_hash(self.module)
 
     def layers(self) -> list[str]:
         """Return the names of all submodules that are called, as ``named_modules`` has them."""
@@ -83,8 +93,14 @@ class HookedModule(Backbone):
         """Return the outputs of submodules, by one forward pass."""
         names = self.check_layers(layers)
         with evaluating(self.module), record(self.module, names) as recorded:
-            self.module(batch.to(self.device()))
-            return self.tidied(recorded, names, len(batch))
+            self.module(self.to_module(batch))
+        return self.tidied(recorded, names, len(batch))
+
+    def to_module(self, batch: "torch.Tensor") -> "torch.Tensor":
+        """Return a batch where the module is; floating point in the precision of its weights."""
+        kinds = (part.dtype for part in self.module.parameters() if part.is_floating_point())
+        kind = next(kinds, None) if batch.is_floating_point() else None
+        return batch.to(self.device(), kind)
 
     def channels_last(self, layer: str) -> bool:
         """Return whether a submodule's 4-D output is (n, height, width, channels).
@@ -93,13 +109,17 @@ class HookedModule(Backbone):
         """
         from torch import nn
 
-        return type(self.module.get_submodule(layer)) in (nn.Linear, nn.LayerNorm)
+        return type(self.submodule(layer)) in (nn.Linear, nn.LayerNorm)
 
     def is_convolution(self, layer: str) -> bool:
         """Return whether a submodule is a 2-D convolution: its channels always come first."""
         from torch import nn
 
-        return isinstance(self.module.get_submodule(layer), nn.Conv2d)
+        return isinstance(self.submodule(layer), nn.Conv2d)
+
+    def submodule(self, layer: str) -> "torch.nn.Module":
+        """Return the submodule that a layer is the output, or one of the outputs, of."""
+        return self.module.get_submodule(submodule_of(layer)[0])
 
     def tidied(
         self, recorded: "dict[str, torch.Tensor]", names: Sequence[str], n_items: int
@@ -181,21 +201,19 @@ class TorchModel(HookedModule):
         self._layers = list(layers) if layers else known
 
     def identity(self) -> dict[str, Any]:
-        """Return the class, the structure, the present weights and the preprocessing.
+        """Return the class, structure and code, the present weights and the preprocessing.
 
         Raises
         ------
         InputError
             If the preprocessing cannot be told from its name and was not described.
         """
-        from hashlib import sha256
-
         kind = type(self.module)
         return {
             "source": "module",
             "model": self.model(),
             "class": f"{kind.__module__}.{kind.__qualname__}",
-            "structure": sha256(repr(self.module).encode()).hexdigest(),
+            "structure": structure_hash(self.module, ["torch"]),
             "weights": weights_hash(self.module),  # anew: the owner may have trained it meanwhile
             "preprocessing": self._describe(),
             "versions": versions("torch", "pillow"),
@@ -208,13 +226,19 @@ class TorchModel(HookedModule):
             return "RGB, float32 in [0, 1]"
         name = getattr(self._preprocess, "__qualname__", "")
         if name and "<" not in name:
-            return f"{self._preprocess.__module__}.{name}"
-        if " at 0x" not in repr(self._preprocess):
-            return repr(self._preprocess)
+            code = code_hash(self._preprocess)
+            return f"{self._preprocess.__module__}.{name}{'' if code is None else f' {code}'}"
+        said = repr(self._preprocess)
+        if " at 0x" not in said and "Lambda(" not in said:
+            return " ".join([said, *([] if (code := self._call_code()) is None else [code])])
         raise InputError(
             f"The preprocessing {self._preprocess!r} of {self.spec} cannot be told from another, "
             "so its features cannot be stored; describe it: TorchModel(..., preprocessing='...')."
         )
+
+    def _call_code(self) -> str | None:
+        """Return the hash of what a preprocessing that is an object runs, unless a library's."""
+        return code_hash(type(self._preprocess))
 
     def layers(self) -> list[str]:
         """Return the submodules on offer."""

@@ -7,7 +7,8 @@ convolutional stages, ``pooled`` (before the projection) and ``embedding`` (open
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from typing import Any
 
@@ -23,7 +24,14 @@ from torchvision.transforms import Normalize
 
 from brainkit.data.text import as_texts
 from brainkit.errors import InputError
-from brainkit.features.backbones.base import Backbone, evaluating, first_tensor, freeze, record
+from brainkit.features.backbones.base import (
+    Backbone,
+    evaluating,
+    first_tensor,
+    freeze,
+    record,
+    submodule_of,
+)
 from brainkit.features.backbones.module import HookedModule, pictures, versions
 from brainkit.features.backbones.open_clip_model import Tokenizer, build, find_source, tokenizer
 from brainkit.features.spec import Spec, parse_spec
@@ -61,6 +69,7 @@ class OpenClipTower(HookedModule):
     ) -> None:
         super().__init__(freeze(module), spec)
         self._config, self._places = config, places
+        self._called_once: set[str] = set()
 
     def layers(self) -> list[str]:
         """Return the names of all layers, the embedding last."""
@@ -69,6 +78,24 @@ class OpenClipTower(HookedModule):
     def default_layer(self) -> str:
         """Return ``embedding``."""
         return EMBEDDING
+
+    def place(self, layer: str) -> str:
+        """Return the submodule, or the call of one, that a layer is the output of."""
+        part, number = submodule_of(layer)
+        return self._places[part] if number is None else f"{self._places[part]}:{number}"
+
+    @contextmanager
+    def recording(self, places: Iterable[str], whole: bool) -> Iterator[dict[str, torch.Tensor]]:
+        """Record outputs, in a pass that ends at the deepest one unless the whole is needed.
+
+        The first pass is whole: it shows that none of the submodules is called a second time.
+        """
+        names = list(dict.fromkeys(places))
+        stop = not whole and self._called_once.issuperset(names)
+        with record(self.module, names, stop=stop) as recorded:
+            yield recorded
+        if not stop:
+            self._called_once.update(name for name in names if submodule_of(name)[1] is None)
 
     def identity(self) -> dict[str, Any]:
         """Return configuration, the weights' hash, and the preprocessing in full."""
@@ -79,6 +106,7 @@ class OpenClipTower(HookedModule):
             "model": "folder" if spec.place == "folder" else spec.name,
             "config": self._config,
             "weights": self.weights(),
+            "structure": self.structure(),
             "random_weights": spec.seed,
             "preprocessing": self.preprocessing(),
             "versions": versions("open_clip_torch", "torch", "torchvision", "pillow"),
@@ -150,12 +178,11 @@ class OpenClipImage(OpenClipTower):
     def run(self, batch: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Return the outputs of several layers, by one pass that ends at the deepest of them."""
         wanted = self.check_layers(layers)
-        places = {layer: self._places[layer] for layer in wanted if layer != EMBEDDING}
-        names = list(dict.fromkeys(places.values()))
+        places = {layer: self.place(layer) for layer in wanted if layer != EMBEDDING}
         values = {}
         with evaluating(self.module):
-            with record(self.module, names, stop=EMBEDDING not in wanted) as recorded:
-                values[EMBEDDING] = first_tensor(self.module(batch.to(self.device())))
+            with self.recording(places.values(), whole=EMBEDDING in wanted) as recorded:
+                values[EMBEDDING] = first_tensor(self.module(self.to_module(batch)))
             if isinstance(self.module, VisionTransformer) and POOLED in places:
                 values[POOLED] = self.module._pool(recorded[places.pop(POOLED)])[0]
             tidy = self.tidied(recorded, list(places.values()), len(batch))
@@ -293,11 +320,10 @@ class OpenClipText(OpenClipTower):
         """Return the outputs of several layers, by one pass that ends at the deepest of them."""
         wanted = self.check_layers(layers)
         batch = batch.to(self.device())
-        places = {layer: self._places[layer] for layer in wanted if layer != EMBEDDING}
+        places = {layer: self.place(layer) for layer in wanted if layer != EMBEDDING}
         values = {}
         with evaluating(self.module):
-            names = list(places.values())
-            with record(self.module, names, stop=EMBEDDING not in wanted) as recorded:
+            with self.recording(places.values(), whole=EMBEDDING in wanted) as recorded:
                 values[EMBEDDING] = first_tensor(self._encode(batch))
             values |= {layer: recorded[name] for layer, name in places.items()}
             if POOLED in values and values[POOLED].ndim == 3:

@@ -65,6 +65,7 @@ class TimmBackbone(HookedModule):
             "model": self.model(),
             "architecture": self.module.pretrained_cfg["architecture"],
             "weights": self.weights(),
+            "structure": self.structure(),
             "preprocessing": " ".join(repr(self._transform).split()),
             "versions": versions("timm", "torch", "torchvision", "pillow"),
         }
@@ -96,18 +97,20 @@ class TimmBackbone(HookedModule):
     def run(self, batch: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Return the outputs of several layers.
 
-        One pass through the trunk gives all its layers; those of the head take a second pass when
-        they are asked for together with layers of ``feature_info``.
+        One pass through the trunk gives all layers of ``feature_info``, and another one all others.
         """
         names = self.check_layers(layers)
         indices = sorted(self._features.index(name) for name in names if name in self._features)
         hooked = [name for name in names if name not in self._features]
-        batch = batch.to(self.device())
-        with evaluating(self.module), record(self.module, hooked) as recorded:
-            values = self._intermediates(batch, indices) if indices else {}
-            if not recorded.keys() >= set(hooked):
-                self.module(batch)
-            values |= self.tidied(recorded, hooked, len(batch))
+        batch = self.to_module(batch)
+        values: dict[str, torch.Tensor] = {}
+        with evaluating(self.module):
+            if indices:
+                values |= self._intermediates(batch, indices)
+            if hooked:
+                with record(self.module, hooked) as recorded:
+                    self.module(batch)
+                values |= self.tidied(recorded, hooked, len(batch))
         return {name: values[name] for name in names}
 
     def _intermediates(self, batch: torch.Tensor, indices: list[int]) -> dict[str, torch.Tensor]:

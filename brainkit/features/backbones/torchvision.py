@@ -111,6 +111,7 @@ class TorchvisionBackbone(HookedModule):
             "source": "torchvision",
             "model": self.model(),
             "weights": self.weights(),
+            "structure": self.structure(),
             "preprocessing": " ".join(repr(self._transform).split()),
             "versions": versions("torch", "torchvision", "pillow"),
         }

@@ -79,6 +79,7 @@ class TransformersBackbone(HookedModule):
             "class": type(self._tower).__name__,
             "attention": getattr(self._tower.config, "_attn_implementation", None),
             "weights": self.weights(),
+            "structure": self.structure(),
             "preprocessing": {"class": kind, **self._preprocessing()},
             "versions": versions("transformers", "torch", "torchvision", "pillow", "tokenizers"),
         }
