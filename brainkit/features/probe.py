@@ -115,9 +115,13 @@ def _difference(one: "torch.Tensor", other: "torch.Tensor") -> float:
     finite = torch.isfinite(left)
     if not torch.equal(finite, torch.isfinite(right)):
         return float("nan")
-    largest = float(left[finite].abs().max()) if bool(finite.any()) else 0.0
-    apart = float((left - right)[finite].abs().max()) if bool(finite.any()) else 0.0
-    return apart / largest if largest else apart
+    if not bool(finite.any()):
+        return 0.0
+    largest = float(left[finite].abs().max())
+    apart = float((left - right)[finite].abs().max())
+    kind = torch.finfo(one.dtype if one.is_floating_point() else torch.float64)
+    # Numbers that are next to nothing have no digits left that could agree.
+    return apart / max(largest, kind.tiny / kind.eps)
 
 
 def _rounding(values: "torch.Tensor") -> float:

@@ -8,7 +8,9 @@ The grammar is ``SOURCE:NAME[/WEIGHTS][@LAYER[,LAYER...]]``.
 ``NAME``
     One of
 
-    - an architecture that the library knows: ``open_clip:ViT-B-16``;
+    - an architecture that the library knows: ``open_clip:ViT-B-16``, in open_clip and torchvision
+      followed, where the weights do not say it, by how images are prepared for them:
+      ``open_clip:ViT-L-14+siglip``, ``torchvision:googlenet+IMAGENET1K_V1``;
     - ``tiny`` or ``tiny-...``: the models that come with brainkit;
     - ``hf:ORG/NAME``, a repository on the Hugging Face hub (for ``transformers``, whose models
       have no other names, ``ORG/NAME`` is enough);

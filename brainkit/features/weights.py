@@ -6,6 +6,7 @@ and counted, because weights that silently do not fit leave a random network beh
 
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,7 +223,7 @@ def load_state(
     """
     from_file = isinstance(source, str | Path)
     where = str(source) if from_file else "The given weights"
-    state = read_state(source) if isinstance(source, str | Path) else dict(source)
+    state = read_state(source) if isinstance(source, str | Path) else source
     own = module.state_dict()
     reshaped = {
         f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}": name
@@ -230,6 +231,9 @@ def load_state(
         if name in own and value.shape != own[name].shape
     }
     fitting = {name: value for name, value in state.items() if name not in reshaped.values()}
+    fitting = OrderedDict(fitting)
+    if hasattr(state, "_metadata"):  # versions, where the weights were given with some
+        fitting._metadata = state._metadata  # type: ignore[attr-defined]
     result = module.load_state_dict(fitting, strict=False)
     missing = [name for name in result.missing_keys if name not in reshaped.values()]
     unexpected = list(result.unexpected_keys)

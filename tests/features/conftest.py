@@ -44,6 +44,36 @@ def make_clip(tmp_path_factory: pytest.TempPathFactory) -> MakeClip:
     return make
 
 
+WORDS = ["a", "dog", "cat", "red", "house", "on", "the", "grass", "sits"]
+
+
+def word_tokenizer(**options: Any) -> Any:
+    """Make a tokenizer of transformers that knows a few whole words."""
+    import transformers
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}
+    vocabulary |= {word: number for number, word in enumerate(WORDS, start=4)}
+    raw = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    raw.pre_tokenizer = Whitespace()
+    raw.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
+        sep_token="[SEP]", **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer() -> Callable[..., Any]:
+    """Make a tokenizer of transformers that knows a few whole words."""
+    return word_tokenizer
+
+
 @pytest.fixture(scope="session")
 def vit_folder(make_clip: MakeClip) -> Path:
     """A small vision transformer with a text tower."""

@@ -1,17 +1,22 @@
 """open_clip's towers: every layer against open_clip's own loop, on real photographs."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from PIL import Image
 
 from brainkit.errors import CorruptFileError, DownloadError, InputError, UnknownNameError
 from brainkit.features import extract, open_backbone
+from brainkit.features.backbones.open_clip_model import FAMILIES, find_source
+from brainkit.features.spec import parse_spec
 
+VIT = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
 TEXTS = ["a photograph of a dog", "two cats", "nothing at all"]
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -149,9 +154,6 @@ def test_quickgelu_mismatch_is_an_error_both_ways() -> None:
 
 
 def test_every_tag_that_open_clip_would_warn_of_is_an_error() -> None:
-    from brainkit.features.backbones.open_clip_model import find_source
-    from brainkit.features.spec import parse_spec
-
     refused = 0
     for name, tag in open_clip.list_pretrained():
         quick = bool(open_clip.get_model_config(name).get("quick_gelu"))
@@ -164,6 +166,94 @@ def test_every_tag_that_open_clip_would_warn_of_is_an_error() -> None:
             source = find_source(spec, download=False)
             assert len(source.preprocess["mean"]) == 3
     assert refused >= 20
+
+
+def preprocessing_of(spec: str) -> dict:
+    return find_source(parse_spec(spec), download=False).preprocess
+
+
+def of_tag(name: str, tag: str) -> dict:
+    """What open_clip itself takes for a tag, but for the size, which the model decides."""
+    own = merge_preprocess_dict(asdict(PreprocessCfg()), open_clip.get_pretrained_cfg(name, tag))
+    return {key: value for key, value in own.items() if key != "size"}
+
+
+def same(ours: dict, theirs: dict) -> bool:
+    plain = {key: value for key, value in ours.items() if key != "size"}
+    return json.dumps(plain) == json.dumps(theirs)
+
+
+def test_files_of_weights_are_prepared_for_as_their_tags_are(tmp_path: Path) -> None:
+    asked = []
+    for name in open_clip.list_models():
+        file = f"open_clip:{name}/{tmp_path}/w.safetensors"
+        tags = [of_tag(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+        if tags and all(tag == tags[0] for tag in tags):
+            assert same(preprocessing_of(file), tags[0]), name
+        else:
+            asked.append(name)
+            with pytest.raises(InputError, match=rf"How are images prepared .* open_clip:{name}\+"):
+                preprocessing_of(file)
+    assert {"ViT-L-14", "ViT-H-14", "convnext_tiny", "vit_relpos_medium_patch16_cls_224"} <= {
+        *asked
+    }
+    siglip = preprocessing_of(f"open_clip:ViT-B-16-SigLIP2/{tmp_path}/w.safetensors")
+    assert siglip["mean"] == (0.5, 0.5, 0.5)
+    assert siglip["resize_mode"] == "squash"
+    mobile = preprocessing_of(f"open_clip:MobileCLIP-S1/{tmp_path}/w.safetensors")
+    assert (mobile["mean"], mobile["interpolation"]) == ((0.0, 0.0, 0.0), "bilinear")
+
+
+def test_preprocessing_of_choice(tmp_path: Path, vit_folder: Path) -> None:
+    file = f"{tmp_path}/w.safetensors"
+    for tag in open_clip.list_pretrained_tags_by_model("ViT-H-14"):
+        named = preprocessing_of(f"open_clip:ViT-H-14+{tag}/{file}")
+        assert same(named, of_tag("ViT-H-14", tag))
+    family = preprocessing_of(f"open_clip:convnext_tiny+siglip/{file}")
+    assert same(family, of_tag("ViT-B-16-SigLIP", "webli"))
+    assert preprocessing_of(f"open_clip:ViT-L-14+mobileclip/{file}")["std"] == (1.0, 1.0, 1.0)
+    with pytest.raises(UnknownNameError, match=r"preprocessing of ViT-L-14 'siglap'.*'siglip'"):
+        preprocessing_of(f"open_clip:ViT-L-14+siglap/{file}")
+    # Text needs none, and the configuration beside the file says it.
+    find_source(parse_spec(f"open_clip-text:convnext_tiny/{file}"), download=False)
+    beside = vit_folder / "open_clip_model.safetensors"
+    assert preprocessing_of(f"open_clip:convnext_tiny/{beside}")["mean"] == [0.4, 0.45, 0.5]
+
+
+@pytest.mark.parametrize("family", ["openai", "siglip", "clipa", "mobileclip"])
+def test_images_are_prepared_as_open_clip_does(
+    family: str, make_clip, tmp_path: Path, photos: list[Path]
+) -> None:
+    settings = FAMILIES[family]
+    folder = make_clip(VIT)
+    content = json.loads((folder / "open_clip_config.json").read_text())
+    content["preprocess_cfg"] = settings
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
+    _, images = library(folder, photos)
+    ours = open_backbone(f"open_clip:{folder}")
+    batch = ours.prepare([Image.open(path) for path in photos])
+    torch.testing.assert_close(batch, images, rtol=0, atol=0)
+
+
+def test_a_text_tower_without_a_mask_pads_to_its_full_length(make_clip, make_tokenizer) -> None:
+    """As SigLIP's: whatever else is in the batch, a text has the same embedding."""
+    text = {
+        "context_length": 16, "vocab_size": 14, "width": 32, "heads": 2, "layers": 2,
+        "hf_tokenizer_name": "local", "tokenizer_kwargs": {"clean": "canonicalize"},
+        "no_causal_mask": True, "proj_bias": True, "pool_type": "last",
+    }  # fmt: skip
+    folder = make_clip(VIT, custom_text=True, text_cfg=text)
+    make_tokenizer().save_pretrained(folder)
+    ours = open_backbone(f"open_clip-text:{folder}")
+    texts = ["a dog", "the red cat sits on the grass", "house"]
+    whole = extract(ours, texts)
+    alone = np.concatenate([extract(ours, [text]) for text in texts])
+    np.testing.assert_allclose(whole, alone, **CLOSE)
+    model = open_clip.create_model(f"local-dir:{folder}").eval()
+    words = open_clip.factory.HFTokenizer(str(folder), context_length=16, clean="canonicalize")
+    with torch.no_grad():
+        expected = model.encode_text(words(texts)).numpy()
+    np.testing.assert_allclose(whole, expected, **CLOSE)
 
 
 def test_random_weights_are_seeded_and_say_so(vit_folder: Path) -> None:

@@ -8,8 +8,10 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from timm.data import create_transform, resolve_data_config
 
 from brainkit.errors import DownloadError, InputError, UnknownNameError
+from brainkit.features import extract
 from brainkit.features.backbones.base import evaluating
 from brainkit.features.backbones.timm import TimmBackbone, timm_backbone
 from brainkit.features.spec import parse_spec
@@ -202,6 +204,41 @@ def test_a_safetensors_file_for_an_architecture(folder, tmp_path):
     assert str(tmp_path) not in json.dumps(model.identity())  # the hash tells, not the place
     with pytest.raises(InputError, match="fit only in part"):
         timm_backbone(parse_spec(f"timm:resnet10t/{folder}/model.safetensors"))  # seven classes
+
+
+def test_a_file_goes_with_the_preprocessing_of_a_tag(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("vit_tiny_patch16_224", depth=12).state_dict(), file)
+    several = tmp_path / "resnet.safetensors"
+    save_file(timm.create_model("resnet18").state_dict(), several)
+    with pytest.raises(InputError, match=r"How are images prepared .* timm:resnet18\.a1_in1k/"):
+        timm_backbone(parse_spec(f"timm:resnet18/{several}"))
+    for name in timm.list_pretrained("resnet18.*"):
+        model = timm_backbone(parse_spec(f"timm:{name}/{several}"))
+        settings = resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+        expected = create_transform(**settings, is_training=False)
+        assert model.identity()["preprocessing"] == " ".join(repr(expected).split())
+    with pytest.raises(UnknownNameError, match="weights of resnet18 'a1_in2k'"):
+        timm_backbone(parse_spec(f"timm:resnet18.a1_in2k/{several}"))
+    assert timm_backbone(parse_spec(f"timm:vit_tiny_patch16_224/{file}")).weights()
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [("vit_relpos_small_patch16_224", 0), ("vit_relpos_base_patch16_cls_224", 1)],
+)
+def test_relative_positions(name, prefix, photos):
+    torch.manual_seed(0)
+    module = timm.create_model(name, depth=2, embed_dim=64, num_heads=2)
+    model = TimmBackbone(module)
+    batch = model.prepare(photos)
+    got = model.run(batch, ["blocks.0", "blocks.1"])
+    with torch.inference_mode():
+        expected = module.forward_intermediates(batch, intermediates_only=True)
+    for value, own in zip(got.values(), expected, strict=True):
+        assert value.shape == (len(photos), prefix + 196, 64)
+        torch.testing.assert_close(value[:, prefix:], own.flatten(2).mT, rtol=1e-5, atol=1e-5)
+    assert extract(model, photos, layers="blocks.1", tokens="patch").shape[1] == 196
 
 
 def test_unknown_names_and_weights_that_are_not_here():

@@ -229,7 +229,7 @@ def test_attention_maps_of_text_are_no_features():
         lambda module, given, output: (model.heads(output[0]), None)[1]
     )
     backbone = TransformersBackbone(model, tokenizer(), modality="text")
-    with pytest.raises(InputError, match=r"gives \(3, 2, 9, 16\): neither a row nor tokens"):
+    with pytest.raises(InputError, match=r"gives \(1, 2, 3, 16\): neither a row nor tokens"):
         backbone.run(backbone.prepare(TEXTS), ["heads"])
 
 

@@ -1,5 +1,11 @@
 """Features of open_clip's image and text towers.
 
+A specification is ``open_clip:NAME[+PREPROCESSING][/WEIGHTS]``, and ``open_clip-text:`` for text.
+``PREPROCESSING`` is how images are resized and normalised: as for one of the architecture's tags,
+or for a family of models (``openai``, ``siglip``, ``clipa``, ``mobileclip``). It is needed only for
+a file of weights that comes without ``open_clip_config.json``, where the architecture's tags do not
+all agree: open_clip itself would take OpenAI's without a word.
+
 Layers of an image tower: ``stem`` (what the first block sees), ``blocks.N`` or the names of the
 convolutional stages, ``pooled`` (before the projection) and ``embedding`` (open_clip's
 ``encode_image``, not normalised). Of a text tower: the same, by ``encode_text``.

@@ -13,14 +13,22 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.constants import HF_SAFE_WEIGHTS_NAME
+from open_clip.constants import (
+    HF_SAFE_WEIGHTS_NAME,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    INCEPTION_MEAN,
+    INCEPTION_STD,
+    OPENAI_DATASET_MEAN,
+    OPENAI_DATASET_STD,
+)
 from open_clip.convert import convert_state_dict
 from open_clip.factory import HFTokenizer
 from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from brainkit.arrays.files import is_file, read_json
-from brainkit.errors import InputError, unknown_name
+from brainkit.errors import InputError, listed, unknown_name
 from brainkit.features.backbones.module import random_weights
 from brainkit.features.spec import HUB, Spec
 from brainkit.features.weights import (
@@ -36,6 +44,16 @@ from brainkit.features.weights import (
 CONFIG = "open_clip_config.json"
 WEIGHT_NAMES = (HF_SAFE_WEIGHTS_NAME, "open_clip_pytorch_model.safetensors", "model.safetensors")
 QUICK = "-quickgelu"
+# Ways in which families of models were trained to see images, by open_clip's own settings.
+FAMILIES: dict[str, dict[str, Any]] = {
+    family: {"mean": mean, "std": std, "interpolation": interpolation, "resize_mode": mode}
+    for family, mean, std, interpolation, mode in (
+        ("openai", OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, "bicubic", "shortest"),
+        ("siglip", INCEPTION_MEAN, INCEPTION_STD, "bicubic", "squash"),
+        ("clipa", IMAGENET_MEAN, IMAGENET_STD, "bilinear", "squash"),
+        ("mobileclip", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bilinear", "shortest"),
+    )
+}
 Tokenizer = Callable[..., torch.Tensor]  # open_clip's, from strings and context_length
 
 
@@ -79,6 +97,12 @@ def find_source(spec: Spec, download: bool | None) -> Source:
     path = folder / CONFIG
     if not is_file(path):
         raise InputError(f"{folder} is no model in open_clip's format: it has no {CONFIG}.")
+    content = _configuration(path)
+    return Source(content["model_cfg"], content["preprocess_cfg"], folder)
+
+
+def _configuration(path: Path) -> dict[str, Any]:
+    """Read ``open_clip_config.json``, its ``preprocess_cfg`` complete but for the size."""
     content = read_json(path, "The configuration of a model of open_clip")
     lacking = {"model_cfg", "preprocess_cfg"} - set(content)
     if lacking or not {"mean", "std"} <= set(content["preprocess_cfg"]):
@@ -87,41 +111,80 @@ def find_source(spec: Spec, download: bool | None) -> Source:
             "was trained with: without them open_clip would silently take OpenAI's."
         )
     preprocess = merge_preprocess_dict(asdict(PreprocessCfg()), content["preprocess_cfg"])
-    return Source(content["model_cfg"], preprocess, folder)
+    return {**content, "preprocess_cfg": preprocess}
 
 
 def _named(spec: Spec) -> Source:
-    config = open_clip.get_model_config(spec.name)
+    name, plus, preprocessing = spec.name.partition("+")
+    config = open_clip.get_model_config(name)
     if config is None:
-        raise unknown_name("model of open_clip", spec.name, ["tiny", *open_clip.list_models()])
-    preprocess = asdict(PreprocessCfg())
-    if spec.seed is not None or spec.file is not None:
-        return Source(config, preprocess)
-    tags = open_clip.list_pretrained_tags_by_model(spec.name)
+        raise unknown_name("model of open_clip", name, ["tiny", *open_clip.list_models()])
+    chosen = _preprocessing(name, preprocessing) if plus else None
+    if spec.seed is not None:  # nothing was trained: open_clip's own default
+        return Source(config, chosen or asdict(PreprocessCfg()))
+    if spec.file is not None:
+        return Source(config, chosen or _of_file(spec, name))
+    tags = open_clip.list_pretrained_tags_by_model(name)
     if spec.weights is None:
         raise InputError(
             f"{spec.model} names no weights. Add a tag ({', '.join(tags) or 'there is none'}), a "
             f"*.safetensors file, or 'random', as in {spec.model}/random."
         )
-    tag = open_clip.get_pretrained_cfg(spec.name, spec.weights)
+    tag = open_clip.get_pretrained_cfg(name, spec.weights)
     if not tag:
-        plain = spec.name.removesuffix(QUICK)
-        if plain != spec.name and open_clip.get_pretrained_cfg(plain, spec.weights):
-            raise _mismatch(spec, config_quick=True, other=plain)
-        raise unknown_name(f"weights of {spec.name}", spec.weights, tags)
+        plain = name.removesuffix(QUICK)
+        if plain != name and open_clip.get_pretrained_cfg(plain, spec.weights):
+            raise _mismatch(spec, name, config_quick=True, other=plain)
+        raise unknown_name(f"weights of {name}", spec.weights, tags)
     quick = bool(config.get("quick_gelu", False))
     if bool(tag.get("quick_gelu", False)) != quick:
-        other = spec.name.removesuffix(QUICK) if quick else spec.name + QUICK
-        raise _mismatch(spec, quick, other)
-    return Source(config, merge_preprocess_dict(preprocess, tag), tag=tag)
+        other = name.removesuffix(QUICK) if quick else name + QUICK
+        raise _mismatch(spec, name, quick, other)
+    return Source(config, chosen or merge_preprocess_dict(asdict(PreprocessCfg()), tag), tag=tag)
 
 
-def _mismatch(spec: Spec, config_quick: bool, other: str) -> InputError:
+def _preprocessing(name: str, wanted: str) -> dict[str, Any]:
+    """Return the preprocessing of one of an architecture's tags, or of a family of models."""
+    tag = open_clip.get_pretrained_cfg(name, wanted)
+    if not tag and wanted not in FAMILIES:
+        known = [*open_clip.list_pretrained_tags_by_model(name), *FAMILIES]
+        raise unknown_name(f"preprocessing of {name}", wanted, known)
+    return merge_preprocess_dict(asdict(PreprocessCfg()), tag or FAMILIES[wanted])
+
+
+def _of_file(spec: Spec, name: str) -> dict[str, Any]:
+    """Return the preprocessing that goes with a file of weights.
+
+    That of the configuration beside the file, or of the architecture's tags where they all agree.
+    A text tower needs none.
+    """
+    beside = spec.file.parent / CONFIG if spec.file is not None else None
+    if beside is not None and is_file(beside):
+        return dict(_configuration(beside)["preprocess_cfg"])
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    found = {json.dumps(_preprocessing(name, tag)): tag for tag in tags}
+    if len(found) == 1 or spec.source == "open_clip-text":
+        return _preprocessing(name, tags[0]) if tags else asdict(PreprocessCfg())
+    told = (
+        f"its published weights were trained with {len(found)} preprocessings"
+        if found
+        else "open_clip has no published weights of it"
+    )
+    choices = [*found.values(), *FAMILIES]
+    raise InputError(
+        f"How are images prepared for the weights {spec.file}? The file does not say, and {told}. "
+        f"Name the preprocessing that they were trained with, of {listed(choices)}, as in "
+        f"{spec.source}:{name}+{choices[0]}/{spec.weights}, or put the model's {CONFIG} beside the "
+        "file."
+    )
+
+
+def _mismatch(spec: Spec, name: str, config_quick: bool, other: str) -> InputError:
     has, trained = ("QuickGELU", "GELU") if config_quick else ("GELU", "QuickGELU")
     known = other in open_clip.list_models()
     mend = f"Write {spec.source}:{other}/{spec.weights}." if known else "Take other weights."
     return InputError(
-        f"QuickGELU mismatch: {spec.name} computes {has}, but the weights {spec.weights!r} were "
+        f"QuickGELU mismatch: {name} computes {has}, but the weights {spec.weights!r} were "
         f"trained with {trained}; the features would be wrong. {mend}"
     )
 

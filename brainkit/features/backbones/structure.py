@@ -82,6 +82,8 @@ class _Description:
             return repr(value)
         if isinstance(value, np.ndarray | np.generic):
             return self._array(np.asarray(value))
+        if isinstance(value, torch.Tensor) and value.is_meta:
+            return f"{value.dtype} {tuple(value.shape)}"
         if isinstance(value, torch.Tensor):
             plain = value.detach().cpu().contiguous()
             numbers = plain.reshape(-1).view(torch.uint8).numpy() if plain.numel() else np.empty(0)

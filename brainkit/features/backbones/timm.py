@@ -3,7 +3,9 @@
 A specification is ``timm:NAME[/WEIGHTS]``. ``NAME`` is an architecture, a hub id (``hf:ORG/NAME``),
 a folder in timm's format (``config.json`` and ``model.safetensors``), ``tiny-judge-a`` or
 ``tiny-judge-b``. ``WEIGHTS`` after an architecture is one of its tags, a safetensors file or
-``random[:SEED]``; the default tag where there is none.
+``random[:SEED]``; the default tag where there is none. With a file the tag whose preprocessing goes
+with it is part of the name, ``timm:resnet50.a1_in1k//folder/file.safetensors``, unless all tags of
+the architecture prepare images alike.
 
 The layers that timm itself offers as features (``feature_info``) come from the model's own
 ``forward_intermediates``, which knows the layout of each architecture; every other submodule comes
@@ -20,7 +22,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
-from brainkit.errors import InputError, unknown_name
+from brainkit.errors import InputError, listed, unknown_name
 from brainkit.features.backbones.base import evaluating, freeze, record
 from brainkit.features.backbones.module import (
     HookedModule,
@@ -31,6 +33,9 @@ from brainkit.features.backbones.module import (
 )
 from brainkit.features.spec import HUB, Spec
 from brainkit.features.weights import find_model, find_safetensors, load_state
+
+# What of a tag says how images are prepared, beside the size, which the model decides.
+SETTINGS = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 
 class TimmBackbone(HookedModule):
@@ -116,7 +121,9 @@ class TimmBackbone(HookedModule):
     def _intermediates(self, batch: torch.Tensor, indices: list[int]) -> dict[str, torch.Tensor]:
         options: dict[str, Any] = {"indices": indices, "intermediates_only": True}
         if self._tokens:
-            options |= {"output_fmt": "NLC", "return_prefix_tokens": True}
+            # Where there are none, some models fail when they are asked for them.
+            prefix = int(self.module.num_prefix_tokens) > 0
+            options |= {"output_fmt": "NLC", "return_prefix_tokens": prefix}
         values = self.module.forward_intermediates(batch, stop_early=True, **options)
         # With prefix tokens an entry is (patches, prefix): put them back in the model's own order.
         whole = [torch.cat(v[::-1], dim=1) if isinstance(v, tuple) else v.clone() for v in values]
@@ -136,9 +143,9 @@ def timm_backbone(spec: Spec, *, download: bool | None = None) -> TimmBackbone:
         If the weights do not fit, or are pickled.
     """
     if spec.place == "name" and (spec.seed is not None or spec.file is not None):
-        architecture = _known(spec.name)
+        name = _named(spec)
         with random_weights(spec.seed or 0):
-            module = timm.create_model(architecture, pretrained=False)
+            module = timm.create_model(name, pretrained=False)
         if spec.file is not None:
             load_state(module, spec.file)
         return TimmBackbone(module, spec.model)
@@ -167,6 +174,36 @@ def _known(name: str) -> str:
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         raise unknown_name("model of timm", architecture, timm.list_models())
+    return architecture
+
+
+def _named(spec: Spec) -> str:
+    """Return an architecture with the tag whose preprocessing its weights go with.
+
+    A file of weights does not say how images were prepared for it. Where the architecture's tags
+    do not agree on that, the one that is meant has to be named.
+    """
+    architecture, dot, tag = spec.name.partition(".")
+    known = timm.list_pretrained(f"{_known(architecture)}.*")
+    tags = {name.partition(".")[2]: name for name in known}
+    if dot:
+        if tag not in tags:
+            raise unknown_name(f"weights of {architecture}", tag, list(tags))
+        return tags[tag]
+    if spec.file is None:
+        return architecture
+    ways: dict[str, str] = {}
+    for name in known:
+        config = timm.get_pretrained_cfg(name)
+        way = repr([getattr(config, setting, None) for setting in SETTINGS])
+        ways.setdefault(way, name)
+    if len(ways) > 1:
+        raise InputError(
+            f"How are images prepared for the weights {spec.file}? The file does not say, and the "
+            f"published weights of {architecture} were trained with {len(ways)} preprocessings. "
+            f"Name a tag with the right one, as in timm:{next(iter(ways.values()))}/{spec.weights}"
+            f"; others are {listed(list(ways.values())[1:])}."
+        )
     return architecture
 
 

@@ -4,12 +4,22 @@ A specification is ``torchvision:NAME[+PREPROCESSING][/WEIGHTS]``. ``WEIGHTS`` i
 file, ``random[:SEED]`` or one of torchvision's own tags, such as ``IMAGENET1K_V1``. Those come as
 pickles, which are refused: convert the file once, and the tag finds it.
 
-``PREPROCESSING`` is the tag whose evaluation transforms are to be used, or ``caffe-bgr``, for
-networks that come from Caffe (``caffe-bgr-whole``: without cutting off the image's margins). Where
-it is missing, the transforms are those of the tag given as weights, else those of torchvision's
-default weights for the architecture.
+``PREPROCESSING`` is the tag whose evaluation transforms are to be used, ``plain`` for those of
+torchvision's default weights, or ``caffe-bgr``, for networks that come from Caffe
+(``caffe-bgr-whole``: without cutting off the image's margins). Where it is missing, the transforms
+are those of the tag given as weights, else those of torchvision's default weights for the
+architecture.
+
+torchvision's builders do more than load weights. With a tag they also set the model up for it:
+GoogLeNet and Inception turn their input from ImageNet's scale to that of their training
+(``transform_input``), vision transformers take the tag's image size. Here the tag given as weights
+decides that, or with a file or random weights the tag given as preprocessing. A file of GoogLeNet
+or Inception may come from either side, so with one the preprocessing has to be named.
 """
 
+import re
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +41,12 @@ from brainkit.features.backbones.module import (
     versions,
 )
 from brainkit.features.spec import Spec
-from brainkit.features.weights import CONVERT, load_state
+from brainkit.features.weights import CONVERT, load_state, read_state
 
 CAFFE = "caffe-bgr"
 CAFFE_WHOLE = "caffe-bgr-whole"
+PLAIN = "plain"
+TURNING = ("googlenet", "inception_v3")  # builders that set transform_input with weights
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
@@ -159,11 +171,87 @@ def torchvision_backbone(spec: Spec, *, download: bool | None = None) -> Torchvi
     if tag is not None and tag not in tags.__members__:
         raise unknown_name(f"weights of {name}", tag, [*tags.__members__, "random"])
     transform = _transform(tags, name, preprocessing or tag)
-    with random_weights(spec.seed or 0):
-        module = models.get_model(name, weights=None)
-    if spec.seed is None:
-        load_state(module, spec.file or _converted(tags[tag] if tag else tags.DEFAULT))
+    if spec.file is not None and name in TURNING and not preprocessing:
+        raise InputError(
+            f"Where do the weights {spec.file} come from? Those of torchvision's tags see their "
+            f"input on another scale than others ({name} is built with transform_input). Write "
+            f"torchvision:{name}+{tags.DEFAULT.name}/{spec.file} for weights that were converted "
+            f"from torchvision's, or torchvision:{name}+{PLAIN}/{spec.file} for others."
+        )
+    own = tags[tag] if tag else tags.DEFAULT
+    if spec.seed is None and spec.file is None:
+        setting = own
+    else:
+        setting = tags.__members__.get(preprocessing)
+    if spec.seed is not None:
+        with random_weights(spec.seed):
+            module = models.get_model(name, weights=None, **_options(name, setting, own))
+    else:
+        state = read_state(spec.file or _converted(own))
+        module = _with_weights(name, _options(name, setting, own), state, spec)
     return TorchvisionBackbone(module, name, transform, spec.model)
+
+
+def _options(name: str, setting: Any, fallback: Any) -> dict[str, Any]:
+    """Return what torchvision's builder sets with a tag's weights, beside loading them.
+
+    Parameters
+    ----------
+    name : str
+        Of the architecture.
+    setting : tag or None
+        The tag that the model is set up for.
+    fallback : tag
+        The one whose transforms are taken where there is no other: the image size is theirs.
+    """
+    if name.startswith("vit_"):
+        return {"image_size": (setting or fallback).meta["min_size"][0]}
+    return {"transform_input": True} if name in TURNING and setting is not None else {}
+
+
+def _with_weights(
+    name: str, options: dict[str, Any], state: dict[str, torch.Tensor], spec: Spec
+) -> torch.nn.Module:
+    """Build a model and load weights, as torchvision's own builder does with those of a tag."""
+    if name in TURNING:
+        heads = any(key.startswith(("aux1.", "AuxLogits.")) for key in state)
+        options = {**options, "init_weights": False, "aux_logits": heads}
+    with random_weights(0):
+        module = models.get_model(name, weights=None, **options)
+    if isinstance(module, models.DenseNet):
+        state = {_LAYER.sub(r"\1\2", key): value for key, value in state.items()}
+    if isinstance(module, models.MNASNet):
+        state = _of_mnasnet(module, state)
+    try:
+        load_state(module, state)
+    except InputError as error:
+        size = options.get("image_size")
+        told = f" (built for images of {size} pixels; name another tag with +TAG)" if size else ""
+        raise InputError(f"{spec.model}{told}: {error}") from error
+    if isinstance(module, models.GoogLeNet):  # as torchvision does; they are for training alone
+        module.aux_logits, module.aux1, module.aux2 = False, None, None
+    return module
+
+
+# Names of before dots were barred in them; torchvision's own files have them still.
+_LAYER = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
+
+
+def _of_mnasnet(
+    module: models.MNASNet, state: dict[str, torch.Tensor]
+) -> "OrderedDict[str, torch.Tensor]":
+    """Return weights with the version that MNASNet wants, which safetensors does not keep.
+
+    In version 1 the first layers had the same width whatever the width of the others.
+    """
+    stem = state.get("layers.0.weight")
+    if stem is not None and stem.shape != module.layers[0].weight.shape:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it would recommend to train again
+            module._load_from_state_dict({}, "", {"version": 1}, False, [], [], [])
+    versioned = OrderedDict(state)
+    versioned._metadata = {"": {"version": 2}}  # type: ignore[attr-defined]
+    return versioned
 
 
 def _transform(tags: Any, name: str, preprocessing: str | None) -> Transform:
@@ -171,12 +259,11 @@ def _transform(tags: Any, name: str, preprocessing: str | None) -> Transform:
         return CaffeBGR()
     if preprocessing == CAFFE_WHOLE:
         return CaffeBGR(resize=227, interpolation="bicubic")
-    if preprocessing is None:
+    if preprocessing in (None, PLAIN):
         return tags.DEFAULT.transforms()
     if preprocessing not in tags.__members__:
-        raise unknown_name(
-            f"preprocessing of {name}", preprocessing, [CAFFE, CAFFE_WHOLE, *tags.__members__]
-        )
+        known = [CAFFE, CAFFE_WHOLE, PLAIN, *tags.__members__]
+        raise unknown_name(f"preprocessing of {name}", preprocessing, known)
     return tags[preprocessing].transforms()
 
 
