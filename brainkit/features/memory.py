@@ -8,10 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
+from brainkit.data.text import as_texts
 from brainkit.features.reading import ReadsAsInner
 
 Float = NDArray[np.float32]
 Fitted = dict[str, Any]  # attributes by name
+
+
+def settings_of(value: Any) -> str:
+    """Return an estimator's class and parameters in words; of arrays all values, not the ends."""
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        inside = sorted(value.get_params(deep=False).items())
+        return f"{type(value)}{[(name, settings_of(one)) for name, one in inside]}"
+    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
+        digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return f"{value.dtype}{value.shape}{digest}"
+    if isinstance(value, list | tuple | np.ndarray):
+        return f"{type(value).__name__}{[settings_of(one) for one in value]}"
+    return repr(value)
 
 
 class Remembered(ReadsAsInner, TransformerMixin, BaseEstimator):
@@ -49,16 +63,15 @@ class Remembered(ReadsAsInner, TransformerMixin, BaseEstimator):
     def transform(self, stimuli: NDArray[Any]) -> Float:
         """Return the features, computing only those of stimuli not seen before."""
         stimuli = np.ascontiguousarray(stimuli)
-        settings = sorted(self.space.get_params().items())
-        texts = stimuli.dtype.kind == "U"  # whose type says how long the longest is
+        texts = stimuli.dtype.kind in "OSUT"  # whose type says how long the longest is
         form = "text" if texts else f"{stimuli.dtype}{stimuli.shape[1:]}"
-        header = f"{type(self.space)}{settings}{form}".encode()
-        keys = [
-            hashlib.blake2b(
-                header + (item.encode() if texts else item.tobytes()), digest_size=16
-            ).digest()
-            for item in stimuli
-        ]
+        header = f"{settings_of(self.space)}{form}".encode()
+        contents = (
+            (text.encode() for text in as_texts(stimuli.tolist()))
+            if texts
+            else (item.tobytes() for item in stimuli)
+        )
+        keys = [hashlib.blake2b(header + content, digest_size=16).digest() for content in contents]
         fresh = {key: number for number, key in enumerate(keys) if key not in self._rows}
         if fresh:
             values = self.space.transform(stimuli[list(fresh.values())])
@@ -89,8 +102,7 @@ class RememberedFits:
     ) -> Fitted:
         """Return what `fit` finds for the stimuli, or what it once found for the same ones."""
         stimuli = np.ascontiguousarray(stimuli)
-        settings = sorted(estimator.get_params().items())
-        header = f"{type(estimator)}{settings}{stimuli.dtype}{stimuli.shape}".encode()
+        header = f"{settings_of(estimator)}{stimuli.dtype}{stimuli.shape}".encode()
         digest = hashlib.blake2b(header, digest_size=16)
         digest.update(stimuli.data)
         key = digest.digest()

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 import brainkit
-from brainkit.features import PixelPCA, pixels
-from brainkit.features.memory import RememberedFits
+from brainkit.features import PixelPCA, Remembered, pixels
+from brainkit.features.memory import RememberedFits, settings_of
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
 
@@ -53,3 +53,48 @@ def test_what_is_remembered_is_not_saved(tmp_path):
     loaded = brainkit.load_estimator(brainkit.save_estimator(space, tmp_path / "space"))
     np.testing.assert_array_equal(loaded.transform(IMAGES), space.transform(IMAGES))
     assert not hasattr(loaded, "_fits")
+
+
+class Weighted(TransformerMixin, BaseEstimator):
+    """A space with an array among its parameters."""
+
+    def __init__(self, weights, inner=None):
+        self.weights = weights
+        self.inner = inner
+
+    def fit(self, images, y=None):
+        return self
+
+    def transform(self, images):
+        inner = 0 if self.inner is None else self.inner.transform(images)
+        return images.reshape(len(images), -1).astype(np.float64) @ self.weights + inner
+
+
+def test_arrays_among_parameters_count_in_full():
+    """What an array prints of itself leaves out its middle."""
+    first = np.ones((192, 20))
+    other = first.copy()
+    other[100, 10] = 7
+    assert repr(first) == repr(other)
+    assert settings_of(Weighted(first)) == settings_of(Weighted(first.copy()))
+    assert settings_of(Weighted(first)) != settings_of(Weighted(other))
+    assert settings_of(Weighted(first, Weighted(first))) != settings_of(
+        Weighted(first, Weighted(other))
+    )
+    space = Remembered(Weighted(first))
+    values = space.transform(IMAGES)
+    space.space = Weighted(other)
+    assert not np.allclose(space.transform(IMAGES), values)
+    assert settings_of(Weighted([first, "a"])) != settings_of(Weighted([other, "a"]))
+
+
+def test_texts_are_remembered_whatever_they_come_as():
+    class Lengths(Weighted):
+        def transform(self, texts):
+            return np.array([[len(text)] for text in texts])
+
+    space = Remembered(Lengths(np.ones(1)))
+    expected = [[5], [3]]
+    for form in (["a dog", "cat"], np.array(["a dog", "cat"], object), [b"a dog", b"cat"]):
+        np.testing.assert_array_equal(space.transform(form), expected)
+    assert len(space._rows) == 2

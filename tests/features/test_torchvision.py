@@ -11,6 +11,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from brainkit.errors import DownloadError, InputError, UnknownNameError
+from brainkit.features import extract
 from brainkit.features.backbones.torchvision import (
     CaffeBGR,
     TorchvisionBackbone,
@@ -227,3 +228,39 @@ def test_unknown_names_and_weights_that_do_not_fit(tmp_path):
     model = torchvision_backbone(parse_spec("torchvision:squeezenet1_1/random"))
     with pytest.raises(UnknownNameError, match=r"Did you mean 'features\.12'"):
         model.check_layers(["feature.12"])
+
+
+def test_the_axis_of_channels_within_blocks(photos):
+    """Activations keep the axes of what comes before them, which differ from block to block."""
+    torch.manual_seed(0)
+    settings = [
+        models.convnext.CNBlockConfig(16, 24, 1), models.convnext.CNBlockConfig(24, None, 1)
+    ]  # fmt: skip
+    module = models.convnext.ConvNeXt(settings)
+    model = TorchvisionBackbone(module, "small", models.ConvNeXt_Tiny_Weights.DEFAULT.transforms())
+    parts = [f"features.1.0.block.{number}" for number in range(7)]
+    got = model.run(model.prepare(photos), [*parts, "features.1.0", "features.2.0"])
+    widths = {name: value.shape[1] for name, value in got.items()}
+    assert list(widths.values()) == [16, 16, 16, 64, 64, 16, 16, 16, 16]
+    assert {value.shape[2:] for value in got.values()} == {(56, 56)}
+    mean = extract(model, photos, layers=parts[4], pool="mean")
+    assert mean.shape == (2, 64)
+    np.testing.assert_allclose(mean, got[parts[4]].mean((2, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_the_axis_of_channels_within_windows(photos):
+    torch.manual_seed(0)
+    module = models.MaxVit((224, 224), 16, 7, [32], [1], 8, 0.0)
+    model = TorchvisionBackbone(module, "small", models.MaxVit_T_Weights.DEFAULT.transforms())
+    attention = "blocks.0.layers.0.layers.window_attention"
+    names = [
+        f"{attention}{part}"
+        for part in ("", ".partition_op", ".attn_layer", ".mlp_layer", ".mlp_layer.2",
+                     ".departition_op")
+    ]  # fmt: skip
+    got = model.run(model.prepare(photos), names)
+    shapes = [tuple(got[name].shape[1:]) for name in names]
+    pixels = (64, 49)  # of 56 × 56 pixels: windows, and pixels in each
+    assert shapes == [
+        (32, 56, 56), (32, *pixels), (32, *pixels), (32, *pixels), (128, *pixels), (32, 56, 56),
+    ]  # fmt: skip

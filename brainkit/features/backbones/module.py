@@ -94,7 +94,7 @@ class HookedModule(Backbone):
         names = self.check_layers(layers)
         with evaluating(self.module), record(self.module, names) as recorded:
             self.module(self.to_module(batch))
-        return self.tidied(recorded, names, len(batch))
+        return self.tidied(recorded, names, len(batch), is_square(batch))
 
     def to_module(self, batch: "torch.Tensor") -> "torch.Tensor":
         """Return a batch where the module is; floating point in the precision of its weights."""
@@ -102,29 +102,50 @@ class HookedModule(Backbone):
         kind = next(kinds, None) if batch.is_floating_point() else None
         return batch.to(self.device(), kind)
 
-    def channels_last(self, layer: str) -> bool:
+    def channels_last(self, layer: str) -> bool | None:
         """Return whether a submodule's 4-D output is (n, height, width, channels).
 
-        Linear maps and plain layer norms act on the last axis, whatever surrounds them.
+        Linear maps and plain layer norms act on the last axis, convolutions and their like on the
+        one after the images, whatever surrounds them.
+
+        Returns
+        -------
+        bool or None
+            None for activations, dropout and all else that works on any axis.
         """
         from torch import nn
 
-        return type(self.submodule(layer)) in (nn.Linear, nn.LayerNorm)
-
-    def is_convolution(self, layer: str) -> bool:
-        """Return whether a submodule is a 2-D convolution: its channels always come first."""
-        from torch import nn
-
-        return isinstance(self.submodule(layer), nn.Conv2d)
+        part = self.submodule(layer)
+        if isinstance(part, nn.LayerNorm):
+            return not type(part).__name__.endswith("2d")
+        if isinstance(part, nn.Linear):
+            return True
+        first = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.AdaptiveAvgPool2d)
+        return False if isinstance(part, (*first, nn.MaxPool2d, nn.AvgPool2d)) else None
 
     def submodule(self, layer: str) -> "torch.nn.Module":
         """Return the submodule that a layer is the output, or one of the outputs, of."""
         return self.module.get_submodule(submodule_of(layer)[0])
 
     def tidied(
-        self, recorded: "dict[str, torch.Tensor]", names: Sequence[str], n_items: int
+        self,
+        recorded: "dict[str, torch.Tensor]",
+        names: Sequence[str],
+        n_items: int,
+        square: bool = False,
     ) -> "dict[str, torch.Tensor]":
         """Check what the hooks recorded, and put channels before height and width.
+
+        Parameters
+        ----------
+        recorded : dict
+            The outputs by name.
+        names : sequence of str
+            Those that are wanted.
+        n_items : int
+        square : bool, default=False
+            Whether the images are as high as wide: then so are their maps, which tells the axis of
+            the channels where the submodule does not.
 
         Raises
         ------
@@ -144,8 +165,11 @@ class HookedModule(Backbone):
                     f"{n_items}; features need (n, features), (n, tokens, width) or (n, channels, "
                     "height, width). Name another layer, such as the block that holds it."
                 )
-            if value.ndim == 4 and self.channels_last(name):
-                value = value.movedim(-1, 1)
+            if value.ndim == 4:
+                last = self.channels_last(name)
+                if last is None and square:
+                    last = value.shape[1] == value.shape[2] != value.shape[3]
+                value = value.movedim(-1, 1) if last else value
             tidy[name] = value
         return tidy
 
@@ -252,6 +276,11 @@ class TorchModel(HookedModule):
         """Apply the preprocessing to every item."""
         preprocess = self._preprocess or to_tensor
         return stacked([preprocess(item) for item in items], self.spec)
+
+
+def is_square(batch: "torch.Tensor") -> bool:
+    """Return whether a batch is one of images that are as high as wide."""
+    return batch.ndim == 4 and batch.shape[2] == batch.shape[3]
 
 
 def pictures(items: Sequence[Any]) -> list[Any]:

@@ -38,7 +38,7 @@ from brainkit.features.backbones.base import (
     record,
     submodule_of,
 )
-from brainkit.features.backbones.module import HookedModule, pictures, versions
+from brainkit.features.backbones.module import HookedModule, is_square, pictures, versions
 from brainkit.features.backbones.open_clip_model import Tokenizer, build, find_source, tokenizer
 from brainkit.features.spec import Spec, parse_spec
 
@@ -176,10 +176,11 @@ class OpenClipImage(OpenClipTower):
         prefix = 0 if layer.startswith("patch_embed") else getattr(trunk, "num_prefix_tokens", 0)
         return int(prefix or 0)
 
-    def channels_last(self, layer: str) -> bool:
+    def channels_last(self, layer: str) -> bool | None:
         """Return True for all but convolutions where timm says so of the architecture too."""
         last = getattr(getattr(self.module, "trunk", None), "output_fmt", None) == "NHWC"
-        return super().channels_last(layer) or (last and not self.is_convolution(layer))
+        known = super().channels_last(layer)
+        return True if known is None and last else known
 
     def run(self, batch: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Return the outputs of several layers, by one pass that ends at the deepest of them."""
@@ -191,7 +192,7 @@ class OpenClipImage(OpenClipTower):
                 values[EMBEDDING] = first_tensor(self.module(self.to_module(batch)))
             if isinstance(self.module, VisionTransformer) and POOLED in places:
                 values[POOLED] = self.module._pool(recorded[places.pop(POOLED)])[0]
-            tidy = self.tidied(recorded, list(places.values()), len(batch))
+            tidy = self.tidied(recorded, list(places.values()), len(batch), is_square(batch))
         values |= {layer: tidy[name] for layer, name in places.items()}
         return {layer: values[layer] for layer in wanted}
 

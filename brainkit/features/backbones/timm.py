@@ -26,6 +26,7 @@ from brainkit.errors import InputError, listed, unknown_name
 from brainkit.features.backbones.base import evaluating, freeze, record
 from brainkit.features.backbones.module import (
     HookedModule,
+    is_square,
     pictures,
     random_weights,
     stacked,
@@ -93,11 +94,12 @@ class TimmBackbone(HookedModule):
         before = layer.partition(".")[0] == "patch_embed"
         return 0 if before or not self._tokens else int(self.module.num_prefix_tokens)
 
-    def channels_last(self, layer: str) -> bool:
+    def channels_last(self, layer: str) -> bool | None:
         """Return True for all but convolutions where the architecture works that way too."""
         last = getattr(self.module, "output_fmt", None) == "NHWC"
         last |= type(self.module).__name__ in ("VOLO", "VisionTransformerSAM")  # they do not say so
-        return super().channels_last(layer) or (last and not self.is_convolution(layer))
+        known = super().channels_last(layer)
+        return True if known is None and last else known
 
     def run(self, batch: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor]:
         """Return the outputs of several layers.
@@ -115,7 +117,7 @@ class TimmBackbone(HookedModule):
             if hooked:
                 with record(self.module, hooked) as recorded:
                     self.module(batch)
-                values |= self.tidied(recorded, hooked, len(batch))
+                values |= self.tidied(recorded, hooked, len(batch), is_square(batch))
         return {name: values[name] for name in names}
 
     def _intermediates(self, batch: torch.Tensor, indices: list[int]) -> dict[str, torch.Tensor]:

@@ -142,10 +142,18 @@ class TorchvisionBackbone(HookedModule):
         transformer = isinstance(self.module, models.VisionTransformer)
         return int(transformer and layer.partition(".")[0] == "encoder")
 
-    def channels_last(self, layer: str) -> bool:
-        """Return True for all but the convolutions of a Swin transformer's features too."""
+    def channels_last(self, layer: str) -> bool | None:
+        """Return True for all that comes after a Swin's patches or within a MaxVit's windows too.
+
+        Convolutions have their channels first even there.
+        """
         swin = isinstance(self.module, models.SwinTransformer) and layer.startswith("features")
-        return super().channels_last(layer) or (swin and not self.is_convolution(layer))
+        parts = layer.split(".")
+        windows = "window_attention" in parts[:-1] or "grid_attention" in parts[:-1]
+        known = super().channels_last(layer)
+        if known is None and windows:  # (n, window, pixel, channel) until they are put together
+            return parts[-1].partition(":")[0] != "departition_op"
+        return True if known is None and swin else known
 
 
 def torchvision_backbone(spec: Spec, *, download: bool | None = None) -> TorchvisionBackbone:

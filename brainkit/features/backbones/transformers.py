@@ -30,6 +30,7 @@ from brainkit.errors import InputError, listed
 from brainkit.features.backbones.base import Modality, evaluating, freeze, record
 from brainkit.features.backbones.module import (
     HookedModule,
+    is_square,
     pictures,
     random_weights,
     stacked,
@@ -180,9 +181,9 @@ class TransformersBackbone(HookedModule):
         """Return the number of detection tokens, which YOLOS puts behind the patches."""
         return 0 if "patch_embed" in layer else self._suffix
 
-    def channels_last(self, layer: str) -> bool:
-        """Return True for plain layer norms and linear maps."""
-        return not layer.startswith(HIDDEN) and super().channels_last(layer)
+    def channels_last(self, layer: str) -> bool | None:
+        """Return None for hidden states: where their channels are is for their shape to say."""
+        return None if layer.startswith(HIDDEN) else super().channels_last(layer)
 
     def prepare(self, items: Sequence[Image.Image] | Sequence[str]) -> torch.Tensor:
         """Apply the processor, to each image by itself.
@@ -316,7 +317,8 @@ class TransformersBackbone(HookedModule):
             for index, state in enumerate(output.get("hidden_states") or ())
             if f"{HIDDEN}{index}" in names
         }
-        return self.tidied(recorded, names, n_items)
+        image = inputs.get("pixel_values")
+        return self.tidied(recorded, names, n_items, image is not None and is_square(image))
 
     def _padded(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """Bring the tokens of a text back to the context length, so that all batches agree."""
