@@ -196,7 +196,7 @@ def unreadable(
             "or close it. (Where the file system has no locks, HDF5_USE_FILE_LOCKING=FALSE in the "
             "environment lets HDF5 read without.)"
         )
-    refused = _probe(path, mend)
+    refused = refusal(path, mend)
     if refused is not None:
         return refused
     for reason in reasons:
@@ -277,23 +277,19 @@ def _missing(path: Path, what: str) -> MissingFileError:
     return MissingFileError(f"{what} is missing: expected the file {path}.")
 
 
-def _probe(path: Path, mend: str) -> BrainkitError | None:
+def refusal(path: str | Path, mend: str = "fetch it again") -> BrainkitError | None:
     """Ask for the beginning of a file, or of all under a folder; return why it is not given."""
+    path = Path(path)
     try:
         if path.is_dir():
-            refusals = (
-                _probe(inside, mend) for inside in sorted(path.rglob("*")) if inside.is_file()
-            )
+            refusals = (refusal(inside, mend) for inside in sorted(path.iterdir()))
             return next(filter(None, refusals), None)
-        if not path.is_file():
-            return MissingFileError(f"{path} is not there; {mend}.")
-        with path.open("rb") as file:
+        with require_file(path, f"{path.name}").open("rb") as file:
             file.read(1)
+    except MissingFileError:
+        return MissingFileError(f"{path} is not there; {mend}.")
     except OSError as error:
-        absent = error.errno in _ABSENT
-        if absent:
-            return MissingFileError(f"{path} is not there; {mend}.")
-        return _no_access(path, error)
+        return error if isinstance(error, FileAccessError) else _no_access(path, error)
     return None
 
 

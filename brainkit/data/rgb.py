@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 BACKGROUND = 255  # what shows through transparent pixels
 SIXTEEN_TO_EIGHT = 257  # 65535 / 255
 TOLERANCE = 1e-3  # what resampling may overshoot by
-TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
 def check_format(images: NDArray[Any]) -> None:
@@ -156,7 +155,7 @@ def as_rgb(image: "Image.Image") -> "Image.Image":
     """
     from PIL import Image
 
-    if image.mode == "RGB" and "transparency" not in image.info:
+    if image.mode == "RGB" and not image.has_transparency_data:
         image.load()
         return image.copy() if getattr(image, "fp", None) is not None else image
     if image.mode == "F" or image.mode.startswith("I"):
@@ -164,7 +163,7 @@ def as_rgb(image: "Image.Image") -> "Image.Image":
         plain = as_images(_eight_bits(values)[None])[0]
         key = image.info.get("transparency")
         return plain if key is None else _over_ground(plain, values != key)
-    if image.mode in TRANSPARENT or "transparency" in image.info:
+    if image.has_transparency_data:
         layer = image.convert("LA") if image.mode == "La" else image
         layer = layer.convert("RGBA")
         below = Image.new("RGBA", layer.size, (BACKGROUND,) * 4)

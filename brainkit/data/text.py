@@ -100,9 +100,10 @@ def text_columns(table: pd.DataFrame) -> pd.DataFrame:
     """
     changed: dict[str, list[Any]] = {}
     for name in table.columns:
-        values = table[name].tolist() if table[name].dtype == object else []
-        if name in ("caption", "captions"):
-            values = table[name].tolist()
+        kind = table[name].dtype
+        inner = kind.categories.dtype if isinstance(kind, pd.CategoricalDtype) else kind
+        mixed = inner == np.dtype(object) or name in ("caption", "captions")
+        values = table[name].astype(object).tolist() if mixed else []
         fresh = [_cell(value, str(name), row) for row, value in enumerate(values)]
         if any(new is not old for new, old in zip(fresh, values, strict=True)):
             changed[name] = fresh

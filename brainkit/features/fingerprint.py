@@ -183,7 +183,7 @@ def fingerprint(
         return {"n": len(stimuli), **named, **_of_stimuli(stimuli, known)}
     if isinstance(stimuli, np.ndarray):
         return {"n": len(stimuli), **_of_array(stimuli, modality, known)}
-    if isinstance(stimuli, Sequence) and not isinstance(stimuli, str | bytes):
+    if hasattr(stimuli, "__len__") and not isinstance(stimuli, str | bytes):
         return {"n": len(stimuli), **_of_items(list(stimuli), modality, known)}
     raise InputError(
         "Stimuli are brainkit's Stimuli, an array (n, ...), or a list of images, paths or text; "
@@ -300,7 +300,8 @@ def _item(item: Any) -> bytes:
             f"A list of stimuli holds PIL images, arrays, paths or text; got {type(item).__name__}."
         )
     pixels = item.tobytes()
-    look = [item.mode, list(item.size), item.getpalette(), item.getexif().get(ORIENTATION)]
+    colours = None if item.palette is None else [item.palette.mode, item.palette.tobytes().hex()]
+    look = [item.mode, list(item.size), colours, item.getexif().get(ORIENTATION)]
     return _json([*look, repr(item.info.get("transparency"))]) + _sha256([pixels]).encode()
 
 

@@ -30,6 +30,7 @@ CONVERT = (
     "Get the model as *.safetensors, or write it so yourself, once: read the state in torch with "
     "weights_only=True, and pass it to safetensors.torch.save_file."
 )
+UNREADABLE = "cannot be read as safetensors"
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 PATTERNS = (*SMALL_FILES, "*.safetensors")
 
@@ -186,13 +187,20 @@ def read_state(path: str | Path) -> "dict[str, torch.Tensor]":
 
     refuse_pickle(path)
     path = require_file(path, "A file of weights")
-    with reading(
-        path,
-        "cannot be read as safetensors",
-        mend="fetch or convert it again",
-        also=[SafetensorError],
-    ):
+    with reading(path, UNREADABLE, mend="fetch or convert it again", also=[SafetensorError]):
         return load_file(path)
+
+
+def check_safetensors(folder: Path) -> None:
+    """Raise if a file of weights in a folder may not be read or is damaged; see `read_state`."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in matching(folder, "*.safetensors"):
+        with (
+            reading(path, UNREADABLE, mend="fetch or convert it again", also=[SafetensorError]),
+            safe_open(path, framework="pt"),
+        ):
+            pass
 
 
 def load_state(

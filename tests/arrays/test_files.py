@@ -17,7 +17,9 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
+import transformers
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.io import savemat
@@ -36,7 +38,7 @@ from brainkit.errors import (
     InputError,
     MissingFileError,
 )
-from brainkit.features import FeatureStore, OrientedEnergy, extract
+from brainkit.features import FeatureStore, OrientedEnergy, extract, open_backbone
 from brainkit.features.weights import read_state
 from brainkit.recipes.reading import read_recipe
 from brainkit.training.trainer import read_header
@@ -105,6 +107,12 @@ def read_entry(path: Path) -> Any:
 
 
 BARRED = "may not be read|Permission denied"
+
+
+def open_transformers(path: Path) -> Any:
+    return open_backbone(f"transformers:{path}")
+
+
 # How each is made, and how it is read.
 Door = tuple[str, Callable[[Path], None], Callable[[Path], Any]]
 DOORS: dict[str, Door] = {
@@ -125,9 +133,29 @@ DOORS: dict[str, Door] = {
     "json": ("x.json", lambda p: p.write_text("{}") and None, read_json),
     "text": ("x.txt", lambda p: p.write_text("ä", "utf-8") and None, lambda p: read_text(p, "It")),
 }
+
+
+def of_timm(path: Path) -> None:
+    module = timm.create_model("resnet10t", num_classes=2)
+    config = {"architecture": "resnet10t", "num_classes": 2, "pretrained_cfg": {"num_classes": 2}}
+    (path / "config.json").write_text(json.dumps(config))
+    save_file(module.state_dict(), path / "model.safetensors")
+
+
+def of_transformers(path: Path) -> None:
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
+    config = transformers.ViTConfig(num_hidden_layers=1, image_size=32, patch_size=16, **shape)
+    transformers.ViTModel(config).save_pretrained(path)
+    transformers.ViTImageProcessor().save_pretrained(path)
+
+
 FOLDERS: dict[str, tuple[Callable[[Path], None], str, Callable[[Path], Any]]] = {
     "estimator": (estimator, "estimator.json", brainkit.load_estimator),
     "estimator-arrays": (estimator, "arrays.safetensors", brainkit.load_estimator),
+    "timm": (of_timm, "model.safetensors", lambda p: open_backbone(f"timm:{p}")),
+    "transformers": (of_transformers, "model.safetensors", open_transformers),
+    "transformers-settings": (of_transformers, "config.json", open_transformers),
+    "transformers-processor": (of_transformers, "preprocessor_config.json", open_transformers),
     "store-key": (store_entry, "*/*/key.json", read_entry),
     "store-values": (store_entry, "*/*/values.npy", read_entry),
 }
@@ -174,6 +202,8 @@ def test_a_file_without_permission_is_named_as_such(door: str, open_folder: Path
         place.mkdir()
         make(place)
         (path,) = place.glob(pattern)
+        for other in place.rglob("*"):  # safetensors bars all but the owner
+            other.chmod(0o755)
     path.chmod(0)
     with another_user(), pytest.raises(FilePermissionError, match=BARRED) as caught:
         read(place)
@@ -182,8 +212,11 @@ def test_a_file_without_permission_is_named_as_such(door: str, open_folder: Path
     assert "damaged" not in str(caught.value)
 
 
-# (An entry of the store without its key is none.)
-@pytest.mark.parametrize("door", [*DOORS, *(name for name in FOLDERS if name != "store-key")])
+# (An entry of the store without its key is none, nor is a model's folder without its settings.)
+NEEDED = [name for name in FOLDERS if name not in ("store-key", "transformers-settings")]
+
+
+@pytest.mark.parametrize("door", [*DOORS, *NEEDED])
 def test_a_missing_file_is_named_as_such(door: str, tmp_path: Path) -> None:
     if door in DOORS:
         name, _, read = DOORS[door]
@@ -194,7 +227,9 @@ def test_a_missing_file_is_named_as_such(door: str, tmp_path: Path) -> None:
         place.mkdir()
         make(place)
         next(place.glob(pattern)).unlink()
-    kind = InputError if door == "card" else MissingFileError  # it may be a card's name
+    # A word may be a card's name, and a model of text has no image processor.
+    named = door in ("card", "transformers-processor")
+    kind = InputError if named else MissingFileError
     with pytest.raises(kind) as caught:
         read(place)
     assert "damaged" not in str(caught.value)
@@ -223,6 +258,18 @@ def test_a_damaged_file_is_called_damaged(door: str, tmp_path: Path) -> None:
     with pytest.raises(CorruptFileError, match="damaged") as caught:
         read(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("door", ["estimator", "estimator-arrays", "timm", "transformers"])
+def test_a_damaged_file_of_several_is_called_damaged(door: str, tmp_path: Path) -> None:
+    make, pattern, read = FOLDERS[door]
+    place = tmp_path / "inside"
+    place.mkdir()
+    make(place)
+    (path,) = place.glob(pattern)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(CorruptFileError, match="damaged"):
+        read(place)
 
 
 def test_a_file_that_another_program_has_locked(tmp_path: Path) -> None:

@@ -48,6 +48,14 @@ def with_palette() -> tuple[Image.Image, np.ndarray]:
     return image, shown
 
 
+def alpha_palette() -> tuple[Image.Image, np.ndarray]:
+    image, shown = with_palette()
+    colours = np.c_[np.reshape(image.getpalette(), (-1, 3))[:4], [255, 255, 0, 255]]
+    image.putpalette(colours.astype(np.uint8).tobytes(), "RGBA")
+    del image.info["transparency"]
+    return image, shown
+
+
 def transparent_sixteen() -> tuple[Image.Image, np.ndarray]:
     image = Image.fromarray(GREY.astype(np.uint16) * 257)
     image.info["transparency"] = int(GREY[3, 3]) * 257
@@ -77,13 +85,14 @@ PICTURES: dict[str, Callable[[], tuple[Image.Image, np.ndarray]]] = {
         Image.fromarray(np.dstack([COLOUR, ALPHA])), over_white(COLOUR, ALPHA)
     ),
     "P": with_palette,
+    "P with alpha": alpha_palette,
     "I;16 transparent": transparent_sixteen,
     "CMYK": lambda: (
         Image.fromarray(255 - np.dstack([COLOUR, COLOUR[..., :1] * 0 + 255]), "CMYK"), COLOUR
     ),
     "RGBX": opaque("RGBX"),
 }  # fmt: skip
-FORMATS = {"F": "tiff", "I": "tiff", "CMYK": "tiff", "RGBX": None}
+FORMATS = {"P with alpha": None, "F": "tiff", "I": "tiff", "CMYK": "tiff", "RGBX": None}
 ARRAYS: dict[str, tuple[np.ndarray, np.ndarray]] = {
     "uint8": (COLOUR, COLOUR),
     "grey": (GREY, GREY),

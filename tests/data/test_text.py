@@ -125,6 +125,7 @@ def test_tables_are_text_too() -> None:
             "captions": [[b"a face", None], [], ["b"]],
             "size": [1, 2, 3],
             "fixed": np.array([b"a", b"b", b"c"]).astype(object),
+            "grouped": pd.Categorical([b"a", b"b", b"a"]),
         }
     )
     before = table.copy(deep=True)
@@ -137,6 +138,7 @@ def test_tables_are_text_too() -> None:
     assert [None if is_missing(x) else x for x in stimuli.table["caption"]] == ["a face", None, "b"]
     assert stimuli.table["captions"].tolist() == [["a face"], [], ["b"]]
     assert stimuli.table["fixed"].tolist() == ["a", "b", "c"]
+    assert stimuli.table["grouped"].tolist() == ["a", "b", "a"]
     plain = pd.DataFrame({"category": ["a", "b", None], "size": [1.0, 2.0, np.nan]})
     assert text_columns(plain) is plain
 

@@ -290,7 +290,12 @@ def test_images_are_told_by_pixels_mode_palette_and_orientation():
     clear.info["transparency"] = 0
     turned = image.copy()
     turned.getexif()[0x0112] = 6
+    alpha = [indexed.copy(), indexed.copy()]
+    for number, one in enumerate(alpha):
+        colours = np.c_[np.reshape(indexed.getpalette(), (-1, 3))[:4], [number * 255] * 4]
+        one.putpalette(colours.astype(np.uint8).tobytes(), "RGBA")
     looks = [image, image.convert("L"), image.rotate(90), indexed, recoloured, clear, turned]
+    looks += alpha
     assert all_different([fingerprint([look]) for look in looks])
     assert fingerprint([image.copy()]) == fingerprint([image])
 

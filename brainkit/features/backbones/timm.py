@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
+from brainkit.arrays.files import refusal
 from brainkit.errors import InputError, listed, unknown_name
 from brainkit.features.backbones.base import evaluating, freeze, record
 from brainkit.features.backbones.module import (
@@ -33,7 +34,7 @@ from brainkit.features.backbones.module import (
     versions,
 )
 from brainkit.features.spec import HUB, Spec
-from brainkit.features.weights import find_model, find_safetensors, load_state
+from brainkit.features.weights import check_safetensors, find_model, find_safetensors, load_state
 
 # What of a tag says how images are prepared, beside the size, which the model decides.
 SETTINGS = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
@@ -237,11 +238,11 @@ def _from_folder(folder: Path, spec: Spec) -> torch.nn.Module:
     if spec.seed is None:
         # Left to itself timm would open a pickle that lies in the folder.
         file = find_safetensors(folder, ["model.safetensors"])
+        check_safetensors(folder)
         options["pretrained_cfg_overlay"] = {"source": "", "file": str(file), "custom_load": False}
     try:
         with random_weights(spec.seed or 0):
             return timm.create_model(f"local-dir:{folder}", **options)
     except (RuntimeError, KeyError, ValueError, OSError) as error:
-        raise InputError(
-            f"{spec.model} is not a model in timm's format, or its weights do not fit: {error}"
-        ) from error
+        unlike = f"{spec.model} is not a model in timm's format, or its weights do not fit: {error}"
+        raise (refusal(folder) or InputError(unlike)) from error

@@ -25,6 +25,7 @@ import torch
 import transformers
 from PIL import Image
 
+from brainkit.arrays.files import refusal
 from brainkit.data.text import as_texts
 from brainkit.errors import InputError, listed
 from brainkit.features.backbones.base import Modality, evaluating, freeze, record
@@ -38,7 +39,7 @@ from brainkit.features.backbones.module import (
 )
 from brainkit.features.quiet import quiet
 from brainkit.features.spec import Spec
-from brainkit.features.weights import find_model, find_safetensors
+from brainkit.features.weights import check_safetensors, find_model, find_safetensors
 
 HIDDEN = "hidden_states."
 LONGEST_TEXT = 512
@@ -372,7 +373,8 @@ def _read(kind: Any, folder: Path, name: str, what: str) -> Any:
         return kind.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{name} ({folder}) has no {what}. ({reason})") from error
+        absent = InputError(f"{name} ({folder}) has no {what}. ({reason})")
+        raise (refusal(folder) or absent) from error
 
 
 def _class(config: Any) -> Any:
@@ -392,6 +394,7 @@ def _load(folder: Path, config: Any, name: str) -> Any:
     """
     if not any(folder.glob("*.safetensors.index.json")):
         find_safetensors(folder, ["model.safetensors"])
+    check_safetensors(folder)
     missing = set()
     for options in ({}, {"add_pooling_layer": False}):
         try:
