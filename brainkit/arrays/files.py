@@ -204,7 +204,7 @@ def unreadable(
             return _no_access(path, reason)
     detail = " ".join(str(error).split()) or type(error).__name__
     return CorruptFileError(
-        f"{path} {damaged} ({detail.rstrip('.')}): it is truncated or damaged, or of another kind; "
+        f"{path} {damaged} ({detail.rstrip('.')}): it is of another kind, truncated or damaged; "
         f"{mend}."
     )
 
@@ -247,10 +247,15 @@ def read_mat(
     return content
 
 
-def read_text(path: str | Path, what: str, mend: str = "fetch it again") -> str:
+def read_text(
+    path: str | Path,
+    what: str,
+    mend: str = "fetch it again",
+    damaged: str = "cannot be read as text",
+) -> str:
     """Read a file of UTF-8 text; raises as `read_mat` does."""
     path = require_file(path, what)
-    with reading(path, "cannot be read as text", mend=mend):
+    with reading(path, damaged, mend=mend):
         return path.read_text(encoding="utf-8")
 
 

@@ -53,7 +53,7 @@ def is_file_name(name: str | Path) -> bool:
 
 def read_content(path: Path) -> dict[str, Any]:
     """Read a recipe's YAML file or a run's ``manifest.json``, as it stands."""
-    text = read_text(path, "The recipe file", "mend it")
+    text = read_text(path, "The recipe file", "mend it", "cannot be read as a recipe")
     try:
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:

@@ -392,8 +392,8 @@ def test_recipes(refused, nsd, recipes, tmp_path):
 
     assert "Unknown recipe 'encode-enrgy'" in said("encode-enrgy")
     assert "Did you mean 'encode-energy'" in said("encode-enrgy")
-    assert "There is no recipe file" in said(tmp_path / "no.yaml")
-    assert "There is no recipe file" in said(tmp_path / "manifest.json")
+    assert "The recipe file is missing: expected the file" in said(tmp_path / "no.yaml")
+    assert "The recipe file is missing: expected the file" in said(tmp_path / "manifest.json")
     assert "is for decode; this is encode" in said(recipes["decode"])
     mine = tmp_path / "mine.yaml"
     for content, expected in [
