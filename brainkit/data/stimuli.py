@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainkit.arrays.files import reading, require_file, unreadable
 from brainkit.arrays.sources import Index
 from brainkit.data.rgb import open_image
-from brainkit.data.text import KINDS, as_texts, is_missing, text_array, text_columns
+from brainkit.data.text import KINDS, as_names, text_array, text_columns
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
 
 LARGEST_GAP = 8  # unwanted rows that are read along rather than starting anew
@@ -324,19 +324,12 @@ class Stimuli:
 
 
 def _checked_ids(ids: ArrayLike, n_stimuli: int) -> NDArray[Any]:
-    # As objects first: a list with a NaN or with bytes among names would become words.
-    given = np.asarray(ids) if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
-    each = given.ravel().tolist()
-    if any(is_missing(name) for name in each):
-        raise InputError("ids must name each stimulus; some are missing (None or NaN).")
-    if any(isinstance(name, bytes) for name in each):
-        each = as_texts(each, "ids that are text are strings, or bytes in UTF-8")
-    names = given if given.dtype.kind not in "OS" else np.asarray(each)
+    names = as_names(ids)
     known, counts = np.unique(names, return_counts=True)
     if names.shape != (n_stimuli,) or len(known) != n_stimuli:
         twice = f" More than once: {listed(known[counts > 1], 5)}." if (counts > 1).any() else ""
         raise InputError(
-            f"ids must name each of the {n_stimuli} stimuli once; got {len(each)} ids, "
+            f"ids must name each of the {n_stimuli} stimuli once; got {len(names)} ids, "
             f"{len(known)} of them different.{twice}"
         )
     return names

@@ -85,6 +85,24 @@ def text_array(values: Any, ids: Sequence[Any], lead: str) -> NDArray[np.str_]:
     return np.array(as_texts(array.ravel().tolist(), lead, names), np.str_).reshape(array.shape)
 
 
+def as_names(ids: Any) -> NDArray[Any]:
+    """Return ids as an array: numbers as they are, text decoded.
+
+    Raises
+    ------
+    InputError
+        If some are missing, or bytes that are no UTF-8.
+    """
+    # As objects first: a list with a NaN or with bytes among names would become words.
+    given = np.asarray(ids) if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
+    each = given.ravel().tolist()
+    if any(is_missing(name) for name in each):
+        raise InputError("ids must name each stimulus; some are missing (None or NaN).")
+    if any(isinstance(name, bytes) for name in each):
+        each = as_texts(each, "ids that are text are strings, or bytes in UTF-8")
+    return given if given.dtype.kind not in "OS" else np.asarray(each)
+
+
 def text_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose text is text: bytes are decoded, captions are strings or missing.
 

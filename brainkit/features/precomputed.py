@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from brainkit.data.stimuli import Stimuli
+from brainkit.data.text import as_names
 from brainkit.errors import InputError, listed
 
 
@@ -86,7 +87,7 @@ class Precomputed(TransformerMixin, BaseEstimator):
             raise InputError("Features that are ready hold NaN or infinity: mend those rows first.")
         if ids is None:
             return array.astype(np.float32), None
-        names = np.asarray(ids)
+        names = as_names(ids)
         if len(names) != len(array) or len(np.unique(names)) != len(names):
             raise InputError(
                 f"ids must name each of the {len(array)} rows of features once; got {len(names)}, "

@@ -80,3 +80,12 @@ def test_what_is_no_table_stays_what_it_is():
 def test_bad_input(recording, space, message):
     with pytest.raises(InputError, match=message):
         read_for(space, recording.stimuli, np.arange(N))
+
+
+def test_ids_are_text_whatever_they_come_as():
+    """As HDF5 gives names: bytes; the stimuli's are decoded too."""
+    stimuli = Stimuli(np.zeros((2, 4, 4)), ids=[b"face", "Häuser".encode()])
+    space = Precomputed(np.array([[1.0], [2.0]]), ids=np.array(["Häuser".encode(), b"face"], "O"))
+    np.testing.assert_array_equal(space.read(stimuli, [0, 1]), [[2.0], [1.0]])
+    with pytest.raises(InputError, match="some are missing"):
+        Precomputed(np.ones((2, 1)), ids=["a", None]).read(stimuli, [0])
