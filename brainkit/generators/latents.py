@@ -98,7 +98,8 @@ class Autoencoder:
         Parameters
         ----------
         images : array or tensor (n, height, width, 3)
-            uint8, or floating point in 0..1; the sides are multiples of `downsampling`.
+            Taken by the rule of `brainkit.data.rgb`, such as uint8, or floating point in 0..1; the
+            sides are multiples of `downsampling`.
 
         Returns
         -------
@@ -111,7 +112,11 @@ class Autoencoder:
             If the images are of another shape or range.
         """
         if isinstance(images, Tensor):
-            return self._encode(self._checked(images))
+            if images.is_floating_point():
+                as_float(images.detach().float().cpu().numpy())  # raises beyond 0..1
+                return self._encode(self._checked(images))
+            plain = torch.from_numpy(as_float(images.cpu().numpy()))
+            return self._encode(self._checked(plain))
         values = self._checked(torch.from_numpy(as_float(np.asarray(images))))
         return self._in_batches(self._encode, values)
 

@@ -83,6 +83,14 @@ def test_bytes_and_floats_are_the_same_images(unclip: Generator) -> None:
         unclip.encode_latents(images), unclip.encode_latents(images / 255), atol=1e-6
     )
     np.testing.assert_array_equal(images, before)
+    # The same picture by every door.
+    whole = unclip.encode_latents(images)
+    for form in (torch.from_numpy(images), images.astype(np.uint16) * 257):
+        np.testing.assert_allclose(np.asarray(unclip.encode_latents(form)), whole, atol=1e-6)
+    with pytest.raises(InputError, match=r"in \[0, 1\]"):
+        unclip.encode_latents(torch.from_numpy(images).float())
+    sixteen = images.astype(np.uint16) * 257
+    np.testing.assert_array_equal(unclip.embed_images(sixteen), unclip.embed_images(images))
 
 
 def test_tensors_keep_their_gradients(unclip: Generator) -> None:
