@@ -13,7 +13,12 @@ from torchvision import models
 
 from brainkit.errors import InputError
 from brainkit.features.backbones.structure import structure_hash
-from brainkit.features.backbones.torchvision import _options, _with_weights, torchvision_backbone
+from brainkit.features.backbones.torchvision import (
+    TURNING,
+    _options,
+    _with_weights,
+    torchvision_backbone,
+)
 from brainkit.features.spec import parse_spec
 
 NAMES = models.list_models(module=models)
@@ -45,7 +50,20 @@ def shapes(module: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-@pytest.mark.parametrize(("name", "tag"), TAGS)
+def quick_ones_first() -> list[Any]:
+    """Give every entry; in daily work one of each builder, and all that set more than weights."""
+    chosen: list[Any] = []
+    builders = set()
+    for name, tag in TAGS:
+        family = re.sub(r"[_\d].*", "", name)
+        more = name in TURNING or name.startswith(("vit", "densenet121", "mnasnet0_5"))
+        quick = family not in builders or more
+        builders.add(family)
+        chosen.append(pytest.param(name, tag, marks=[] if quick else [pytest.mark.slow]))
+    return chosen
+
+
+@pytest.mark.parametrize(("name", "tag"), quick_ones_first())
 def test_every_entry_is_set_up_as_torchvisions_own(
     name: str, tag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +141,9 @@ def test_the_image_size_of_a_tag(shared_data: Path) -> None:
     assert model.prefix_tokens(block) == 1
 
 
-@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+@pytest.mark.parametrize(
+    "name", ["googlenet", pytest.param("inception_v3", marks=pytest.mark.slow)]
+)
 def test_files_of_networks_that_turn_their_input(name: str, tmp_path: Path) -> None:
     tag = models.get_model_weights(name).DEFAULT.name
     torch.manual_seed(0)
@@ -149,7 +169,7 @@ def test_files_of_networks_that_turn_their_input(name: str, tmp_path: Path) -> N
     torch.testing.assert_close(again.run(batch, ["fc"])["fc"], plain.run(batch, ["fc"])["fc"])
 
 
-@pytest.mark.parametrize("name", ["mnasnet0_5", "mnasnet1_0"])
+@pytest.mark.parametrize("name", ["mnasnet0_5", pytest.param("mnasnet1_0", marks=pytest.mark.slow)])
 def test_both_versions_of_mnasnet(name: str, tmp_path: Path) -> None:
     batch = torch.randn(2, 3, 64, 64)
     for version in (1, 2):
