@@ -22,7 +22,7 @@ from brainkit.arrays.progress import bar
 from brainkit.errors import InputError, listed
 from brainkit.features.backbones.base import Backbone
 from brainkit.features.backbones.registry import open_backbone
-from brainkit.features.fingerprint import KnownContent, fingerprint
+from brainkit.features.fingerprint import KnownContent, fingerprint, may_change
 from brainkit.features.items import Items
 from brainkit.features.probe import check_frozen, probe_items
 from brainkit.features.projection import Reduction, check_reduction
@@ -371,7 +371,8 @@ def _stored(work: _Work, store: FeatureStore, stimuli: Any, progress: bool) -> d
             due = [layer for layer, sink in sinks.items() if rows.start in sink.batches]
             for layer, values in work.compute(batch, rows, due).items():
                 sinks[layer].take(rows, values)
-        if fingerprint(stimuli, work.backbone.modality, known) != what:
+        again = may_change(stimuli, work.backbone.modality)
+        if again and fingerprint(stimuli, work.backbone.modality, known) != what:
             for sink in sinks.values():
                 sink.forget()
             raise InputError(

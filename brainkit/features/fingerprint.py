@@ -191,6 +191,21 @@ def fingerprint(
     )
 
 
+def may_change(stimuli: Any, modality: Literal["image", "text"] | None = None) -> bool:
+    """Return whether another program can change stimuli while they are read: those in files."""
+    if isinstance(stimuli, Stimuli):
+        source, _ = _chosen(stimuli.source)
+        if not isinstance(source, ArrayStimuli):
+            return True
+        stimuli = source.array
+    if isinstance(stimuli, np.ndarray) and stimuli.dtype.kind not in "OUST":
+        base: Any = stimuli
+        while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+            base = base.base
+        return base is not None
+    return modality == "image"  # paths, and images that are opened late
+
+
 def _of_stimuli(stimuli: Stimuli, known: KnownContent) -> dict[str, str]:
     source, rows = _chosen(stimuli.source)
     if isinstance(source, ImageFiles):

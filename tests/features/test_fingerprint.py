@@ -14,7 +14,7 @@ from PIL import Image
 from brainkit.data.stimuli import HDF5Stimuli, Stimuli
 from brainkit.errors import CorruptFileError, InputError, MissingFileError
 from brainkit.features import fingerprint as fingerprints
-from brainkit.features.fingerprint import KnownContent, fingerprint
+from brainkit.features.fingerprint import KnownContent, fingerprint, may_change
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, size=(6, 8, 8, 3), dtype=np.uint8)
@@ -369,3 +369,18 @@ class Handed:
 
     def read(self, rows):
         return self.array[rows]
+
+
+def test_what_other_programs_can_change(tmp_path):
+    np.save(tmp_path / "x.npy", IMAGES)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    paths = unpack(tmp_path)
+    texts = np.array(["a", "b"])
+    for stimuli in (mapped, mapped[1:3], Stimuli(mapped), Stimuli(mapped).select([1]), paths,
+                    Stimuli.from_files(paths), [Image.open(paths[0])], Stimuli(Painted()),
+                    np.array([str(path) for path in paths])):  # fmt: skip
+        assert may_change(stimuli, "image")
+    for stimuli in (IMAGES, IMAGES[1:3], Stimuli(IMAGES), Stimuli(IMAGES).select([1])):
+        assert not may_change(stimuli, "image")
+    for stimuli in (["a", "b"], texts, Stimuli(texts, kind="caption")):
+        assert not may_change(stimuli, "text")
