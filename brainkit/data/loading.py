@@ -1,7 +1,6 @@
 """Load a dataset by its card."""
 
 import importlib
-import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +15,8 @@ from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.recording import Recording
 from brainkit.errors import InputError, MissingFileError, listed
 
+# Modules of brainkit.data that read a dataset; no other is imported because a card names it.
+READERS = ("bold5000", "digits69", "nsd", "rsa92")
 # What readers have to offer, by the name of the function.
 _LOADERS = {"load": "recordings", "load_dissimilarities": "dissimilarities"}
 
@@ -41,13 +42,13 @@ def dataset_root(card: DatasetCard, root: str | Path | None = None) -> Path:
 
 
 def _reader(card: DatasetCard, loader: str = "load") -> Any:
-    name = f"brainkit.data.{card.reader}"
-    reader = importlib.import_module(name) if importlib.util.find_spec(name) else None
-    found = [part for part in _LOADERS if hasattr(reader, part)]
-    if not found or not hasattr(reader, "OPTIONS"):
+    if card.reader not in READERS:
         raise InputError(
-            f"The card {card.name} names the reader {card.reader!r}, which brainkit does not have."
+            f"The card {card.name} names the reader {card.reader!r}, which brainkit does not have; "
+            f"it has {listed(READERS)}."
         )
+    reader = importlib.import_module(f"brainkit.data.{card.reader}")
+    found = [part for part in _LOADERS if hasattr(reader, part)]
     if loader not in found:
         raise InputError(
             f"{card.name} holds {_LOADERS[found[0]]}, no {_LOADERS[loader]}; read it with "
