@@ -61,6 +61,10 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, code):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(OutputError, match="has no file locks"), exclusive(tmp_path / "lock"):
         pytest.fail("nothing is locked")
+    done = []
+    with exclusive(tmp_path / "lock", required=False):
+        done.append("without")
+    assert done == ["without"]
 
 
 @pytest.mark.parametrize("path", ["/proc/no/lock", "folder"])
@@ -69,3 +73,25 @@ def test_a_lock_that_cannot_be_opened(tmp_path, path):
     place = tmp_path / path if not Path(path).is_absolute() else Path(path)
     with pytest.raises(OutputError, match="cannot be opened for writing"), exclusive(place):
         pytest.fail("nothing is locked")
+
+
+TAKES_TURNS = """
+import sys, time
+from pathlib import Path
+from brainkit.arrays.locks import exclusive
+place, lock = Path(sys.argv[1]), Path(sys.argv[1]).with_name("lock")
+for _ in range(40):
+    with exclusive(lock, keep=False):
+        value = int(place.read_text())
+        time.sleep(0.001)
+        place.write_text(str(value + 1))
+"""
+
+
+def test_a_lock_whose_file_is_removed_holds_one_at_a_time(tmp_path):
+    place = tmp_path / "count"
+    place.write_text("0")
+    several = [subprocess.Popen([sys.executable, "-c", TAKES_TURNS, str(place)]) for _ in range(4)]
+    assert [process.wait(timeout=60) for process in several] == [0] * 4
+    assert place.read_text() == "160"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["count"]
