@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from brainkit.arrays.integers import whole_number
 from brainkit.data.cards import DatasetCard, read_card
 from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.recording import Recording
@@ -146,12 +147,24 @@ def _settings(card: DatasetCard, loader: Any, options: Mapping[str, Any]) -> dic
 
 def _checked(loader: Any, name: str, value: Any) -> Any:
     """Return an option as the type that the reader takes."""
-    given = list(value) if isinstance(value, range | set | np.ndarray) else value
+    given = list(value) if isinstance(value, range | set) else value
+    given = given.tolist() if isinstance(given, np.ndarray | np.generic) else given
     try:
-        return TypeAdapter(get_type_hints(loader)[name]).validate_python(given)
+        checked = TypeAdapter(get_type_hints(loader)[name]).validate_python(given)
     except ValidationError as error:
         faults = listed(dict.fromkeys(fault["msg"] for fault in error.errors()))
         raise InputError(f"The option {name} cannot be {value!r}: {faults}.") from error
+    _check_counted(name, given, checked)
+    return checked
+
+
+def _check_counted(name: str, given: Any, checked: Any) -> None:
+    """Raise where a number came of what is none: true, text, or a real number."""
+    if isinstance(checked, list | tuple) and isinstance(given, list | tuple):
+        for one, other in zip(given, checked, strict=True):
+            _check_counted(name, one, other)
+    elif isinstance(checked, int) and not isinstance(checked, bool):
+        whole_number(given, name)
 
 
 def load_all(

@@ -22,9 +22,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.integers import whole_number, whole_numbers
 from brainkit.arrays.sources import Index, Source, Stacked, View
-from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume, require_file
-from brainkit.data.from_nifti import read_mask, unit_table
+from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_labels, require_file
+from brainkit.data.from_nifti import read_map, read_mask, unit_table
 from brainkit.data.nsd_annotations import (
     STIMULUS_INFO,
     annotation_files,
@@ -109,8 +110,8 @@ def read_design(
         If the file is missing or damaged, or has no such subject or session.
     """
     design = _read_mat(Path(expdesign_mat))
-    order = design["masterordering"].ravel().astype(np.int64) - 1  # of the subject's own images
-    images = design["subjectim"].astype(np.int64) - 1  # (subjects, images), 0-based rows
+    order = design["masterordering"].ravel() - 1  # of the subject's own images
+    images = design["subjectim"] - 1  # (subjects, images), 0-based rows
     pattern = design["stimpattern"] > 0  # (sessions, runs, slots)
     number = _subject_number(subject, len(images))
     n_shared = design["sharedix"].size
@@ -138,15 +139,22 @@ def read_design(
     )
     if sessions is None:
         return trials
-    if isinstance(sessions, int):
-        sessions = range(1, sessions + 1)
-    unknown = sorted(set(sessions) - set(session.tolist()))
+    chosen = _chosen_sessions(sessions)
+    unknown = [number for number in chosen if not 1 <= number <= len(pattern)]
     if unknown:
         raise unknown_name("session", unknown[0], [str(s) for s in range(1, len(pattern) + 1)])
-    return trials[trials["session"].isin(list(sessions))].reset_index(drop=True)
+    return trials[trials["session"].isin(chosen)].reset_index(drop=True)
 
 
-def _read_mat(path: Path) -> dict[str, NDArray[Any]]:
+def _chosen_sessions(sessions: int | Sequence[int]) -> list[int]:
+    """Return the sessions' numbers; a number n alone means the first n, of which one must exist."""
+    if isinstance(sessions, str | bytes) or not np.iterable(sessions):
+        last = whole_number(sessions, "sessions")
+        return list(range(1, last + 1)) if last >= 1 else [last]
+    return sorted({whole_number(session, "A session in sessions") for session in sessions})
+
+
+def _read_mat(path: Path) -> dict[str, NDArray[np.int64]]:
     from scipy.io import loadmat
 
     require_file(path, "NSD's experimental design")
@@ -158,7 +166,10 @@ def _read_mat(path: Path) -> dict[str, NDArray[Any]]:
     missing = [name for name in names if name not in content]
     if missing:
         raise CorruptFileError(f"{path} lacks {listed(missing)}: it is not nsd_expdesign.mat.")
-    return {name: content[name] for name in names}
+    try:
+        return {name: whole_numbers(content[name], f"{path}: {name}") for name in names}
+    except InputError as error:
+        raise CorruptFileError(str(error)) from error
 
 
 def _subject_number(subject: str | int, n_subjects: int) -> int:
@@ -169,7 +180,7 @@ def _subject_number(subject: str | int, n_subjects: int) -> int:
     return number
 
 
-def _session_files(folder: Path, sessions: Sequence[int] | None) -> dict[int, Path]:
+def _session_files(folder: Path, sessions: int | Sequence[int] | None) -> dict[int, Path]:
     """Find the betas of the sessions asked for, or of all that are there."""
     if not folder.is_dir():
         versions = sorted(path.name for path in folder.parent.glob("betas_*"))
@@ -184,7 +195,7 @@ def _session_files(folder: Path, sessions: Sequence[int] | None) -> dict[int, Pa
     if sessions is None:  # a gap is a download that is not complete
         wanted = list(range(1, max(found, default=0) + 1))
     else:
-        wanted = [int(session) for session in sessions]
+        wanted = _chosen_sessions(sessions)
     missing = [session for session in wanted if session not in found]
     if missing or not wanted:
         expected = folder / f"betas_session{missing[0] if missing else 1:02d}.hdf5"
@@ -209,7 +220,7 @@ def load(
     subject: str | int,
     *,
     betas: str = "betas_fithrf_GLMdenoise_RR",
-    sessions: Sequence[int] | None = None,
+    sessions: int | Sequence[int] | None = None,
     mask: str | Path | None = "nsdgeneral",
     rois: Sequence[str] = STANDARD_ROIS,
     annotations: str | Path | Literal[False] | None = None,
@@ -224,9 +235,9 @@ def load(
         Such as "subj01" or 1.
     betas : str, default="betas_fithrf_GLMdenoise_RR"
         Beta version.
-    sessions : sequence of int, optional
-        Sessions, from 1; where not given all that are there, which must then be 1, 2, 3 …
-        without a gap.
+    sessions : int or sequence of int, optional
+        Sessions, from 1, or a number n for the first n; where not given all that are there, which
+        must then be 1, 2, 3 … without a gap.
     mask : str or path, optional
         Which voxels are the units: a ROI by name ("V1", "FFA-1"), a ROI file by name
         ("nsdgeneral", "floc-faces"), or a mask NIfTI of your own (above 0 inside). None takes all
@@ -269,9 +280,9 @@ def load(
     units = pd.concat([units, roi_table(masks)], axis=1)
     ncsnr = folder / "ncsnr.nii.gz"
     if ncsnr.is_file():
-        units["ncsnr"] = read_mask(ncsnr, grid, what="The ncsnr map").ravel()[voxels]
+        units["ncsnr"] = read_map(ncsnr, grid, "The ncsnr map").ravel()[voxels]
     anatomy = anatomical / "T1_to_func1pt8mm.nii.gz"
-    background = read_mask(anatomy, grid, what="The anatomy") if anatomy.is_file() else None
+    background = read_map(anatomy, grid, "The anatomy") if anatomy.is_file() else None
     return Recording.from_source(
         source,
         subject=name,
@@ -320,7 +331,7 @@ def _mask_voxels(
     files = roi_files(folder)
     if not files:
         raise MissingFileError(f"There are no ROI files in {folder}.")
-    reference, affine = read_volume(folder / f"{files[0]}.nii.gz", "A ROI file")
+    reference, affine = read_labels(folder / f"{files[0]}.nii.gz", "A ROI file")
     grid = (reference.shape[0], reference.shape[1], reference.shape[2])
     if mask is None:
         # −1 is outside cortex in the standard files; others may have 0 there.

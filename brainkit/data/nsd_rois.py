@@ -6,12 +6,11 @@ from the published numbering otherwise.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.arrays.volumes import read_volume
+from brainkit.arrays.volumes import read_labels
 from brainkit.data.rois import PART_SUFFIXES
 from brainkit.errors import unknown_name
 
@@ -28,7 +27,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 STANDARD_ROIS = (*LABELS, "floc-food")
 
-Volume = NDArray[Any]
+Volume = NDArray[np.int64]
 
 
 def label_names(root: Path, subject: str, roi: str, volume: Volume) -> dict[int, str]:
@@ -46,7 +45,7 @@ def label_names(root: Path, subject: str, roi: str, volume: Volume) -> dict[int,
         }
     if roi in LABELS:
         return dict(enumerate(LABELS[roi], start=1))
-    numbers = np.unique(volume[volume >= 1]).astype(int)
+    numbers = np.unique(volume[volume >= 1])
     return {int(number): f"{roi}-{number}" for number in numbers}
 
 
@@ -78,11 +77,11 @@ def find_roi(root: Path, subject: str, name: str) -> NDArray[np.bool_]:
     folder = root / "nsddata/ppdata" / subject / "func1pt8mm/roi"
     own = folder / f"{name}.nii.gz"
     if own.is_file():
-        return np.asarray(read_volume(own, "A ROI file")[0] >= 1)
+        return np.asarray(read_labels(own, "A ROI file")[0] >= 1)
     known: list[str] = []
     for file in roi_files(folder):
         path = folder / f"{file}.nii.gz"
-        volume = read_volume(path, "A ROI file")[0]
+        volume = read_labels(path, "A ROI file")[0]
         names = label_names(root, subject, file, volume)
         wanted = {name} if name in names.values() else {name + suffix for suffix in PART_SUFFIXES}
         numbers = [number for number, label in names.items() if label in wanted]

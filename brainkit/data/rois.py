@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.integers import inside, whole_numbers
 from brainkit.errors import InputError, listed, unknown_name
 
 PREFIX = "roi."
@@ -60,17 +61,35 @@ def roi_mask(units: pd.DataFrame, roi: str | Sequence[str]) -> Mask:
     return np.asarray(columns.any(axis=1))
 
 
-def check_rois(units: pd.DataFrame) -> None:
-    """Raise unless every ``roi.`` column says true or false (or 1 or 0) of each unit."""
+def with_boolean_rois(units: pd.DataFrame) -> pd.DataFrame:
+    """Return the units with every ``roi.`` column as true and false, which 1 and 0 may stand for.
+
+    Raises
+    ------
+    InputError
+        If a column holds anything else, or says nothing of a unit.
+    """
+    columns = {}
     for name in roi_names(units):
-        column = units[PREFIX + name]
-        if not column.isin([True, False]).all():
+        column = units[PREFIX + name].infer_objects()
+        what = f"The units' column {PREFIX + name!r}"
+        numbers = None
+        if pd.api.types.is_numeric_dtype(column) and not column.isna().any():  # booleans too
+            numbers = whole_numbers(column.to_numpy(), what)
+        if numbers is None or not np.isin(numbers, (0, 1)).all():
             raise InputError(
-                f"The units' column {PREFIX + name!r} must be true or false for each unit; it "
-                f"holds {listed(column[~column.isin([True, False])].unique())}."
+                f"{what} must be true or false for each unit; it holds "
+                f"{listed(column[~column.isin([True, False])].unique())}."
             )
+        columns[PREFIX + name] = numbers == 1
+    return units.assign(**columns)
 
 
 def roi_table(masks: Mapping[str, ArrayLike]) -> pd.DataFrame:
     """Return the unit-table columns for ROI masks, each (units,) and true where in the ROI."""
-    return pd.DataFrame({PREFIX + name: np.asarray(mask) > 0 for name, mask in masks.items()})
+    return pd.DataFrame(
+        {
+            PREFIX + name: inside(np.asarray(mask), f"The mask of the ROI {name}")
+            for name, mask in masks.items()
+        }
+    )

@@ -94,6 +94,43 @@ def test_masks_by_name(nsd, mask, rule):
     )
 
 
+def test_region_files_whose_labels_are_nearly_whole(nsd, nsd_copy):
+    """Scaled int16, as tools save labels that they hold as real numbers: −0.99997, 1.00003."""
+    for path in sorted(nsd_copy.roi_folder.glob("*.nii.gz")):
+        image = nibabel.load(path)
+        noisy = nibabel.Nifti1Image(image.get_fdata() * (1 + 3e-5) + 1e-6, image.affine)
+        nibabel.save(noisy, path)
+    for mask in ("nsdgeneral", "V1", "FFA-2", "prf-visualrois", None):
+        expected = brainkit.load("nsd", nsd.root, subject=1, mask=mask)
+        with pytest.warns(UserWarning, match=r"A ROI file .* were rounded to whole numbers"):
+            found = brainkit.load("nsd", nsd_copy.root, subject=1, mask=mask)
+        pd.testing.assert_frame_equal(found.units, expected.units)
+        assert found.roi_mask("V1").any()
+
+
+def test_a_region_file_of_probabilities(nsd_copy):
+    path = nsd_copy.roi_folder / "prf-visualrois.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(image.get_fdata() * 0.3, image.affine), path)
+    with pytest.raises(InputError, match=r"A ROI file .*prf-visualrois.* whole numbers"):
+        brainkit.load("nsd", nsd_copy.root, subject=1)
+
+
+def test_the_first_sessions(nsd):
+    part = brainkit.load("nsd", nsd.root, subject=1, sessions=2)
+    assert part.info["sessions"] == [1, 2]
+    same = brainkit.load("nsd", nsd.root, subject=1, sessions=np.array([2, 1]))
+    np.testing.assert_array_equal(part.responses.read(), same.responses.read())
+    for sessions in (0, -1, 9):
+        with pytest.raises(MissingFileError, match="Sessions here: 1, 2, 3"):
+            brainkit.load("nsd", nsd.root, subject=1, sessions=sessions)
+    for sessions in (True, 2.0, "2", [True], [1.5]):
+        with pytest.raises(InputError, match=r"sessions"):
+            brainkit.load("nsd", nsd.root, subject=1, sessions=sessions)
+    with pytest.raises(InputError, match="must be a whole number"):
+        reader.load(nsd.root, 1, sessions=[1.7])
+
+
 def test_a_mask_of_ones_own(nsd, tmp_path):
     inside = np.zeros(GRID, dtype=np.uint8)
     inside[[1, 4, 5], [0, 4, 2], [3, 1, 0]] = 1
