@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -244,7 +244,8 @@ def load(
         cortical voxels.
     rois : sequence of str
         ROI files whose labels become ROIs of the units; of the standard ones, those that are not
-        there are left out.
+        there are left out. A name that an earlier file has is preceded by the file's
+        (``Kastner2015.V1v``).
     annotations : path or False, optional
         The folder with COCO's ``captions_*.json`` and ``instances_*.json``, from which the
         stimuli's table takes `caption`, `captions` and `category` (of the largest object within
@@ -272,11 +273,12 @@ def load(
     stacked = Stacked([_session_source(path, voxels, grid) for path in files.values()])
     source = _in_design_order(stacked, files, trials)
     units = unit_table(voxels, grid)
-    masks = {
-        label: volume.ravel()[voxels] == number
-        for volume, names in tables
-        for number, label in names.items()
-    }
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for roi, volume, names in tables:
+        for number, label in names.items():
+            # Of two atlases that have a name, the first keeps it.
+            unique = f"{roi}.{label}" if label in masks else label
+            masks[unique] = volume.ravel()[voxels] == number
     units = pd.concat([units, roi_table(masks)], axis=1)
     ncsnr = folder / "ncsnr.nii.gz"
     if ncsnr.is_file():
@@ -310,14 +312,14 @@ def _in_design_order(source: Stacked, files: dict[int, Path], trials: pd.DataFra
 
 def _roi_labels(
     root: Path, subject: str, rois: Sequence[str], grid: tuple[int, int, int]
-) -> list[tuple[NDArray[Any], dict[int, str]]]:
+) -> list[tuple[str, NDArray[np.int64], dict[int, str]]]:
     folder = root / "nsddata/ppdata" / subject / SPACE / "roi"
     tables = []
     for roi in rois:
         path = folder / f"{roi}.nii.gz"
         if path.is_file():
             volume = read_mask(path, grid, what="A ROI file")
-            tables.append((volume, label_names(root, subject, roi, volume)))
+            tables.append((roi, volume, label_names(root, subject, roi, volume)))
         elif roi not in STANDARD_ROIS:
             raise unknown_name("ROI file", roi, roi_files(folder))
     return tables

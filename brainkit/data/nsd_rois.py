@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainkit.arrays.volumes import read_labels
-from brainkit.data.rois import PART_SUFFIXES
+from brainkit.data.rois import NSD_PARTS
 from brainkit.errors import unknown_name
 
 LABELS: dict[str, tuple[str, ...]] = {
@@ -83,8 +83,11 @@ def find_roi(root: Path, subject: str, name: str) -> NDArray[np.bool_]:
         path = folder / f"{file}.nii.gz"
         volume = read_labels(path, "A ROI file")[0]
         names = label_names(root, subject, file, volume)
-        wanted = {name} if name in names.values() else {name + suffix for suffix in PART_SUFFIXES}
-        numbers = [number for number, label in names.items() if label in wanted]
+        # The name may say whose it is, where several atlases have it.
+        label = name.removeprefix(f"{file}.")
+        parts = NSD_PARTS.get(label, ()) if file in LABELS else ()
+        wanted = (label,) if label in names.values() else parts
+        numbers = [number for number, known_as in names.items() if known_as in wanted]
         if numbers:
             return np.isin(volume, numbers)
         known += [file, *names.values()]

@@ -94,6 +94,29 @@ def test_masks_by_name(nsd, mask, rule):
     )
 
 
+def test_atlases_that_share_names_and_endings(nsd_copy):
+    """The HCP's areas 6d and 6v are no parts of a 6, and its V1 is not that of prf-visualrois."""
+    label = nsd_copy.root / "nsddata/freesurfer/subj01/label"
+    affine = nibabel.load(nsd_copy.roi_folder / "nsdgeneral.nii.gz").affine
+    volume = np.where(nsd_copy.visual > 0, np.arange(np.prod(GRID)).reshape(GRID) % 3 + 1, 0)
+    nibabel.save(
+        nibabel.Nifti1Image(volume.astype("i2"), affine), nsd_copy.roi_folder / "HCP.nii.gz"
+    )
+    (label / "HCP.mgz.ctab").write_text("0 Unknown\n1 6d\n2 6v\n3 V1v\n")
+    rois = ["prf-visualrois", "HCP"]
+    recording = brainkit.load("nsd", nsd_copy.root, subject=1, rois=rois)
+    assert recording.region_names == ["V1", "V2v", "hV4", "6d", "6v", "HCP.V1v"]
+    inside = nsd_copy.visual > 0
+    np.testing.assert_array_equal(recording.roi_mask("V1v"), nsd_copy.visual[inside] == 1)
+    np.testing.assert_array_equal(recording.roi_mask("HCP.V1v"), volume[inside] == 3)
+    with pytest.raises(UnknownNameError, match="6d, 6v"):
+        recording.roi_mask("6")
+    with pytest.raises(UnknownNameError, match="6d, 6v"):
+        brainkit.load("nsd", nsd_copy.root, subject=1, mask="6")
+    part = brainkit.load("nsd", nsd_copy.root, subject=1, mask="HCP.V1v", rois=rois)
+    np.testing.assert_array_equal(part.units[["i", "j", "k"]], np.argwhere(volume == 3))
+
+
 def test_region_files_whose_labels_are_nearly_whole(nsd, nsd_copy):
     """Scaled int16, as tools save labels that they hold as real numbers: −0.99997, 1.00003."""
     for path in sorted(nsd_copy.roi_folder.glob("*.nii.gz")):
