@@ -169,6 +169,17 @@ def test_hostile_names_are_text(make_results):
     assert not Page(page).of("script")
 
 
+def test_what_was_left_out_for_its_quality_is_told(make_results):
+    quality = {
+        "bads": "exclude",
+        "channels": {"excluded": ["EEG <053>"], "marked": []},
+        "epochs": {"all": 40, "dropped": 3, "reasons": {"BAD_blink": 2, "EOG 061": 1}},
+    }
+    page = render(make_results(info={"measure": "V", "quality": quality}), title="Quality")
+    assert "V; bad channels excluded: EEG &lt;053&gt;; 3 of 40 epochs dropped (BAD_blink 2" in page
+    assert "epochs dropped" not in render(make_results(info={"measure": "V"}), title="Good")
+
+
 def test_nan_is_a_dash(page):
     metric = page[page.index("(preset r2/training-mean/mean-over-units)") :]
     assert '<td class="number"><span class="total">–</span></td>' in metric[:600]
