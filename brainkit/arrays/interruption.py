@@ -4,7 +4,8 @@ Python turns Control-C into an exception that may rise anywhere: in the clean-up
 in a finaliser or a callback, where it is printed and lost; and SIGTERM, which is what schedulers
 send, ends a process on the spot. So half-written files and folders are registered here while they
 are being made. The command line (`guard`) removes them in the signal's handler itself and ends the
-process there, without unwinding. In a program of the user's, SIGTERM is given such a handler only
+process there, without unwinding; or in a thread, where the main one is deep in a library and does
+not come to its handlers for long. In a program of the user's, SIGTERM is given such a handler only
 while something is registered, and only if it had none; the process then dies of the signal as it
 would have. SIGKILL cannot be handled: what it leaves has a hidden name with ``.partial`` in it.
 
@@ -16,6 +17,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,9 +28,13 @@ SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 
+GRACE = 0.5  # seconds that the main thread has to come to its handler
+
 _half_written: dict[Path, int] = {}  # with the process that writes it: a fork must not remove it
 _guarded = 0  # the process that `guard` was called in
 _state = ""
+_undisturbed = threading.RLock()  # held while what belongs together is done
+_leaving = threading.Lock()  # taken once, by the thread that ends the process
 
 
 def tell(state: str) -> None:
@@ -90,7 +96,8 @@ def undisturbed() -> Iterator[None]:
     for number in ours:
         signal.signal(number, lambda number, _: waiting.append(number))
     try:
-        yield
+        with _undisturbed:
+            yield
     finally:
         for number in ours:
             signal.signal(number, before[number])
@@ -107,6 +114,8 @@ def guard() -> None:
     that standard output has no letters for are written as numbers.
     """
     global _guarded  # noqa: PLW0603 - handlers are the process's too
+    if _guarded == os.getpid():
+        return
     _guarded = os.getpid()
     for number in (0, 1, 2):
         try:
@@ -121,14 +130,34 @@ def guard() -> None:
     for signal_number in SIGNALS:
         if signal.getsignal(signal_number) is not signal.SIG_IGN:
             signal.signal(signal_number, _leave)
+    if hasattr(os, "register_at_fork"):
+        _watch()
+
+
+def _watch() -> None:
+    """Start a thread that is told of signals at once, whatever the main one is doing."""
+    told_by, tells = os.pipe()
+    os.set_blocking(tells, False)
+    signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
+    # A fork has this end of the pipe too, and its signals are no concern of its parent's.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+    def watch() -> None:
+        while number := os.read(told_by, 1):
+            if number[0] in SIGNALS and signal.getsignal(number[0]) is _leave:
+                time.sleep(GRACE)
+                with _undisturbed:
+                    _leave(number[0])
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _leave(number: int, frame: FrameType | None = None) -> Any:
     """Remove what is half-written, say what stands, and end the process."""
-    for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # a second one would break the tidying off
     if os.getpid() != _guarded:  # a fork, which leaves tidying and talking to its parent
         os._exit(128 + number)
+    while not _leaving.acquire(blocking=False):  # a second signal, or another thread was first
+        time.sleep(1)
     _tidy()
     # Not through sys.stderr: the signal may have come while it was being written to.
     _write_error(said(signal.Signals(number).name))

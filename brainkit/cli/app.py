@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import brainkit
-from brainkit.arrays.interruption import said, told
+from brainkit.arrays.interruption import said, tell, told
 from brainkit.errors import BrainkitError
 
 MISTAKE = 2
@@ -45,6 +45,7 @@ class Guarded(TyperGroup):
         if not settings.pop("standalone_mode", True):
             return super().main(*args, **{**settings, "standalone_mode": False})
         settings["standalone_mode"] = False
+        tell("")  # a process may run several commands
         try:
             code = super().main(*args, **settings)
         except Exception as error:

@@ -185,7 +185,9 @@ class Recording:
         """Make a recording of MNE's Epochs (labels from the event names) or Raw.
 
         Bad channels, bad spans and dropped epochs are left out, and counted in
-        ``info["quality"]``; ``bads="mark"`` keeps what can be kept. See `brainkit.data.from_mne.read_mne` for the options.
+        ``info["quality"]``; ``bads="mark"`` keeps what can be kept.
+
+        See `brainkit.data.from_mne.read_mne` for the options.
         """
         from brainkit.data.from_mne import read_mne
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,26 @@ def test_a_signal_where_python_would_lose_the_exception(tmp_path, number):
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("brainkit: interrupted")
+    assert everything(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_library_is_at_work(tmp_path, number):
+    """Half a minute of hashing, of which Python's handlers learn nothing before its end."""
+    program = f"""
+        import hashlib, threading
+        interruption.guard()
+        with output_folder(place / "run") as run:
+            write_text(run / "manifest.json", "{{}}")
+            threading.Timer(0.3, lambda: os.kill(os.getpid(), {int(number)})).start()
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**8)
+            print("went on")
+    """
+    started = time.monotonic()
+    done = python(program, tmp_path)
+    assert time.monotonic() - started < 15
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr.count("\n") == 1
     assert everything(tmp_path) == []
 
 

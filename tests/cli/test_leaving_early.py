@@ -232,6 +232,20 @@ def test_every_library_tells_of_a_full_disk_in_the_same_words(
     assert contents(tmp_path) == {}
 
 
+def test_a_command_tells_nothing_of_an_earlier_one(call, refused, base, monkeypatch):
+    from brainkit.recipes import running
+
+    assert call(*base("encode")).exit_code == 0
+
+    def broken(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(running, "read_card", broken)
+    assert refused(*base("encode")) == (
+        "brainkit: Input/output error. Nothing half-written is left in its place."
+    )
+
+
 # --------------------------------------------------------------------------------- closed output
 
 

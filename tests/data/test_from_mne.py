@@ -2,6 +2,7 @@
 
 import warnings
 
+import h5py
 import mne
 import numpy as np
 import pandas as pd
@@ -435,6 +436,29 @@ def test_real_epochs_with_rejection(shared_data, preload):
     assert quality["epochs"]["dropped"] == 15 - len(expected)
     assert sum(quality["epochs"]["reasons"].values()) >= quality["epochs"]["dropped"]
     assert quality["channels"]["excluded"] == ["Fp1", "Fpz"]
+
+
+def test_real_flashes_with_blinks_rejected(shared_data):
+    """480 flashes, 80 of them targets; blinks in the frontal channels cost some."""
+    with h5py.File(shared_data / "p300/EEG_ex.mat") as file:
+        values, trigger = file["EEG/Channels"][:] * 1e-6, file["EEG/Trigger"][0]
+        target = file["EEG/EpochClass"][0].astype(int)
+    data = mne.io.RawArray(values, mne.create_info(16, 128.0, "eeg"), verbose="error")
+    events = np.column_stack([np.flatnonzero(trigger), np.zeros(480, int), target])
+    made = mne.Epochs(
+        data, events, {"other": 0, "target": 1}, 0, 0.8, baseline=None, reject={"eeg": 150e-6},
+        detrend=0, preload=False, verbose="error",
+    )  # fmt: skip
+    recording = Recording.from_mne(made)
+    kept = recording.trials["selection"].to_numpy()
+    counts = recording.info["quality"]["epochs"]
+    assert counts["all"] == 480
+    assert counts["dropped"] == 480 - len(kept) > 0
+    labels = np.array(["other", "target"])[target[kept]]
+    np.testing.assert_array_equal(recording.trials["label"], labels)
+    expected = np.stack([values[:, at : at + 103] for at in np.flatnonzero(trigger)[kept]])
+    expected -= expected.mean(axis=-1, keepdims=True)
+    np.testing.assert_allclose(recording.responses.read(), expected, atol=1e-10)
 
 
 # -- the real recording ---------------------------------------------------------------------
