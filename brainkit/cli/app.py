@@ -84,9 +84,11 @@ def _unprinted(error: Exception) -> str:
 def _mistake(error: Exception) -> str | None:
     """Return what to tell the user, or None where the error is brainkit's own fault."""
     if hasattr(error, "format_message"):  # a mistake in the command line itself
-        said = error.format_message().rstrip(".")
+        problem = error.format_message().rstrip(".")
         where = getattr(getattr(error, "ctx", None), "command_path", "brainkit")
-        return _sentence(f"{said}. See '{where} --help'.") if said else ""  # the help was shown
+        return (
+            _sentence(f"{problem}. See '{where} --help'.") if problem else ""
+        )  # the help was shown
     if isinstance(error, BrainkitError):
         return _sentence(str(error))
     if isinstance(error, OSError):
