@@ -156,7 +156,10 @@ def _leave(number: int, frame: FrameType | None = None) -> Any:
     """Remove what is half-written, say what stands, and end the process."""
     if os.getpid() != _guarded:  # a fork, which leaves tidying and talking to its parent
         os._exit(128 + number)
-    while not _leaving.acquire(blocking=False):  # a second signal, or another thread was first
+    if _in_main_thread():
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_IGN)  # a second one would break the tidying off
+    while not _leaving.acquire(blocking=False):  # the other thread was first
         time.sleep(1)
     _tidy()
     # Not through sys.stderr: the signal may have come while it was being written to.

@@ -180,7 +180,7 @@ def _subject_number(subject: str | int, n_subjects: int) -> int:
     return number
 
 
-def _session_files(folder: Path, sessions: int | Sequence[int] | None) -> dict[int, Path]:
+def _session_files(folder: Path, sessions: Sequence[int] | None) -> dict[int, Path]:
     """Find the betas of the sessions asked for, or of all that are there."""
     if not folder.is_dir():
         versions = sorted(path.name for path in folder.parent.glob("betas_*"))
@@ -220,7 +220,7 @@ def load(
     subject: str | int,
     *,
     betas: str = "betas_fithrf_GLMdenoise_RR",
-    sessions: int | Sequence[int] | None = None,
+    sessions: Sequence[int] | None = None,
     mask: str | Path | None = "nsdgeneral",
     rois: Sequence[str] = STANDARD_ROIS,
     annotations: str | Path | Literal[False] | None = None,
@@ -235,9 +235,9 @@ def load(
         Such as "subj01" or 1.
     betas : str, default="betas_fithrf_GLMdenoise_RR"
         Beta version.
-    sessions : int or sequence of int, optional
-        Sessions, from 1, or a number n for the first n; where not given all that are there, which
-        must then be 1, 2, 3 … without a gap.
+    sessions : sequence of int, optional
+        Sessions, from 1; where not given all that are there, which must then be 1, 2, 3 …
+        without a gap.
     mask : str or path, optional
         Which voxels are the units: a ROI by name ("V1", "FFA-1"), a ROI file by name
         ("nsdgeneral", "floc-faces"), or a mask NIfTI of your own (above 0 inside). None takes all

@@ -139,15 +139,16 @@ def test_a_region_file_of_probabilities(nsd_copy):
         brainkit.load("nsd", nsd_copy.root, subject=1)
 
 
-def test_the_first_sessions(nsd):
-    part = brainkit.load("nsd", nsd.root, subject=1, sessions=2)
-    assert part.info["sessions"] == [1, 2]
-    same = brainkit.load("nsd", nsd.root, subject=1, sessions=np.array([2, 1]))
-    np.testing.assert_array_equal(part.responses.read(), same.responses.read())
-    for sessions in (0, -1, 9):
+def test_sessions_are_whole_numbers(nsd):
+    part = brainkit.load("nsd", nsd.root, subject=1, sessions=[1, 2])
+    for sessions in (np.array([2, 1]), (np.int64(1), np.int16(2)), range(1, 3), {1, 2}):
+        same = brainkit.load("nsd", nsd.root, subject=1, sessions=sessions)
+        assert same.info["sessions"] == [1, 2]
+        np.testing.assert_array_equal(part.responses.read(), same.responses.read())
+    for sessions in ([0], [-1], [9]):
         with pytest.raises(MissingFileError, match="Sessions here: 1, 2, 3"):
             brainkit.load("nsd", nsd.root, subject=1, sessions=sessions)
-    for sessions in (True, 2.0, "2", [True], [1.5]):
+    for sessions in (2, True, 2.0, "2", [True], [1.5], [1.0], ["1"], np.array([1.0])):
         with pytest.raises(InputError, match=r"sessions"):
             brainkit.load("nsd", nsd.root, subject=1, sessions=sessions)
     with pytest.raises(InputError, match="must be a whole number"):
