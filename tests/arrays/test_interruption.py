@@ -26,12 +26,26 @@ place = Path(sys.argv[1])
 """
 
 
+def as_from_a_shell():
+    """Take signals as a program in the foreground does, whatever the tests' own process does."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.fixture
+def control_c():
+    """Have Control-C raise here, though tests in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def python(program, place, *arguments):
     """Run a program in a process of its own, where signals are what a shell leaves them."""
     return subprocess.run(
         [sys.executable, "-c", HEAD + textwrap.dedent(program), str(place), *map(str, arguments)],
         capture_output=True, text=True, check=False, timeout=120,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=as_from_a_shell,
     )  # fmt: skip
 
 
@@ -233,6 +247,7 @@ def test_closed_streams_take_no_files_place(tmp_path):
     assert everything(tmp_path) == ["data.txt", "done"]
 
 
+@pytest.mark.usefixtures("control_c")
 def test_signals_wait_for_the_end_of_a_block():
     done = []
     with pytest.raises(KeyboardInterrupt), undisturbed():
@@ -242,6 +257,7 @@ def test_signals_wait_for_the_end_of_a_block():
     assert done == ["whole"]
 
 
+@pytest.mark.usefixtures("control_c")
 def test_a_run_is_whole_though_control_c_comes_while_it_takes_its_place(tmp_path, monkeypatch):
     out = tmp_path / "run"
     with output_folder(out) as folder:
