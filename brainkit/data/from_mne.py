@@ -34,6 +34,7 @@ def read_mne(
     bads: Literal["exclude", "mark"] = "exclude",
     stimuli: Stimuli | None = None,
     trials: pd.DataFrame | None = None,
+    stimuli_are: Literal["exemplars", "conditions"] = "exemplars",
 ) -> dict[str, Any]:
     """Return the parts of a `Recording` from MNE data, in MNE's SI units (volts, tesla).
 
@@ -57,6 +58,8 @@ def read_mne(
         What was shown; the trials then need a column `stimulus`.
     trials : DataFrame, optional
         More columns for the trials of Epochs, such as session, run or stimulus.
+    stimuli_are : {"exemplars", "conditions"}, default="exemplars"
+        See `Recording`.
 
     Returns
     -------
@@ -99,6 +102,7 @@ def read_mne(
         "space": space,
         "sfreq": float(picked.info["sfreq"]),
         "stimuli": stimuli,
+        "stimuli_are": stimuli_are,
         "info": {"measure": "SI units of the channel kind (V, T, T/m)", "quality": quality},
     }
     if isinstance(picked, mne.BaseEpochs):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -104,6 +104,7 @@ def read_nifti(
     scale: float = 1.0,
     background: str | Path | None = None,
     info: Mapping[str, Any] | None = None,
+    stimuli_are: Literal["exemplars", "conditions"] = "exemplars",
 ) -> dict[str, Any]:
     """Return the parts of a `Recording` from NIfTI files.
 
@@ -123,6 +124,8 @@ def read_nifti(
         From stored values to the unit of measurement.
     background : path, optional
         An anatomy on the same grid.
+    stimuli_are : {"exemplars", "conditions"}, default="exemplars"
+        See `Recording`.
 
     Raises
     ------
@@ -166,6 +169,7 @@ def read_nifti(
         "trials": trials,
         "units": units if not masks else pd.concat([units, roi_table(masks)], axis=1),
         "stimuli": stimuli,
+        "stimuli_are": stimuli_are,
         "space": VolumeSpace(grid, np.asarray(given_affine), voxels, anatomy),
         "info": dict(info or {}),
     }

@@ -381,6 +381,15 @@ def test_metadata_do_not_replace_what_a_recording_says():
     assert given.trials["stimulus"].tolist() == [2, 0, 2]
 
 
+def test_conditions_that_come_again_in_every_run():
+    metadata = pd.DataFrame({"run": [1, 1, 2, 2], "stimulus": [0] * 4})
+    recording = Recording.from_mne(epochs(metadata), stimuli_are="conditions")
+    assert recording.stimuli_are == "conditions"
+    assert len(recording.split("leave-one-run-out")) == 2
+    with pytest.raises(UnknownNameError, match="stimuli_are"):
+        Recording.from_mne(epochs(metadata), stimuli_are="pictures")
+
+
 def test_metadata_that_name_stimuli_by_their_ids():
     stimuli = Stimuli(np.zeros((2, 4, 4)), ids=["dog.png", "cat.png"])
     metadata = pd.DataFrame({"stimulus": ["cat.png", "dog.png", None, "dog.png"]})

@@ -141,6 +141,16 @@ def test_a_file_a_trial_and_no_table(bold5000, tmp_path):
     assert repr(one).startswith("Recording('s1': 1 trial x")
 
 
+def test_conditions_that_come_again_in_every_run(bold5000):
+    folder, _, _ = bold5000
+    trials = pd.DataFrame({"stimulus": np.arange(37) % 5, "run": np.arange(37) // 10})
+    recording = Recording.from_nifti(
+        folder / BETAS.format(2), folder / "CSI1_brainmask.nii.gz", trials, stimuli_are="conditions"
+    )
+    assert recording.stimuli_are == "conditions"
+    assert len(recording.split("leave-one-run-out")) == 4
+
+
 def test_grids_that_differ(bold5000, tmp_path):
     folder, inside, _ = bold5000
     betas = folder / BETAS.format(1)
