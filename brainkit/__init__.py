@@ -33,7 +33,8 @@ _HOMES = {
     "save_estimator": "brainkit.linear.persistence",
 }
 
-_ROOMS = frozenset(
+# What `brainkit.<room>` loads, and where saved estimators are looked up.
+ROOMS = frozenset(
     {
         "arrays",
         "data",
@@ -55,7 +56,7 @@ _ROOMS = frozenset(
 
 def __getattr__(name: str) -> Any:
     """Load a public name or a room when it is first asked for."""
-    if name in _ROOMS:
+    if name in ROOMS:
         return importlib.import_module(f"brainkit.{name}")
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
@@ -66,4 +67,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names and the rooms, loaded or not."""
-    return sorted({*globals(), *__all__, *_ROOMS})
+    return sorted({*globals(), *__all__, *ROOMS})

@@ -1,14 +1,17 @@
 """Files and folders that are either whole or not there.
 
 A file is written beside its place under a temporary name and renamed onto it; a folder likewise.
-What a crash leaves behind has a hidden name with ``.partial`` in it and is never read.
+Signals that can be handled leave nothing of it (see `brainkit.arrays.interruption`); what a crash
+leaves behind has a hidden name with ``.partial`` in it and is never read. (Libraries that write
+single files so know no folders that appear whole, nor runs that are replaced only when the new one
+is there.)
 """
 
 import json
 import os
 import secrets
-import shutil
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainkit.arrays.interruption import (
+    half_written,
+    remove,
+    tell,
+    undisturbed,
+    within_half_written,
+)
 from brainkit.errors import OutputError
 
 COMPLETE = "manifest.json"
@@ -54,21 +64,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise _unwritable(path.parent, error) from error
     suffix = "".join(path.suffixes)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with half_written(partial):
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def under_umask(path: Path) -> None:
     """Give a file the permissions of any new file beside it: safetensors bars all but the owner."""
     probe = _sibling(path, "partial")
-    try:
-        probe.touch()
-        path.chmod(stat.S_IMODE(probe.stat().st_mode))
-    finally:
-        probe.unlink(missing_ok=True)
+    with half_written(probe):
+        try:
+            probe.touch()
+            path.chmod(stat.S_IMODE(probe.stat().st_mode))
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -128,29 +140,42 @@ def output_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         meanwhile, what the block wrote is kept, and the message says where.
     """
     check_output(path, overwrite=overwrite)
-    path = Path(path).resolve()  # the folder that a link points to is replaced, not the link
+    given, path = path, Path(path).resolve()  # what a link points to is replaced, not the link
     partial = _sibling(path, "partial")
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    try:
-        check_output(path, overwrite=overwrite)
-        _put_in_place(partial, path)
-    except OSError as error:
-        raise OutputError(
-            f"{error} The new results are whole; they are kept in {partial}."
-        ) from error
+    outermost = not within_half_written(path)  # a run's estimator is a part of the run
+    if outermost:
+        earlier = "; the earlier run there is as it was" if _is_filled(path) else ""
+        tell(f"Nothing was written to {given}{earlier}. The same command begins anew.")
+    with half_written(partial):
+        try:
+            try:
+                partial.mkdir(parents=True)
+            except OSError as error:
+                raise _unwritable(path, error) from error
+            yield partial
+        except BaseException:
+            with undisturbed():
+                remove(partial)
+            raise
+        with undisturbed():
+            try:
+                check_output(path, overwrite=overwrite)
+                _put_in_place(partial, path)
+            except OSError as error:
+                kept = f"The new results are whole; they are kept in {partial}."
+                tell(kept)
+                raise OutputError(f"{error} {kept}") from error
+            if outermost:
+                tell(f"The results in {given} are complete.")
+
+
+def _is_filled(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
 
 
 def _put_in_place(partial: Path, path: Path) -> None:
     """Rename a whole folder to its place; an earlier one is removed only after that."""
-    if not (path.exists() and any(path.iterdir())):
+    if not _is_filled(path):
         partial.replace(path)
         return
     earlier = _sibling(path, "replaced")
@@ -160,7 +185,12 @@ def _put_in_place(partial: Path, path: Path) -> None:
     except OSError:
         earlier.replace(path)
         raise
-    shutil.rmtree(earlier)
+    left = remove(earlier)
+    if left is not None:  # a network's disk keeps files that another process has open
+        warnings.warn(
+            f"The earlier run could not be removed whole; what is left of it is in {left}.",
+            stacklevel=2,
+        )
 
 
 def check_output(path: str | Path, *, overwrite: bool = False) -> None:

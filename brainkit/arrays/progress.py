@@ -7,7 +7,7 @@ after two seconds and then at most every half minute.
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -19,22 +19,30 @@ LOG_COLUMNS = 110  # room for loss and score behind a bar
 
 
 class _Log:
-    """A stream for bars that go to a log: each state on a line of its own, blank ones left out."""
+    """A stream for bars that go to a log: each state on a line of its own, blank ones left out.
+
+    Where the log has gone, or there is none, the work goes on without.
+    """
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
 
     def write(self, text: str) -> None:
         line = text.strip()
-        if line:
-            self.stream.write(line + "\n")
+        if line and self.stream is not None:
+            with suppress(OSError):
+                self.stream.write(line + "\n")
 
     def flush(self) -> None:
-        self.stream.flush()
+        if self.stream is not None:
+            with suppress(OSError):
+                self.stream.flush()
 
 
 def is_live() -> bool:
     """Tell whether standard error is a terminal or a notebook, where a line can be rewritten."""
+    if sys.stderr is None:  # closed, or a program without a console
+        return False
     return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
 
 

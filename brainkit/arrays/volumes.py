@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.chunk_index import chunk_addresses
 from brainkit.arrays.files import reading, require_file
+from brainkit.arrays.integers import whole_numbers
 from brainkit.arrays.sources import Float, Index, Source
 from brainkit.errors import CorruptFileError
 
@@ -262,6 +263,28 @@ def load_nifti(path: Path) -> Any:
     """Open a NIfTI file without reading its data, with an error that names it if that fails."""
     with reading(path, "cannot be read as NIfTI", also=[ImageFileError, HeaderDataError]):
         return nibabel.load(path, keep_file_open=True)
+
+
+def read_labels(path: Path, what: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Read a mask or label volume as whole numbers, and its affine.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError
+        As `read_volume` does.
+    InputError
+        If it holds anything but whole numbers with noise; see `whole_numbers`.
+    """
+    values, affine = read_volume(path, what)
+    step = storage_step(load_nifti(path))
+    return whole_numbers(values, f"{what} ({path})", step=step), affine
+
+
+def storage_step(image: Any) -> float:
+    """Return the step between the values that an image of scaled integers can hold, else 0."""
+    stored: Any = getattr(image, "dataobj", None)
+    scaled = hasattr(stored, "slope") and np.dtype(stored.dtype).kind in "iu"
+    return float(stored.slope) if scaled else 0.0
 
 
 def read_volume(path: Path, what: str) -> tuple[NDArray[Any], NDArray[np.float64]]:

@@ -1,5 +1,6 @@
 """The command line: thin commands over the recipes. Results are files; messages go to stderr."""
 
+from brainkit.arrays.interruption import guard
 from brainkit.cli import jobs, models, recordings
 from brainkit.cli.app import app
 
@@ -8,4 +9,5 @@ __all__ = ["app", "jobs", "main", "models", "recordings"]
 
 def main() -> None:
     """Run the command line."""
+    guard()
     app()

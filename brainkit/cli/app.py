@@ -1,16 +1,40 @@
 """The command line itself: how mistakes are told, and the options of every command."""
 
+import errno
+import os
+import re
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import brainkit
+from brainkit.arrays.interruption import said, tell, told
 from brainkit.errors import BrainkitError
 
 MISTAKE = 2
+UNPRINTED = 1
 INTERRUPTED = 130
+# NumPy, HDF5 and Arrow tell of a full disk in words of their own.
+SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
+NUMBER_WITHIN = re.compile(r"errno (?:= )?(\d+)")
+
+
+class UnprintedError(Exception):
+    """Results that nobody can read, because standard output is closed, broken or full."""
+
+
+def say(text: str) -> None:
+    """Print results on standard output."""
+    if sys.stdout is None:
+        raise UnprintedError("it is closed")
+    try:
+        typer.echo(text)
+    except OSError as error:
+        raise UnprintedError(error.strerror or str(error)) from error
 
 
 class Guarded(TyperGroup):
@@ -21,35 +45,76 @@ class Guarded(TyperGroup):
         if not settings.pop("standalone_mode", True):
             return super().main(*args, **{**settings, "standalone_mode": False})
         settings["standalone_mode"] = False
+        tell("")  # a process may run several commands
         try:
             code = super().main(*args, **settings)
         except Exception as error:
-            message = _mistake(error)
+            code = UNPRINTED if _is_unprinted(error) else MISTAKE
+            message = _unprinted(error) if code == UNPRINTED else _mistake(error)
             if message is None:
                 raise
-            typer.echo(message, err=True, nl=bool(message))
-            code = MISTAKE
+            _tell(message)
         if code == INTERRUPTED:
-            typer.echo("brainkit: interrupted; no half-written results stay.", err=True)
+            _tell(said())
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(message: str) -> None:
+    with suppress(OSError):  # standard error may be closed as well
+        typer.echo(message, err=True, nl=bool(message))
+
+
+def _is_unprinted(error: Exception) -> bool:
+    return isinstance(error, UnprintedError | BrokenPipeError)
+
+
+def _unprinted(error: Exception) -> str:
+    """Return what to tell where standard output cannot be written; what was done stands."""
+    if sys.stdout is not None:
+        # What is left in its buffer would be written, and fail, once more when Python ends.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    cause = error if isinstance(error, BrokenPipeError) else error.__cause__
+    if isinstance(cause, BrokenPipeError) and not told():
+        return ""  # a reader that has seen enough, such as head
+    reason = "it is closed" if isinstance(error, BrokenPipeError) else str(error)
+    return _sentence(f"Standard output could not be written ({reason}). {told()}")
 
 
 def _mistake(error: Exception) -> str | None:
     """Return what to tell the user, or None where the error is brainkit's own fault."""
     if hasattr(error, "format_message"):  # a mistake in the command line itself
-        said = error.format_message().rstrip(".")
+        problem = error.format_message().rstrip(".")
         where = getattr(getattr(error, "ctx", None), "command_path", "brainkit")
-        return _sentence(f"{said}. See '{where} --help'.") if said else ""  # the help was shown
+        return (
+            _sentence(f"{problem}. See '{where} --help'.") if problem else ""
+        )  # the help was shown
     if isinstance(error, BrainkitError):
         return _sentence(str(error))
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError):
         place = f": {error.filename}" if error.filename else ""
-        return _sentence(f"{error.strerror}{place}. Nothing half-written is left in its place.")
+        reason = _reason(error)
+        stands = told() or "Nothing half-written is left in its place."
+        room = any(full in reason for full in FULL)
+        advice = "Free some space there, or choose another folder." if room else ""
+        return _sentence(f"{reason}{place}. {stands} {advice}")
     if isinstance(error, MemoryError):
         return _sentence(
-            "There is not enough memory for this. Read fewer voxels or sessions (see --option)."
+            "There is not enough memory for this. Read fewer voxels or sessions (see --option). "
+            f"{told()}"
         )
     return None
+
+
+def _reason(error: OSError) -> str:
+    """Say why the system refused, whichever library passed it on."""
+    text = error.strerror or str(error)
+    number = NUMBER_WITHIN.search(text)
+    if number:
+        return os.strerror(int(number[1]))
+    if SHORT_WRITE.search(text):
+        return os.strerror(errno.ENOSPC)
+    return text.rstrip(".") or type(error).__name__
 
 
 def _sentence(message: str) -> str:
@@ -76,7 +141,7 @@ CardName = Annotated[
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"brainkit {brainkit.__version__}")
+        say(f"brainkit {brainkit.__version__}")
         raise typer.Exit
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from brainkit.cli.app import AsJson, CardName, app
+from brainkit.cli.app import AsJson, CardName, app, say
 from brainkit.errors import InputError
 
 Root = Annotated[
@@ -92,11 +92,15 @@ def _parse(options: list[str]) -> dict[str, Any]:
 def _show(metrics: dict[str, Any], folder: Path, as_json: bool) -> None:
     """Print the metrics, as JSON or as lines with their nulls, and where the report is."""
     if as_json:
-        typer.echo(json.dumps(metrics, indent=2))
+        say(json.dumps(metrics, indent=2))
     else:
         for name, entry in metrics.items():
-            typer.echo(_line(name, entry))
-    typer.echo(f"Report: {folder / 'report.html'}", err=as_json)
+            say(_line(name, entry))
+    report = f"Report: {folder / 'report.html'}"
+    if as_json:
+        typer.echo(report, err=True)
+    else:
+        say(report)
 
 
 def _line(name: str, entry: dict[str, Any]) -> str:

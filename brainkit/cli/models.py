@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from brainkit.cli.app import AsJson, app
+from brainkit.cli.app import AsJson, app, say
 
 
 @app.command()
@@ -44,12 +44,12 @@ def features(
     }
     if as_json:
         listed = {"layers": layers} if list_layers else {}
-        typer.echo(json.dumps({**about, **listed}, indent=2))
+        say(json.dumps({**about, **listed}, indent=2))
     elif list_layers:
-        typer.echo("\n".join(layers))
+        say("\n".join(layers))
         typer.echo(f"Default: {backbone.default_layer()}", err=True)
     else:
-        typer.echo(
+        say(
             f"{backbone.spec} takes {backbone.modality}s and has {len(layers)} layers, by default "
             f"{backbone.default_layer()}. See them with --list."
         )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from brainkit.cli.app import AsJson, CardName, app
+from brainkit.cli.app import AsJson, CardName, app, say
 
 
 @app.command()
@@ -35,7 +35,7 @@ def download(
         typer.echo(about, err=True)
     folder = root or Path(os.environ.get("BRAINKIT_DATA") or "data") / chosen.name
     paths = [str(path) for path in fetch_all(chosen, folder)]
-    typer.echo(json.dumps(paths, indent=2) if as_json else "\n".join(paths))
+    say(json.dumps(paths, indent=2) if as_json else "\n".join(paths))
     for job in sorted(chosen.recipes)[:1]:
         typer.echo(f"Next: brainkit {job} {card} --root {folder}", err=True)
 
@@ -60,14 +60,14 @@ def datasets(
 
     cards = [read_card(name) for name in ([card] if card else card_names())]
     if as_json:
-        typer.echo(json.dumps([item.model_dump(mode="json") for item in cards], indent=2))
+        say(json.dumps([item.model_dump(mode="json") for item in cards], indent=2))
     elif card is None:
         for item in cards:
             fetch = "brainkit download" if item.files else "by agreement"
-            typer.echo(f"{item.name:12} {item.title}. {item.modality}. Access: {fetch}.")
+            say(f"{item.name:12} {item.title}. {item.modality}. Access: {fetch}.")
     else:
         item = cards[0]
-        typer.echo(
+        say(
             f"{item.title}\n\nModality: {item.modality}\nLicence:  {_licence(item)}\n"
             f"Access:   {item.access}\nCite:     {item.citation}\n"
             f"Recipes:  {', '.join(f'{job}: {name}' for job, name in item.recipes.items())}"

@@ -175,7 +175,7 @@ def load(
 def _chosen_trs(trs: str | int | Sequence[int]) -> tuple[str, ...]:
     if isinstance(trs, str) and trs in AVERAGES:
         return AVERAGES[trs]
-    numbers = [trs] if isinstance(trs, str | int) else list(trs)
+    numbers = list(trs) if np.iterable(trs) and not isinstance(trs, str) else [trs]
     for number in numbers:
         if str(number) not in TRS:
             raise unknown_name("TR", number, [*TRS, *AVERAGES])

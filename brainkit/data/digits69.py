@@ -7,18 +7,21 @@ affine, so maps are in voxel units.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from brainkit.arrays.files import read_mat, require_file
+from brainkit.arrays.integers import inside, whole_numbers
 from brainkit.arrays.sources import Memory
 from brainkit.data.from_nifti import unit_table
 from brainkit.data.recording import Recording
 from brainkit.data.rois import roi_table
 from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli
-from brainkit.errors import CorruptFileError, unknown_name
+from brainkit.errors import CorruptFileError, listed, unknown_name
 
 OPTIONS = ()
 FILE = "69digits.mat"
@@ -58,7 +61,7 @@ def load(root: str | Path, subject: str | int = SUBJECT) -> Recording:
         "fetch it again with 'brainkit download digits69'",
     )
     masks = {
-        str(name.ravel()[0]).removesuffix(".nii"): mask > 0
+        str(name.ravel()[0]).removesuffix(".nii"): _inside(mask, str(name.ravel()[0]))
         for name, mask in zip(content["funloc"].ravel(), content["masks"].ravel(), strict=True)
     }
     inside = masks.pop("primary")
@@ -73,7 +76,7 @@ def load(root: str | Path, subject: str | int = SUBJECT) -> Recording:
     areas = sorted({name.split(".")[1] for name in flat})
     both = {area: flat[f"lh.{area}"] | flat[f"rh.{area}"] for area in areas}
     images = content["I"].reshape(len(betas), SIDE, SIDE, order="F")
-    classes = [CLASSES[int(code)] for code in content["Y"].ravel()]
+    classes = _classes(content["Y"])
     grid = (inside.shape[0], inside.shape[1], inside.shape[2])
     return Recording.from_source(
         Memory(betas),
@@ -86,3 +89,15 @@ def load(root: str | Path, subject: str | int = SUBJECT) -> Recording:
         space=VolumeSpace(grid, np.eye(4), voxels, content["structural"]),
         info={"measure": "beta estimates of the authors' GLM", "affine": "voxel indices"},
     )
+
+
+def _inside(mask: NDArray[Any], name: str) -> NDArray[np.bool_]:
+    return inside(mask, f"The mask {name} of {FILE}")
+
+
+def _classes(codes: NDArray[Any]) -> list[str]:
+    numbers = whole_numbers(codes.ravel(), f"The classes Y of {FILE}").tolist()
+    unknown = sorted(set(numbers) - set(CLASSES))
+    if unknown:
+        raise CorruptFileError(f"{FILE} holds the classes {listed(unknown)}; expected 1 and 2.")
+    return [CLASSES[number] for number in numbers]

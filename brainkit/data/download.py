@@ -2,15 +2,20 @@
 
 A file arrives under a ``.part`` name. A broken transfer leaves it there and the next call goes on
 from its end, if the server can. Only a file whose SHA-256 is the pinned one takes its final name.
+Of several processes that want one file, the first fetches it and the others wait for it. (pooch,
+which has the checksums and the bars too, begins a broken transfer anew and knows no other process.)
 """
 
 import hashlib
 import http.client
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
-from brainkit.arrays.progress import bar
+from brainkit.arrays.interruption import tell
+from brainkit.arrays.locks import exclusive
+from brainkit.arrays.progress import bar, waiting
 from brainkit.data.cards import DatasetCard, PinnedFile
 from brainkit.errors import BrainkitError, DownloadError, OutputError
 
@@ -52,15 +57,26 @@ def download(card: DatasetCard, root: str | Path) -> list[Path]:
             f"{card.access}"
         )
     folder = Path(root)
+    fetched: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [fetch(file, folder / file.path) for file in card.files]
+        for file in card.files:
+            tell(
+                f"{len(fetched)} of {len(card.files)} files of {card.name} are complete; what has "
+                f"arrived of {file.path} is kept, and the same command goes on from there."
+            )
+            fetched.append(fetch(file, folder / file.path))
+        tell(f"The files of {card.name} in {folder} are complete.")
+        return fetched
     except BrainkitError:
         raise
     except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(f"{folder} is a file; give a folder to download into.") from error
     except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be written ({error.strerror}).") from error
+        raise OutputError(
+            f"The folder {folder} cannot be written ({error.strerror}). What has arrived is kept; "
+            "the same command goes on from there."
+        ) from error
 
 
 def fetch(file: PinnedFile, target: Path) -> Path:
@@ -73,25 +89,39 @@ def fetch(file: PinnedFile, target: Path) -> Path:
     OutputError
         If `target` exists with another content; it is left as it is.
     """
-    if target.exists():
-        if sha256(target) == file.sha256:
+    if _is_there(file, target):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Without locks (Lustre may have none) the checksum still tells what two have spoilt.
+    lock = exclusive(target.with_name(f".{target.name}.lock"), keep=False, required=False)
+    with ExitStack() as held:
+        with waiting(f"another download of {file.path}"):
+            held.enter_context(lock)
+        if _is_there(file, target):  # the other one fetched it
             return target
+        part = target.with_name(target.name + ".part")
+        _transfer(file, part)
+        found = sha256(part)
+        if found != file.sha256:
+            part.unlink()
+            raise DownloadError(
+                f"What {file.url} sent is not the pinned file: expected SHA-256 {file.sha256}, got "
+                f"{found}. It was removed; try again, or fetch the file by hand to {target}."
+            )
+        part.replace(target)
+    return target
+
+
+def _is_there(file: PinnedFile, target: Path) -> bool:
+    """Whether the file has been fetched; raises where another stands in its place."""
+    if not target.exists():
+        return False
+    if sha256(target) != file.sha256:
         raise OutputError(
             f"{target} exists but is not the pinned file (its SHA-256 differs). Move it away and "
             "run the download again."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    _transfer(file, part)
-    found = sha256(part)
-    if found != file.sha256:
-        part.unlink()
-        raise DownloadError(
-            f"What {file.url} sent is not the pinned file: expected SHA-256 {file.sha256}, got "
-            f"{found}. It was removed; try again, or fetch the file by hand to {target}."
-        )
-    part.replace(target)
-    return target
+    return True
 
 
 def _transfer(file: PinnedFile, part: Path) -> None:

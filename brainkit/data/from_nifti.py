@@ -2,15 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.files import require_file
+from brainkit.arrays.integers import whole_numbers
 from brainkit.arrays.sources import Index, Stacked
-from brainkit.arrays.volumes import NiftiVolumes, load_nifti, read_volume
+from brainkit.arrays.volumes import (
+    NiftiVolumes,
+    load_nifti,
+    read_labels,
+    read_volume,
+    storage_step,
+)
 from brainkit.data.rois import roi_table
 from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli
@@ -22,23 +29,48 @@ def read_mask(
     grid: tuple[int, ...],
     affine: NDArray[np.float64] | None = None,
     what: str = "A region mask",
-) -> NDArray[Any]:
-    """Read a mask or label volume and check that it lies on the given grid.
+) -> NDArray[np.int64]:
+    """Read a mask or label volume, whole numbers, and check that it lies on the given grid.
 
     Raises
     ------
     GridMismatchError
         If the shape differs, or the affine by more than 0.001 mm, where one is given.
+    InputError
+        If it holds anything but whole numbers with noise.
     """
-    labels, found = read_volume(path, what)
+    labels, found = read_labels(path, what)
     _check_grid(path, labels.shape, found, grid, affine, what)
     return labels
 
 
+def read_map(path: Path, grid: tuple[int, ...], what: str) -> NDArray[Any]:
+    """Read a volume of real values, such as an anatomy, and check its shape."""
+    values, found = read_volume(path, what)
+    _check_grid(path, values.shape, found, grid, None, what)
+    return values
+
+
+def _mask_volume(
+    given: str | Path | ArrayLike, what: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """Return a mask that is a file, an image of nibabel or an array, and the affine it names."""
+    if isinstance(given, str | Path):
+        return read_labels(Path(given), what)
+    affine = getattr(given, "affine", None)
+    values = np.asanyarray(getattr(given, "dataobj", given))
+    if values.ndim == 4 and values.shape[3] == 1:
+        values = values[..., 0]
+    if values.ndim != 3:
+        raise InputError(f"{what} has shape {values.shape}; expected (X, Y, Z).")
+    labels = whole_numbers(values, what, step=storage_step(given))
+    return labels, None if affine is None else np.asarray(affine, dtype=np.float64)
+
+
 def _check_grid(
-    path: Path,
+    path: str | Path,
     shape: tuple[int, ...],
-    found: NDArray[np.float64],
+    found: NDArray[np.float64] | None,
     grid: tuple[int, ...],
     affine: NDArray[np.float64] | None,
     what: str,
@@ -48,7 +80,7 @@ def _check_grid(
             f"{what}, {path}, has the grid {tuple(shape)}; expected {tuple(grid)}. "
             "Resample it first (nilearn.image.resample_to_img with interpolation='nearest')."
         )
-    if affine is not None and not np.allclose(found, affine, atol=1e-3):
+    if affine is not None and found is not None and not np.allclose(found, affine, atol=1e-3):
         raise GridMismatchError(
             f"{what}, {path}, has the right shape but another affine, so its voxels lie "
             "elsewhere. Resample it first (nilearn.image.resample_to_img)."
@@ -63,15 +95,16 @@ def unit_table(voxels: Index, grid: tuple[int, int, int]) -> pd.DataFrame:
 
 def read_nifti(
     images: str | Path | Sequence[str | Path],
-    mask: str | Path,
+    mask: str | Path | ArrayLike,
     trials: pd.DataFrame | None = None,
     *,
-    rois: Mapping[str, str | Path] | None = None,
+    rois: Mapping[str, str | Path | ArrayLike] | None = None,
     subject: str = "s1",
     stimuli: Stimuli | ArrayLike | None = None,
     scale: float = 1.0,
     background: str | Path | None = None,
     info: Mapping[str, Any] | None = None,
+    stimuli_are: Literal["exemplars", "conditions"] = "exemplars",
 ) -> dict[str, Any]:
     """Return the parts of a `Recording` from NIfTI files.
 
@@ -79,16 +112,20 @@ def read_nifti(
     ----------
     images : path or sequence of paths
         One 4-D file a session, or a 3-D file a trial, in the order of `trials`.
-    mask : path
-        Voxels above 0 are the units.
+    mask : path, nibabel image or array (X, Y, Z)
+        Voxels above 0 are the units. Masks and labels are whole numbers: values that are nearly
+        so, as noise or scaled integers leave them, are rounded, with a warning; all others, such
+        as probabilities, are refused. NaN is outside.
     trials : DataFrame, optional
         A row a volume. Without it trial i shows stimulus i, if there are as many stimuli.
-    rois : mapping of str to path, optional
+    rois : mapping of str to path, nibabel image or array, optional
         Masks of regions, above 0 inside.
     scale : float, default=1.0
         From stored values to the unit of measurement.
     background : path, optional
         An anatomy on the same grid.
+    stimuli_are : {"exemplars", "conditions"}, default="exemplars"
+        See `Recording`.
 
     Raises
     ------
@@ -96,22 +133,30 @@ def read_nifti(
         If a file is missing or damaged, or grids or counts do not fit.
     """
     paths = [Path(images)] if isinstance(images, str | Path) else [Path(item) for item in images]
-    labels, affine = read_volume(Path(mask), "The mask")
+    if not paths:
+        raise InputError("images names no file; give at least one volume of responses.")
+    labels, given_affine = _mask_volume(mask, "The mask")
+    named = f"the mask {mask}" if isinstance(mask, str | Path) else "the mask"
     grid = (labels.shape[0], labels.shape[1], labels.shape[2])
     voxels = np.flatnonzero(labels > 0)
     if not len(voxels):
-        raise InputError(f"The mask {mask} has no voxel above 0.")
+        raise InputError(f"{named[0].upper()}{named[1:]} has no voxel above 0.")
     for path in paths:
         image = load_nifti(require_file(path, "A volume of responses"))
-        what = f"With the mask {mask}, the volume of responses"
-        _check_grid(path, image.shape[:3], image.affine, grid, affine, what)
+        if given_affine is None:
+            given_affine = np.asarray(image.affine, dtype=np.float64)
+        what = f"With {named}, the volume of responses"
+        _check_grid(path, image.shape[:3], image.affine, grid, given_affine, what)
     source = Stacked([NiftiVolumes(path, voxels, grid, scale) for path in paths])
     units = unit_table(voxels, grid)
-    masks = {
-        name: read_mask(Path(path), grid, affine, f"The mask of the ROI {name}").ravel()[voxels]
-        for name, path in (rois or {}).items()
-    }
-    anatomy = None if background is None else read_mask(Path(background), grid, what="The anatomy")
+    masks = {}
+    for name, given in (rois or {}).items():
+        what = f"The mask of the ROI {name}"
+        volume, found = _mask_volume(given, what)
+        there = given if isinstance(given, str | Path) else "given as an array"
+        _check_grid(there, volume.shape, found, grid, given_affine, what)
+        masks[name] = volume.ravel()[voxels]
+    anatomy = None if background is None else read_map(Path(background), grid, "The anatomy")
     if stimuli is not None and not isinstance(stimuli, Stimuli):
         stimuli = Stimuli(stimuli)
     if trials is None:
@@ -124,6 +169,7 @@ def read_nifti(
         "trials": trials,
         "units": units if not masks else pd.concat([units, roi_table(masks)], axis=1),
         "stimuli": stimuli,
-        "space": VolumeSpace(grid, affine, voxels, anatomy),
+        "stimuli_are": stimuli_are,
+        "space": VolumeSpace(grid, np.asarray(given_affine), voxels, anatomy),
         "info": dict(info or {}),
     }

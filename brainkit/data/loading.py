@@ -1,7 +1,6 @@
 """Load a dataset by its card."""
 
 import importlib
-import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,11 +11,14 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from brainkit.arrays.files import is_folder
+from brainkit.arrays.integers import whole_number
 from brainkit.data.cards import DatasetCard, read_card
 from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.recording import Recording
 from brainkit.errors import InputError, MissingFileError, listed
 
+# Modules of brainkit.data that read a dataset; no other is imported because a card names it.
+READERS = ("bold5000", "digits69", "nsd", "rsa92")
 # What readers have to offer, by the name of the function.
 _LOADERS = {"load": "recordings", "load_dissimilarities": "dissimilarities"}
 
@@ -42,13 +44,13 @@ def dataset_root(card: DatasetCard, root: str | Path | None = None) -> Path:
 
 
 def _reader(card: DatasetCard, loader: str = "load") -> Any:
-    name = f"brainkit.data.{card.reader}"
-    reader = importlib.import_module(name) if importlib.util.find_spec(name) else None
-    found = [part for part in _LOADERS if hasattr(reader, part)]
-    if not found or not hasattr(reader, "OPTIONS"):
+    if card.reader not in READERS:
         raise InputError(
-            f"The card {card.name} names the reader {card.reader!r}, which brainkit does not have."
+            f"The card {card.name} names the reader {card.reader!r}, which brainkit does not have; "
+            f"it has {listed(READERS)}."
         )
+    reader = importlib.import_module(f"brainkit.data.{card.reader}")
+    found = [part for part in _LOADERS if hasattr(reader, part)]
     if loader not in found:
         raise InputError(
             f"{card.name} holds {_LOADERS[found[0]]}, no {_LOADERS[loader]}; read it with "
@@ -146,12 +148,24 @@ def _settings(card: DatasetCard, loader: Any, options: Mapping[str, Any]) -> dic
 
 def _checked(loader: Any, name: str, value: Any) -> Any:
     """Return an option as the type that the reader takes."""
-    given = list(value) if isinstance(value, range | set | np.ndarray) else value
+    given = list(value) if isinstance(value, range | set) else value
+    given = given.tolist() if isinstance(given, np.ndarray | np.generic) else given
     try:
-        return TypeAdapter(get_type_hints(loader)[name]).validate_python(given)
+        checked = TypeAdapter(get_type_hints(loader)[name]).validate_python(given)
     except ValidationError as error:
         faults = listed(dict.fromkeys(fault["msg"] for fault in error.errors()))
         raise InputError(f"The option {name} cannot be {value!r}: {faults}.") from error
+    _check_counted(name, given, checked)
+    return checked
+
+
+def _check_counted(name: str, given: Any, checked: Any) -> None:
+    """Raise where a number came of what is none: true, text, or a real number."""
+    if isinstance(checked, list | tuple) and isinstance(given, list | tuple):
+        for one, other in zip(given, checked, strict=True):
+            _check_counted(name, one, other)
+    elif isinstance(checked, int) and not isinstance(checked, bool):
+        whole_number(given, name)
 
 
 def load_all(

@@ -16,16 +16,17 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from brainkit.arrays.files import is_file, is_folder, matching, read_mat
+from brainkit.arrays.integers import whole_number, whole_numbers
 from brainkit.arrays.sources import Index, Source, Stacked, View
-from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume
-from brainkit.data.from_nifti import read_mask, unit_table
+from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_labels
+from brainkit.data.from_nifti import read_map, read_mask, unit_table
 from brainkit.data.nsd_annotations import (
     STIMULUS_INFO,
     annotation_files,
@@ -110,9 +111,9 @@ def read_design(
     MissingFileError, CorruptFileError, UnknownNameError
         If the file is missing or damaged, or has no such subject or session.
     """
-    design = read_mat(expdesign_mat, "NSD's experimental design (nsd_expdesign.mat)", DESIGN)
-    order = design["masterordering"].ravel().astype(np.int64) - 1  # of the subject's own images
-    images = design["subjectim"].astype(np.int64) - 1  # (subjects, images), 0-based rows
+    design = _read_design(Path(expdesign_mat))
+    order = design["masterordering"].ravel() - 1  # of the subject's own images
+    images = design["subjectim"] - 1  # (subjects, images), 0-based rows
     pattern = design["stimpattern"] > 0  # (sessions, runs, slots)
     number = _subject_number(subject, len(images))
     n_shared = design["sharedix"].size
@@ -140,12 +141,27 @@ def read_design(
     )
     if sessions is None:
         return trials
-    if isinstance(sessions, int):
-        sessions = range(1, sessions + 1)
-    unknown = sorted(set(sessions) - set(session.tolist()))
+    chosen = _chosen_sessions(sessions)
+    unknown = [number for number in chosen if not 1 <= number <= len(pattern)]
     if unknown:
         raise unknown_name("session", unknown[0], [str(s) for s in range(1, len(pattern) + 1)])
-    return trials[trials["session"].isin(list(sessions))].reset_index(drop=True)
+    return trials[trials["session"].isin(chosen)].reset_index(drop=True)
+
+
+def _chosen_sessions(sessions: int | Sequence[int]) -> list[int]:
+    """Return the sessions' numbers; a number n alone means the first n, of which one must exist."""
+    if isinstance(sessions, str | bytes) or not np.iterable(sessions):
+        last = whole_number(sessions, "sessions")
+        return list(range(1, last + 1)) if last >= 1 else [last]
+    return sorted({whole_number(session, "A session in sessions") for session in sessions})
+
+
+def _read_design(path: Path) -> dict[str, NDArray[np.int64]]:
+    content = read_mat(path, "NSD's experimental design (nsd_expdesign.mat)", DESIGN)
+    try:
+        return {name: whole_numbers(content[name], f"{path}: {name}") for name in DESIGN}
+    except InputError as error:
+        raise CorruptFileError(str(error)) from error
 
 
 def _subject_number(subject: str | int, n_subjects: int) -> int:
@@ -171,7 +187,7 @@ def _session_files(folder: Path, sessions: Sequence[int] | None) -> dict[int, Pa
     if sessions is None:  # a gap is a download that is not complete
         wanted = list(range(1, max(found, default=0) + 1))
     else:
-        wanted = [int(session) for session in sessions]
+        wanted = _chosen_sessions(sessions)
     missing = [session for session in wanted if session not in found]
     if missing or not wanted:
         expected = folder / f"betas_session{missing[0] if missing else 1:02d}.hdf5"
@@ -220,7 +236,8 @@ def load(
         cortical voxels.
     rois : sequence of str
         ROI files whose labels become ROIs of the units; of the standard ones, those that are not
-        there are left out.
+        there are left out. A name that an earlier file has is preceded by the file's
+        (``Kastner2015.V1v``).
     annotations : path or False, optional
         The folder with COCO's ``captions_*.json`` and ``instances_*.json``, from which the
         stimuli's table takes `caption`, `captions` and `category` (of the largest object within
@@ -248,17 +265,18 @@ def load(
     stacked = Stacked([_session_source(path, voxels, grid) for path in files.values()])
     source = _in_design_order(stacked, files, trials)
     units = unit_table(voxels, grid)
-    masks = {
-        label: volume.ravel()[voxels] == number
-        for volume, names in tables
-        for number, label in names.items()
-    }
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for roi, volume, names in tables:
+        for number, label in names.items():
+            # Of two atlases that have a name, the first keeps it.
+            unique = f"{roi}.{label}" if label in masks else label
+            masks[unique] = volume.ravel()[voxels] == number
     units = pd.concat([units, roi_table(masks)], axis=1)
     ncsnr = folder / "ncsnr.nii.gz"
     if is_file(ncsnr):
-        units["ncsnr"] = read_mask(ncsnr, grid, what="The ncsnr map").ravel()[voxels]
+        units["ncsnr"] = read_map(ncsnr, grid, "The ncsnr map").ravel()[voxels]
     anatomy = anatomical / "T1_to_func1pt8mm.nii.gz"
-    background = read_mask(anatomy, grid, what="The anatomy") if is_file(anatomy) else None
+    background = read_map(anatomy, grid, "The anatomy") if is_file(anatomy) else None
     return Recording.from_source(
         source,
         subject=name,
@@ -286,14 +304,14 @@ def _in_design_order(source: Stacked, files: dict[int, Path], trials: pd.DataFra
 
 def _roi_labels(
     root: Path, subject: str, rois: Sequence[str], grid: tuple[int, int, int]
-) -> list[tuple[NDArray[Any], dict[int, str]]]:
+) -> list[tuple[str, NDArray[np.int64], dict[int, str]]]:
     folder = root / "nsddata/ppdata" / subject / SPACE / "roi"
     tables = []
     for roi in rois:
         path = folder / f"{roi}.nii.gz"
         if is_file(path):
             volume = read_mask(path, grid, what="A ROI file")
-            tables.append((volume, label_names(root, subject, roi, volume)))
+            tables.append((roi, volume, label_names(root, subject, roi, volume)))
         elif roi not in STANDARD_ROIS:
             raise unknown_name("ROI file", roi, roi_files(folder))
     return tables
@@ -307,7 +325,7 @@ def _mask_voxels(
     files = roi_files(folder)
     if not files:
         raise MissingFileError(f"There are no ROI files in {folder}.")
-    reference, affine = read_volume(folder / f"{files[0]}.nii.gz", "A ROI file")
+    reference, affine = read_labels(folder / f"{files[0]}.nii.gz", "A ROI file")
     grid = (reference.shape[0], reference.shape[1], reference.shape[2])
     if mask is None:
         # −1 is outside cortex in the standard files; others may have 0 there.

@@ -6,14 +6,13 @@ from the published numbering otherwise.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainkit.arrays.files import is_file, matching, read_text
-from brainkit.arrays.volumes import read_volume
-from brainkit.data.rois import PART_SUFFIXES
+from brainkit.arrays.volumes import read_labels
+from brainkit.data.rois import NSD_PARTS
 from brainkit.errors import unknown_name
 
 LABELS: dict[str, tuple[str, ...]] = {
@@ -29,7 +28,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 STANDARD_ROIS = (*LABELS, "floc-food")
 
-Volume = NDArray[Any]
+Volume = NDArray[np.int64]
 
 
 def label_names(root: Path, subject: str, roi: str, volume: Volume) -> dict[int, str]:
@@ -48,7 +47,7 @@ def label_names(root: Path, subject: str, roi: str, volume: Volume) -> dict[int,
         }
     if roi in LABELS:
         return dict(enumerate(LABELS[roi], start=1))
-    numbers = np.unique(volume[volume >= 1]).astype(int)
+    numbers = np.unique(volume[volume >= 1])
     return {int(number): f"{roi}-{number}" for number in numbers}
 
 
@@ -80,14 +79,17 @@ def find_roi(root: Path, subject: str, name: str) -> NDArray[np.bool_]:
     folder = root / "nsddata/ppdata" / subject / "func1pt8mm/roi"
     own = folder / f"{name}.nii.gz"
     if is_file(own):
-        return np.asarray(read_volume(own, "A ROI file")[0] >= 1)
+        return np.asarray(read_labels(own, "A ROI file")[0] >= 1)
     known: list[str] = []
     for file in roi_files(folder):
         path = folder / f"{file}.nii.gz"
-        volume = read_volume(path, "A ROI file")[0]
+        volume = read_labels(path, "A ROI file")[0]
         names = label_names(root, subject, file, volume)
-        wanted = {name} if name in names.values() else {name + suffix for suffix in PART_SUFFIXES}
-        numbers = [number for number, label in names.items() if label in wanted]
+        # The name may say whose it is, where several atlases have it.
+        label = name.removeprefix(f"{file}.")
+        parts = NSD_PARTS.get(label, ()) if file in LABELS else ()
+        wanted = (label,) if label in names.values() else parts
+        numbers = [number for number, known_as in names.items() if known_as in wanted]
         if numbers:
             return np.isin(volume, numbers)
         known += [file, *names.values()]

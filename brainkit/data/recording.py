@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.sources import Averaged, Float, Index, Memory, Source, Standardised, View
 from brainkit.data.responses import Responses, positions
-from brainkit.data.rois import check_rois, region_names, roi_mask, roi_names
+from brainkit.data.rois import region_names, roi_mask, roi_names, with_boolean_rois
 from brainkit.data.spaces import Space, check_space
 from brainkit.data.standardising import (
     UNSEEN,
@@ -27,6 +27,7 @@ from brainkit.data.standardising import (
     repeat_groups,
     run_keys,
     training_members,
+    with_whole_labels,
 )
 from brainkit.data.stimuli import Stimuli, check_stimulus_rows
 from brainkit.errors import InputError, unknown_name
@@ -94,6 +95,10 @@ class Recording:
         for name in ("trials", "samples", "events", "units"):
             if parts.get(name) is not None:  # rows are counted from 0, whatever the caller's index
                 parts[name] = parts[name].reset_index(drop=True)
+        parts["units"] = with_boolean_rois(parts["units"])
+        for name in ("trials", "samples"):
+            if parts.get(name) is not None:
+                parts[name] = with_whole_labels(parts[name])
         recording = cls(responses=Responses(source), **parts)
         recording._check()
         return recording
@@ -179,6 +184,9 @@ class Recording:
     def from_mne(cls, data: Any, **options: Any) -> Self:
         """Make a recording of MNE's Epochs (labels from the event names) or Raw.
 
+        Bad channels, bad spans and dropped epochs are left out, and counted in
+        ``info["quality"]``; ``bads="mark"`` keeps what can be kept.
+
         See `brainkit.data.from_mne.read_mne` for the options.
         """
         from brainkit.data.from_mne import read_mne
@@ -189,7 +197,7 @@ class Recording:
     def from_nifti(
         cls,
         images: str | Path | Sequence[str | Path],
-        mask: str | Path,
+        mask: str | Path | ArrayLike,
         trials: pd.DataFrame | None = None,
         **options: Any,
     ) -> Self:
@@ -219,7 +227,6 @@ class Recording:
         if self.stimuli_are not in get_args(StimuliAre):
             raise unknown_name("stimuli_are", self.stimuli_are, get_args(StimuliAre))
         check_space(self.space, self.units)
-        check_rois(self.units)
         if self.stimuli is not None and self.trials is not None and "stimulus" in self.trials:
             check_stimulus_rows(self.trials["stimulus"], len(self.stimuli))
 

@@ -1,7 +1,10 @@
 """Regions of interest: boolean columns ``roi.<name>`` of a recording's units, and their unions.
 
-A name may stand for parts that the table lists one by one: ``V1`` for ``V1v`` and ``V1d``,
-``FFA`` for ``FFA-1`` and ``FFA-2``.
+A ROI is called what its source calls it. Some names of the Natural Scenes Dataset stand for parts
+of one region: ``V1v`` and ``V1d`` of ``V1``, ``FFA-1`` and ``FFA-2`` of ``FFA``. These, with or
+without a hemisphere before them, are known under the common name too. No other name is taken
+apart: ``6d`` and ``6v`` are two areas of the HCP's parcellation, ``LIPd`` is no part of a ``LIP``,
+and ``Network-1`` is one of several networks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +13,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.integers import inside, whole_numbers
 from brainkit.errors import InputError, listed, unknown_name
 
 PREFIX = "roi."
-PART_SUFFIXES = ("v", "d", "-1", "-2")
+NSD_PARTS: Mapping[str, tuple[str, str]] = {
+    **{area: (f"{area}v", f"{area}d") for area in ("V1", "V2", "V3")},
+    **{patch: (f"{patch}-1", f"{patch}-2") for patch in ("FFA", "FBA", "VWFA")},
+}
+PARTS = {
+    side + region: tuple(side + part for part in parts)
+    for side in ("", "lh.", "rh.")
+    for region, parts in NSD_PARTS.items()
+}
+REGION_OF = {part: region for region, parts in PARTS.items() for part in parts}
 
 Mask = NDArray[np.bool_]
 
@@ -28,17 +41,17 @@ def _is_roi(column: object) -> bool:
 
 
 def region_names(units: pd.DataFrame) -> list[str]:
-    """Return the ROIs that have units, with the parts of one region under their common name."""
+    """Return the ROIs that have units, with the parts of one region under their common name.
+
+    A part whose siblings have no units keeps its own name.
+    """
     names = [name for name in roi_names(units) if bool(units[PREFIX + name].any())]
-    regions: list[str] = []
+    regions = []
     for name in names:
-        whole = next((s for s in PART_SUFFIXES if name.endswith(s)), "")
-        stem = name.removesuffix(whole)
-        siblings = [other for other in names if other in {stem + s for s in PART_SUFFIXES}]
-        region = stem if whole and len(siblings) > 1 else name
-        if region not in regions:
-            regions.append(region)
-    return regions
+        region = REGION_OF.get(name, name)
+        several = sum(part in names for part in PARTS.get(region, ())) > 1
+        regions.append(region if several else name)
+    return list(dict.fromkeys(regions))
 
 
 def roi_mask(units: pd.DataFrame, roi: str | Sequence[str]) -> Mask:
@@ -53,24 +66,42 @@ def roi_mask(units: pd.DataFrame, roi: str | Sequence[str]) -> Mask:
         masks = [roi_mask(units, name) for name in roi]
         return np.any(masks, axis=0) if masks else np.zeros(len(units), dtype=bool)
     known = roi_names(units)
-    parts = [roi] if roi in known else [roi + s for s in PART_SUFFIXES if roi + s in known]
-    if not parts:
+    chosen = [roi] if roi in known else [part for part in PARTS.get(roi, ()) if part in known]
+    if not chosen:
         raise unknown_name("ROI", roi, sorted({*known, *region_names(units)}))
-    columns = units[[PREFIX + part for part in parts]].to_numpy(dtype=bool)
+    columns = units[[PREFIX + name for name in chosen]].to_numpy(dtype=bool)
     return np.asarray(columns.any(axis=1))
 
 
-def check_rois(units: pd.DataFrame) -> None:
-    """Raise unless every ``roi.`` column says true or false (or 1 or 0) of each unit."""
+def with_boolean_rois(units: pd.DataFrame) -> pd.DataFrame:
+    """Return the units with every ``roi.`` column as true and false, which 1 and 0 may stand for.
+
+    Raises
+    ------
+    InputError
+        If a column holds anything else, or says nothing of a unit.
+    """
+    columns = {}
     for name in roi_names(units):
-        column = units[PREFIX + name]
-        if not column.isin([True, False]).all():
+        column = units[PREFIX + name].infer_objects()
+        what = f"The units' column {PREFIX + name!r}"
+        numbers = None
+        if pd.api.types.is_numeric_dtype(column) and not column.isna().any():  # booleans too
+            numbers = whole_numbers(column.to_numpy(), what)
+        if numbers is None or not np.isin(numbers, (0, 1)).all():
             raise InputError(
-                f"The units' column {PREFIX + name!r} must be true or false for each unit; it "
-                f"holds {listed(column[~column.isin([True, False])].unique())}."
+                f"{what} must be true or false for each unit; it holds "
+                f"{listed(column[~column.isin([True, False])].unique())}."
             )
+        columns[PREFIX + name] = numbers == 1
+    return units.assign(**columns)
 
 
 def roi_table(masks: Mapping[str, ArrayLike]) -> pd.DataFrame:
     """Return the unit-table columns for ROI masks, each (units,) and true where in the ROI."""
-    return pd.DataFrame({PREFIX + name: np.asarray(mask) > 0 for name, mask in masks.items()})
+    return pd.DataFrame(
+        {
+            PREFIX + name: inside(np.asarray(mask), f"The mask of the ROI {name}")
+            for name, mask in masks.items()
+        }
+    )

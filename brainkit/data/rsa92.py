@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainkit.arrays.files import read_mat, reading, require_file
+from brainkit.arrays.integers import inside
 from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import CorruptFileError, unknown_name
@@ -94,7 +95,8 @@ def _images(path: Path) -> tuple[NDArray[np.uint8], pd.DataFrame]:
         images = np.stack([entry["image"] for entry in entries]).astype(np.uint8)
         table = pd.DataFrame({"category": [str(entry["category"].item()) for entry in entries]})
         for name in ("human", "face", "animal", "natural"):
-            table[name] = [bool(entry[name].item()) for entry in entries]
+            flags = np.array([float(entry[name].item()) for entry in entries])
+            table[name] = inside(flags, f"{path.name}: {name}")
     if images.shape[0] != N_IMAGES or images.shape[3:] != (3,):
         raise _damaged(path, f"its images have shape {images.shape}")
     return images, table

@@ -279,7 +279,7 @@ def _column(rows: pd.DataFrame, name: str, preset: str) -> pd.Series:
 
 
 def _kfold(recording: Recording, arguments: list[str], seed: int) -> list[dict[str, Index]]:
-    if not arguments or not arguments[0].isdigit() or len(arguments) > 2:
+    if not arguments or not arguments[0].isdecimal() or len(arguments) > 2:
         raise SplitError("Write k-fold splits as 'kfold:10' or 'kfold:10:stimulus'.")
     in_time = recording.samples is not None or recording.stimuli_are == "conditions"
     rows, order = recording.rows, None if in_time else seed
@@ -297,7 +297,7 @@ def _kfold(recording: Recording, arguments: list[str], seed: int) -> list[dict[s
 def _stratified(recording: Recording, arguments: list[str], seed: int) -> list[dict[str, Index]]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    if not arguments or not arguments[0].isdigit() or len(arguments) > 2:
+    if not arguments or not arguments[0].isdecimal() or len(arguments) > 2:
         raise SplitError("Write stratified splits as 'stratified:5' or 'stratified:5:label'.")
     column = arguments[1] if len(arguments) > 1 else "label"
     labels = _column(recording.rows, column, "stratified").to_numpy()
@@ -328,7 +328,7 @@ def _folds_of(
 
 
 def _stretches(recording: Recording, arguments: list[str], seed: int) -> list[dict[str, Index]]:
-    if len(arguments) != 1 or not arguments[0].isdigit():
+    if len(arguments) != 1 or not arguments[0].isdecimal():
         raise SplitError("Write splits into stretches of consecutive rows as 'stretches:5'.")
     folds = kfold(len(recording.rows), int(arguments[0]))
     return [{"train": train, "test": test} for train, test in folds]

@@ -5,11 +5,34 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from brainkit.arrays.integers import NEAR, whole_numbers
 from brainkit.arrays.memory import pick_batch
 from brainkit.arrays.sources import Float, Index, Source
 from brainkit.errors import InputError, SplitError
 
 UNSEEN = (None, "session-unlabelled")
+# Columns of trials that number something, whose values tell groups apart.
+NUMBERED = ("stimulus", "session", "run", "trial", "repeat")
+
+
+def with_whole_labels(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return trials (samples) whose stimuli, sessions and runs are rounded where nearly whole.
+
+    A table that has gone through single precision, or MATLAB, may hold 2.9999998: another run than
+    3, and no row of the stimuli. What is not nearly whole (a run called 1.5) stays as it is.
+    """
+    for name in (name for name in NUMBERED if name in trials):
+        column = trials[name]
+        if not pd.api.types.is_float_dtype(column):
+            continue
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+        there = ~np.isnan(values)
+        off = np.abs(values[there] - np.rint(values[there]))
+        if off.any() and np.isfinite(off).all() and off.max() <= NEAR:
+            numbers = whole_numbers(values[there], f"The column {name!r} of the trials")
+            values[there] = numbers
+            trials = trials.assign(**{name: values})
+    return trials
 
 
 def run_keys(rows: pd.DataFrame, by: str) -> pd.Series:

@@ -283,7 +283,7 @@ def _metrics(
             p_familywise=row["p_familywise"],
             layer=row["layer"],
             by_layer=part.to_dict(),
-            ceiling={"lower": matched.lower, "upper": matched.upper},
+            ceiling={"lower": matched.lower, "upper": matched.upper, "bound": matched.bound},
             ceiling_of_mean_rdm={"lower": plain.lower, "upper": plain.upper},
         )
         name = f"rsa_layer_chosen_by_others[{region}]"

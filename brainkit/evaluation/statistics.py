@@ -167,17 +167,15 @@ def fdr_bh(p: ArrayLike) -> NDArray[np.float64]:
     InputError
         If a p value is outside [0, 1].
     """
+    from scipy.stats import false_discovery_control
+
     given = real_array(p, "p").astype(np.float64)
     finite = ~np.isnan(given)
     tested = given[finite]
     if ((tested < 0) | (tested > 1)).any():
         raise InputError(f"p spans {tested.min():g} to {tested.max():g}, expected [0, 1].")
-    order = np.argsort(tested)
-    scaled = tested[order] * len(tested) / np.arange(1, len(tested) + 1)
-    adjusted = np.empty_like(tested)
-    adjusted[order] = np.minimum.accumulate(scaled[::-1])[::-1]
     result = np.full(given.shape, np.nan)
-    result[finite] = adjusted
+    result[finite] = false_discovery_control(tested, method="bh")  # which refuses NaN
     return result
 
 

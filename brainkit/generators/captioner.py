@@ -263,7 +263,7 @@ def load_parts(folder: Path, what: str, model: Any, reader: Any) -> tuple[Any, A
             dtype=torch.float32,
             output_loading_info=True,
         )
-        beside = reader.from_pretrained(folder, local_files_only=True)
+        beside = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _check_loaded(report, folder)
     return loaded, beside
 

@@ -90,8 +90,12 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
     with quiet(*LIBRARIES):
         parts: dict[str, Any] = {}
         for name, entry in index.items():
-            if not isinstance(entry, list) or len(entry) != 2 or entry[1] is None:
+            if name.startswith("_") or entry == [None, None] or _is_setting(entry):
                 continue
+            if not isinstance(entry, list) or len(entry) != 2:
+                raise CorruptFileError(
+                    f"{folder} names its {name} as {entry!r}; expected a library and a class."
+                )
             kind = _resolve(name, str(entry[0]), str(entry[1]))
             if not is_folder(folder / name):
                 raise MissingFileError(
@@ -181,22 +185,29 @@ def read_adapter(path: Path) -> dict[str, dict[str, torch.Tensor]]:
     return groups
 
 
+def _is_setting(entry: Any) -> bool:
+    """Whether an entry of ``model_index.json`` is an argument of the pipeline, not a part."""
+    return entry is None or isinstance(entry, bool | int | float)
+
+
 def _resolve(part: str, library: str, name: str) -> Any:
     """Return the class of a part; only diffusers' and transformers' own run."""
     import diffusers.pipelines
 
-    home: Any
+    home: Any = None
     if library in ("diffusers", "transformers"):
         home = importlib.import_module(library)
-    else:
+    elif library.isidentifier():
         home = getattr(diffusers.pipelines, library, None)
-    if not hasattr(home, name):
+    kind = getattr(home, name, None) if home is not None else None
+    # Diffusers imports a library by the name in the file, so that no other name may get there.
+    if not (isinstance(kind, type) and kind.__module__.split(".")[0] in LIBRARIES):
         raise InputError(
             f"The pipeline's {part} is a {library}.{name}, which neither diffusers nor "
             "transformers has. Classes from elsewhere are not run; update the two libraries if "
             "it is theirs."
         )
-    return getattr(home, name)
+    return kind
 
 
 def _dtype_option(kind: Any) -> str:

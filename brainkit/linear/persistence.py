@@ -1,8 +1,13 @@
 """Estimators on disk: arrays as safetensors, everything else as JSON, never pickle.
 
 A folder holds ``estimator.json`` (classes, parameters, fitted attributes) and
-``arrays.safetensors``. Only classes of brainkit are ever built from it. What comes back predicts
-bit for bit what was saved.
+``arrays.safetensors``. What comes back predicts bit for bit what was saved.
+
+Only registered estimators are saved, and only they are built: the public ones of brainkit's rooms
+(those that a room's ``__all__`` names), and those of other packages that an installed package
+declares as an entry point in the group ``brainkit.estimators``, such as ``my_ridge =
+"my_package.models:MyRidge"``. A name is looked up before anything is imported for its sake; a
+module is never imported because a file names it.
 
 What is kept are the parameters and the fitted attributes (those whose names end in ``_``). An
 estimator whose fitted state is something else, such as a torch module, has two methods for it:
@@ -13,21 +18,31 @@ estimator whose fitted state is something else, such as a torch module, has two 
 
 import importlib
 import json
+import re
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import brainkit
 from brainkit.arrays.atomic import output_folder
 from brainkit.arrays.files import require_file, unreadable
-from brainkit.errors import BrainkitError, CorruptFileError, InputError, OutputError
+from brainkit.errors import CorruptFileError, InputError, OutputError
 
 FORMAT = 1
 STRUCTURE = "estimator.json"
+UNREADABLE = "is not a readable estimator"
 ARRAYS = "arrays.safetensors"
 STATE, RESTORE = "__brainkit_state__", "__brainkit_restore__"
+ENTRY_POINTS = "brainkit.estimators"
+NAME = re.compile(
+    r"brainkit\.(?P<room>[a-z_]+)(\.[A-Za-z_]\w*)*:(?P<attribute>[A-Za-z_]\w*)", re.ASCII
+)
+# Text of one length takes that of its longest item for each: a small file could fill any memory.
+MOST_CHARACTERS = 2**28
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -38,8 +53,9 @@ def save_estimator(estimator: Any, folder: str | Path) -> Path:
     Parameters
     ----------
     estimator : estimator
-        An estimator or transformer of brainkit; others may be among its parameters only if they
-        are of brainkit too.
+        A public estimator or transformer of brainkit, or one that another package registers in
+        the entry-point group ``brainkit.estimators``; the same goes for those among its
+        parameters.
     folder : path
         A folder that does not exist yet, or is empty. It appears whole or not at all.
 
@@ -83,20 +99,52 @@ def load_estimator(folder: str | Path) -> Any:
     from safetensors.numpy import load_file
 
     path = require_file(Path(folder) / STRUCTURE, "A saved estimator")
+    stored = require_file(Path(folder) / ARRAYS, "A saved estimator's arrays")
     try:
         structure = json.loads(path.read_text(encoding="utf-8"))
-        arrays = load_file(require_file(Path(folder) / ARRAYS, "A saved estimator's arrays"))
+        arrays = load_file(stored)
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise unreadable(folder, error, UNREADABLE, "save it again") from error
+    try:
         if structure["format"] != FORMAT:
             raise CorruptFileError(
                 f"{folder} has format {structure['format']}; this brainkit reads {FORMAT}."
             )
         return _decode(structure["estimator"], arrays)
-    except BrainkitError:
+    except CorruptFileError:
         raise
-    except (
-        OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError
-    ) as error:  # fmt: skip
-        raise unreadable(folder, error, "is not a readable estimator", "save it again") from error
+    except Exception as error:  # whatever a class makes of parameters that it never had
+        raise unreadable(folder, error, UNREADABLE, "save it again") from error
+
+
+def find_estimator(name: str) -> type | None:
+    """Return a registered estimator by the name that it is saved under, None if there is none.
+
+    Parameters
+    ----------
+    name : str
+        Module and class, such as ``"brainkit.encoding.ridge:VoxelwiseRidge"``. The module is not
+        imported: a class of brainkit is looked up in its room, which has to offer it by name, and
+        one of another package among the entry points of the group ``brainkit.estimators``.
+    """
+    match = NAME.fullmatch(name)
+    kind: Any = None
+    if match is None:
+        declared = {
+            entry.value.replace(" ", ""): entry for entry in entry_points(group=ENTRY_POINTS)
+        }
+        kind = declared[name].load() if name in declared else None
+    elif match["room"] in brainkit.ROOMS:
+        room = importlib.import_module(f"brainkit.{match['room']}")
+        if match["attribute"] in getattr(room, "__all__", ()):
+            kind = getattr(room, match["attribute"])
+    known = isinstance(kind, type) and hasattr(kind, "get_params") and saved_name(kind) == name
+    return kind if known else None
+
+
+def saved_name(kind: type) -> str:
+    """Return the name under which an estimator is saved."""
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def _encode(value: Any, name: str, arrays: Arrays) -> Any:
@@ -112,16 +160,17 @@ def _encode(value: Any, name: str, arrays: Arrays) -> Any:
         return {"$tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, dict) and all(isinstance(key, str | int) for key in value):
         return {"$dict": [[key, _encode(v, f"{name}.{key}", arrays)] for key, v in value.items()]}
-    if hasattr(value, "get_params") and type(value).__module__.startswith("brainkit."):
+    if find_estimator(saved_name(type(value))) is type(value):
         return _encode_estimator(value, name, arrays)
     raise _unsafe(name, f"a {type(value).__module__}.{type(value).__qualname__}")
 
 
 def _unsafe(name: str, what: str) -> InputError:
     return InputError(
-        f"{name or 'The estimator'} is {what}, which has no safe file format here: only estimators "
-        "of brainkit, arrays, numbers, text, and containers of them with text or whole numbers for "
-        "keys can be saved."
+        f"{name or 'The estimator'} is {what}, which has no safe file format here: only public "
+        f"estimators of brainkit, those registered in the entry-point group {ENTRY_POINTS!r}, "
+        "arrays, numbers, text, and containers of them with text or whole numbers for keys can be "
+        "saved."
     )
 
 
@@ -144,7 +193,7 @@ def _encode_estimator(estimator: Any, name: str, arrays: Arrays) -> dict[str, An
     parameters = estimator.get_params(deep=False)
     stem = f"{name}." if name else ""
     entry = {
-        "$estimator": f"{type(estimator).__module__}:{type(estimator).__qualname__}",
+        "$estimator": saved_name(type(estimator)),
         "parameters": {k: _encode(v, f"{stem}{k}", arrays) for k, v in parameters.items()},
     }
     if hasattr(estimator, STATE):
@@ -175,22 +224,22 @@ def _decode(value: Any, arrays: Arrays) -> Any:
 
 
 def _decode_strings(value: dict[str, Any], arrays: Arrays) -> NDArray[Any]:
-    text = np.array(value["$strings"], dtype=object if value["object"] else str)
-    return text.reshape(value["shape"])
+    text = value["$strings"]
+    if not all(isinstance(item, str) for item in text):
+        raise CorruptFileError("A saved estimator holds text that is none.")
+    if not value["object"] and len(text) * max(map(len, text), default=0) > MOST_CHARACTERS:
+        raise CorruptFileError("A saved estimator holds text that would not fit in memory.")
+    return np.array(text, dtype=object if value["object"] else str).reshape(value["shape"])
 
 
 def _decode_estimator(value: dict[str, Any], arrays: Arrays) -> Any:
-    module, _, name = value["$estimator"].partition(":")
-    if module.split(".")[0] != "brainkit":
-        raise CorruptFileError(f"{value['$estimator']} is not an estimator of brainkit.")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise CorruptFileError(f"This brainkit has no {value['$estimator']}.") from error
-    # What a module of brainkit imported from elsewhere is not brainkit's.
-    ours = isinstance(kind, type) and kind.__module__ == module
-    if not (ours and hasattr(kind, "get_params")):
-        raise CorruptFileError(f"{value['$estimator']} is not an estimator of brainkit.")
+    name = value["$estimator"]
+    kind = find_estimator(name)
+    if kind is None:
+        raise CorruptFileError(
+            f"{name} is not an estimator of brainkit, nor registered by another package: this "
+            f"installation has no {name} to load."
+        )
     estimator = kind(**{k: _decode(v, arrays) for k, v in value["parameters"].items()})
     if hasattr(kind, RESTORE):
         getattr(estimator, RESTORE)(_decode(value["state"], arrays))

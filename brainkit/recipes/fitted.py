@@ -171,9 +171,14 @@ class ImageReconstructor(BaseEstimator):
         return said
 
     def _loaded(self, what: str, kind: Any, options: dict[str, Any]) -> Any:
-        """Return a frozen model, loaded once."""
+        """Return a frozen model, loaded once; what a file asks for is never a download."""
         name = f"_{what}"  # not a fitted attribute, so that it is not saved
         if name not in vars(self):
+            if options.get("download"):
+                raise InputError(
+                    f"The {what} of this estimator asks to be downloaded, which is not done for a "
+                    "file's sake: set BRAINKIT_DOWNLOAD=1 to allow it."
+                )
             setattr(self, name, kind.from_pretrained(**options))
         return getattr(self, name)
 

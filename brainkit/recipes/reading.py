@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from brainkit.arrays.files import read_text
 from brainkit.arrays.share import share_folder
-from brainkit.errors import InputError, listed, unknown_name
+from brainkit.errors import InputError, MissingFileError, listed, unknown_name
+from brainkit.features.spec import parse_spec
 from brainkit.recipes.schema import ADAPTER, JOBS, SCHEMAS, Recipe
 
 FILES = (".yaml", ".yml", ".json")
@@ -85,6 +86,47 @@ def _content(name: str | Path) -> dict[str, Any]:
     if str(name) not in recipe_names():
         raise unknown_name("recipe", str(name), recipe_names())
     return read_content(share_folder("models") / f"{name}.yaml")
+
+
+def check_places(manifest: str | Path, content: Any, place: str = "") -> None:
+    """Raise where an earlier run's recipe names a model's folder or file that is not here.
+
+    Parameters
+    ----------
+    manifest : path
+        Where the recipe was read.
+    content : dict, list or plain value
+        The recipe, or the part of it at `place`.
+    place : str
+        Dotted, as for ``--set``.
+
+    Raises
+    ------
+    MissingFileError
+        Names the setting that has to be changed.
+    """
+    if isinstance(content, dict | list):
+        for key, part in content.items() if isinstance(content, dict) else enumerate(content):
+            if key != "store":  # is made where there is none
+                check_places(manifest, part, f"{place}.{key}" if place else str(key))
+        return
+    path = content if isinstance(content, str) and Path(content).is_absolute() else _place(content)
+    if path is not None and not Path(path).exists():
+        raise MissingFileError(
+            f"{manifest} was made with {path}, which is not on this machine: say where it is here "
+            f"with --set {place}={content}."
+        )
+
+
+def _place(content: Any) -> str | None:
+    """Return the folder or file of a model's specification, if it names one."""
+    try:
+        spec = parse_spec(content) if isinstance(content, str) else None
+    except InputError:
+        return None
+    if spec is None:
+        return None
+    return spec.name if spec.place == "folder" else str(spec.file) if spec.file else None
 
 
 def _faults(error: ValidationError) -> str:

@@ -75,7 +75,7 @@ def run_rsa(
     if not isinstance(recipe, RSARecipe):
         raise InputError(f"The recipe {recipe.name} is for {recipe.job}; this is rsa.")
     recipe = with_model(recipe, model, weights)
-    earlier = earlier_run(card, recipe_name)
+    earlier = earlier_run(card, recipe_name, root=root, options=options or {})
     options = checked_options({**earlier.get("options", {}), **(options or {})})
     folder = dataset_root(card, root if root is not None else earlier.get("root"))
     check_output(out, overwrite=overwrite)

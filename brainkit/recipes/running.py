@@ -22,12 +22,12 @@ from brainkit.encoding import (
 from brainkit.encoding.ceilings import LEAST_OTHERS
 from brainkit.encoding.context import names_of
 from brainkit.encoding.held_out import grid_facts
-from brainkit.errors import InputError
+from brainkit.errors import InputError, MissingFileError
 from brainkit.recipes.building import Known, build_features, build_model
 from brainkit.recipes.fitted import Result
 from brainkit.recipes.layers import compare_layers
 from brainkit.recipes.manifest import describe_run
-from brainkit.recipes.reading import read_content, read_recipe
+from brainkit.recipes.reading import check_places, read_content, read_recipe
 from brainkit.recipes.reconstruct import build_parts, describe_parts
 from brainkit.recipes.saving import save_result
 from brainkit.recipes.schema import (
@@ -151,7 +151,7 @@ def run_job(
     started = time.monotonic()
     card = read_card(card_name)
     recipe = recipe_for(card, job, recipe_name, changes)
-    earlier = earlier_run(card, recipe_name)
+    earlier = earlier_run(card, recipe_name, root=root, options=options or {})
     options = checked_options({**earlier.get("options", {}), **(options or {})})
     folder = dataset_root(card, root if root is not None else earlier.get("root"))
     check_output(out, overwrite=overwrite)
@@ -224,15 +224,50 @@ def _reported(result: Result) -> SubjectResults:
     return SubjectResults(ranking=result)
 
 
-def earlier_run(card: DatasetCard, recipe_name: str | None) -> dict[str, Any]:
-    """Return the manifest that a run on this dataset shall repeat; nothing if there is none."""
+def earlier_run(
+    card: DatasetCard,
+    recipe_name: str | None,
+    *,
+    root: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the manifest that a run on this dataset shall repeat; nothing if there is none.
+
+    Parameters
+    ----------
+    card : DatasetCard
+    recipe_name : str, optional
+        Where it ends in ``.json``, the manifest of an earlier run.
+    root : path, optional
+    options : mapping, optional
+        What is given beside the manifest, and taken in place of what it says.
+
+    Raises
+    ------
+    MissingFileError
+        If the manifest names a folder of the dataset, or a file among the reader's options, that
+        is not on this machine, and nothing is given in its place.
+    """
     if recipe_name is None or Path(recipe_name).suffix != ".json":
         return {}
     content = read_content(Path(recipe_name))
     if content.get("card") != card.name:
         return {}  # the recipe alone is taken to another dataset
     kinds = {"options": dict, "subjects": dict, "root": str}
-    return {name: content[name] for name, kind in kinds.items() if type(content.get(name)) is kind}
+    kept = {name: content[name] for name, kind in kinds.items() if type(content.get(name)) is kind}
+    if root is None and "root" in kept and not Path(kept["root"]).is_dir():
+        raise MissingFileError(
+            f"{recipe_name} was made from {kept['root']}, which is not on this machine: give the "
+            f"folder of {card.name} with --root (root=)."
+        )
+    for name, value in kept.get("options", {}).items():
+        foreign = isinstance(value, str) and Path(value).is_absolute() and not Path(value).exists()
+        if foreign and name not in (options or {}):
+            raise MissingFileError(
+                f"{recipe_name} was made with {name}={value}, which is not on this machine: give "
+                f"another with --option {name}=PATH (options={{{name!r}: PATH}})."
+            )
+    return kept
 
 
 def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,6 +291,8 @@ def recipe_for(card: DatasetCard, job: str, name: str | None, changes: Sequence[
     if name is None and job not in card.recipes:
         raise InputError(f"The card {card.name} has no default recipe to {job}; give --recipe.")
     recipe = read_recipe(name or card.recipes[job], changes)
+    if name is not None and Path(name).suffix == ".json":
+        check_places(name, recipe.model_dump(mode="json"))
     if recipe.job != job:
         raise InputError(f"The recipe {recipe.name} is for {recipe.job}; this is {job}.")
     return recipe

@@ -1,25 +1,22 @@
-"""HTML by small functions: every value is escaped unless it is `Html` already."""
+"""HTML by small functions: every value is escaped unless it is `Html` already.
 
-import html
+`Html` is markupsafe's ``Markup``: joined to, formatted with or added to text, it escapes the text.
+"""
+
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup as Html
+from markupsafe import escape
 
 MISSING = "–"
 MINUS = "−"
 
-TAGS = re.compile(r"<[^>]*>")
 FEW = "†"  # marks intervals that rest on few independent units
 NUMERIC = re.compile(rf"[{MINUS}0-9.,e+∞]*|{MISSING}|\[[^a-z]*\]{FEW}?")
-
-
-class Html(str):
-    """Text that is HTML already and is not escaped again."""
-
-    __slots__ = ()
 
 
 def markup(value: object) -> Html:
@@ -30,7 +27,7 @@ def markup(value: object) -> Html:
         return Html("yes" if value else "no")
     if value is None or isinstance(value, int | float | np.number):
         return Html(number(value))
-    return Html(html.escape(str(value), quote=True))
+    return escape(str(value))  # text even of what claims to be HTML itself
 
 
 def number(value: object) -> str:
@@ -59,17 +56,17 @@ def interval(ends: Sequence[object] | None, *, few: object = False) -> str:
 
 def tag(name: str, /, *content: object, **attributes: object) -> Html:
     """Return an element; ``class_`` stands for ``class``, and None leaves an attribute out."""
-    return Html(f"<{name}{_attributes(attributes)}>{join(content)}</{name}>")
+    return Html("<{0}{1}>{2}</{0}>").format(name, _attributes(attributes), join(content))
 
 
 def void(name: str, /, **attributes: object) -> Html:
     """Return an element that has no content, such as an image."""
-    return Html(f"<{name}{_attributes(attributes)}>")
+    return Html("<{}{}>").format(name, _attributes(attributes))
 
 
-def _attributes(given: Mapping[str, object]) -> str:
-    return "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value), quote=True)}"'
+def _attributes(given: Mapping[str, object]) -> Html:
+    return join(
+        Html(' {}="{}"').format(key.rstrip("_").replace("_", "-"), str(value))
         for key, value in given.items()
         if value is not None
     )
@@ -77,7 +74,7 @@ def _attributes(given: Mapping[str, object]) -> str:
 
 def join(parts: Iterable[object]) -> Html:
     """Put parts one after the other."""
-    return Html("".join(markup(part) for part in parts))
+    return Html("").join(markup(part) for part in parts)
 
 
 def table(
@@ -122,7 +119,8 @@ def _is_numeric(value: object) -> bool:
         return False
     if value is None or isinstance(value, int | float | np.number):
         return True
-    return isinstance(value, str) and bool(NUMERIC.fullmatch(TAGS.sub("", value)))
+    text = value.striptags() if isinstance(value, Html) else value
+    return isinstance(text, str) and bool(NUMERIC.fullmatch(text))
 
 
 def frame(data: pd.DataFrame, *, caption: object = None) -> Html:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from brainkit.arrays.atomic import plain
+from brainkit.data.from_mne import quality_said
 from brainkit.data.recording import Recording
 from brainkit.evaluation.intervals import FEWEST_UNITS
 from brainkit.reconstruction.scores import TRUE
@@ -149,8 +150,8 @@ def _size(recording: Recording) -> str:
     sizes = zip(recording.responses.shape, axes, strict=False)
     size = " × ".join(f"{size:,} {axis}" for size, axis in sizes)
     stimuli = f", {len(recording.stimuli):,} stimuli" if recording.stimuli is not None else ""
-    measure = recording.info.get("measure")
-    return f"{size}{stimuli}" + (f"; {measure}" if measure else "")
+    notes = [recording.info.get("measure"), quality_said(recording.info.get("quality"))]
+    return "; ".join([f"{size}{stimuli}", *(note for note in notes if note)])
 
 
 def headline(metrics: Mapping[str, Entry]) -> Html:

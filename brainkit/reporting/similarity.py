@@ -184,6 +184,7 @@ def _ceilings(result: RSAResult) -> Html:
             region,
             ceiling.n_subjects,
             interval([ceiling.lower, ceiling.upper]),
+            number(ceiling.bound),
             interval([pools["mean"].lower, pools["mean"].upper]),
             number(best["similarity"] / ceiling.lower) if ceiling.lower > 0 else number(None),
         ]
@@ -193,7 +194,7 @@ def _ceilings(result: RSAResult) -> Html:
         for ceiling in [pools["matched"]]
     ]
     header = [
-        "region", "people", "noise ceiling", "ceiling of the mean RDM",
+        "region", "people", "noise ceiling", "bound", "ceiling of the mean RDM",
         "best layer / lower end of the ceiling",
     ]  # fmt: skip
     return join([figure, table(header, rows)])

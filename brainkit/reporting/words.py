@@ -139,12 +139,14 @@ RSA = {
     "interval": "95 % interval for new people and new stimuli: both were drawn anew, together and "
     "each alone, and the three variances combined (Schütt et al., 2023). Pairs of a stimulus "
     "with its own copy do not count.",
-    "noise ceiling": "Where the true model is expected, given how much people differ (Nili et al., "
-    "2014). Lower end: mean similarity of each person's RDM with the pooled RDM of all others. "
-    "Upper end: with the pooled RDM of all, the person included. RDMs are ranked, or standardised, "
-    "as the comparison asks before they are pooled.",
+    "noise ceiling": "Where the true model is expected, given how much people differ: an estimate "
+    "from both sides (Nili et al., 2014), not a bound. Lower end: mean similarity of each person's "
+    "RDM with the pooled RDM of all others. Upper end: with the pooled RDM of all, the person "
+    "included. RDMs are ranked, or standardised, as the comparison asks before they are pooled.",
+    "bound": "No RDM, with ties or without, is more similar to these people's on average. For "
+    "Spearman's ρ it lies above the noise ceiling's upper end, which a model with ties can exceed.",
     "ceiling of the mean RDM": "The same with people's dissimilarities averaged as they are; "
-    "often reported, but its upper end is no bound.",
+    "often reported, but people with larger dissimilarities weigh more.",
     "relabelled stimuli": "Null: the layers' stimuli exchanged at random, whole rows and columns "
     "of the RDM at a time, alike for all layers and people.",
     "best of relabelled stimuli": "Null of the best layer: the mean over relabellings of what the "

@@ -4,6 +4,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,25 @@ def test_results_are_kept_where_the_place_was_taken_meanwhile(tmp_path):
     assert (out / "other").read_text() == "another program's"
     kept = Path(str(caught.value).split("kept in ")[1].rstrip("."))
     assert (kept / "manifest.json").read_text() == "an hour of work"
+
+
+def test_an_earlier_run_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    for number in ("first", "second"):
+        if number == "second":
+            monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+            with pytest.warns(UserWarning, match="could not be removed whole") as caught:
+                write_run(out, number)
+        else:
+            write_run(out, number)
+    assert (out / "manifest.json").read_text() == "second"
+    left = Path(str(caught[0].message).split("is in ")[1].rstrip("."))
+    assert (left / "manifest.json").read_text() == "first"
+
+
+def write_run(out, text):
+    with output_folder(out, overwrite=True) as folder:
+        (folder / "manifest.json").write_text(text)
 
 
 def test_the_earlier_run_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):

@@ -4,6 +4,10 @@ import functools
 import hashlib
 import http.server
 import json
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 from types import SimpleNamespace
 
@@ -117,3 +121,41 @@ def test_data_by_agreement(refused, tmp_path):
     assert "NSD Terms" in said
     assert "Sign the agreement" in said
     assert not (tmp_path / "nsd").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_download_that_is_interrupted_says_how_to_go_on(call, served, tmp_path, number):
+    """What has arrived stays, and the same command fetches the rest."""
+    root = tmp_path / "root"
+    program = f"""
+        import signal
+        from brainkit.data import download
+        real = download.sha256
+        def disturbed(path):
+            if path.name.endswith(".part"):
+                with path.open("r+b") as file:
+                    file.truncate(50_000)
+                signal.raise_signal({int(number)})
+            return real(path)
+        download.sha256 = disturbed
+        from brainkit.__main__ import main
+        main()
+    """
+    arguments = ["download", served.card(), "--root", root]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "0 of 1 files of digits69 are complete" in last
+    assert "the same command goes on from there" in last
+    assert [path.name for path in root.iterdir()] == ["69digits.mat.part"]
+    assert call(*arguments).exit_code == 0
+    assert [path.name for path in root.iterdir()] == ["69digits.mat"]
+    assert (root / "69digits.mat").read_bytes() == CONTENT

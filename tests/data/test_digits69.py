@@ -4,8 +4,9 @@ import shutil
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
-from scipy.io import loadmat
+from scipy.io import loadmat, savemat
 
 import brainkit
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, UnknownNameError
@@ -122,6 +123,27 @@ def test_maps_round_trip_over_the_anatomy(recording, content, tmp_path):
 def test_ten_folds(recording):
     split = recording.split("kfold:10", seed=3)
     assert [len(fold.test.trials) for fold in split] == [10] * 10
+
+
+def test_masks_and_classes_with_noise(recording, content, tmp_path):
+    """A class of 1.99997 was read as a six."""
+    noisy = {name: content[name] for name in ("X", "I", "funloc", "structural")}
+    noisy["Y"] = content["Y"] * (1 - 1.5e-5)
+    noisy["masks"] = np.empty(content["masks"].shape, dtype=object)
+    for place, volume in np.ndenumerate(content["masks"]):
+        noisy["masks"][place] = np.where(volume > 0, 1.00003, 7e-15)
+    savemat(tmp_path / "69digits.mat", noisy, do_compression=True)
+    with pytest.warns(UserWarning, match="were rounded to whole numbers") as caught:
+        found = brainkit.load("digits69", tmp_path)
+    assert len(caught) == 14  # thirteen masks and the classes
+    pd.testing.assert_frame_equal(found.units, recording.units)
+    pd.testing.assert_frame_equal(found.trials, recording.trials)
+    savemat(tmp_path / "69digits.mat", {**noisy, "Y": content["Y"] + 1}, do_compression=True)
+    with (
+        pytest.warns(UserWarning, match="were rounded"),
+        pytest.raises(CorruptFileError, match="holds the classes 3; expected 1 and 2"),
+    ):
+        brainkit.load("digits69", tmp_path)
 
 
 def test_bad_input(shared_data, tmp_path):

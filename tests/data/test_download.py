@@ -2,11 +2,15 @@
 
 import hashlib
 import http.server
+import subprocess
+import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from brainkit.data import download as module
 from brainkit.data.cards import DatasetCard, read_card
@@ -41,7 +45,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if state.announce:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: state.breaks_after])
+        half = len(body) // 2 if state.pause else len(body)
+        self.wfile.write(body[:half][: state.breaks_after])
+        self.wfile.flush()
+        time.sleep(state.pause)
+        self.wfile.write(body[half : state.breaks_after])
         while state.endless:
             self.wfile.write(CONTENT)
         if state.breaks_after is not None:
@@ -55,8 +63,9 @@ def server(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.state = SimpleNamespace(
-            content=CONTENT, ranges=True, breaks_after=None, announce=True, endless=False, asked=[]
-        )
+            content=CONTENT, ranges=True, breaks_after=None, announce=True, endless=False, pause=0,
+            asked=[],
+        )  # fmt: skip
         running.state.url = f"http://127.0.0.1:{running.server_address[1]}/69digits.mat"
         running.handle_error = lambda *_: None  # a client that hangs up is part of the tests
         thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
@@ -109,6 +118,59 @@ def test_broken_off_then_resumed(server, tmp_path, ranges, announce):
     assert target.read_bytes() == CONTENT
     assert names(tmp_path) == ["69digits.mat"]
     assert server.asked == [None, f"bytes={len(part)}-" if len(part) else None]
+
+
+DOWNLOADS = """
+import sys
+from brainkit.data.cards import read_card
+from brainkit.data.download import download
+print(download(read_card(sys.argv[1]), sys.argv[2])[0].stat().st_size)
+"""
+
+
+def test_several_processes_fetch_a_file_once(server, tmp_path):
+    """The transfer takes half a second, in which the others come."""
+    server.pause = 0.5
+    (tmp_path / "card.yaml").write_text(
+        yaml.safe_dump(card(server.url).model_dump(mode="json")), encoding="utf-8"
+    )
+    command = [sys.executable, "-c", DOWNLOADS, str(tmp_path / "card.yaml"), str(tmp_path / "root")]
+    several = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [process.communicate(timeout=60)[0] for process in several]
+    assert said == [f"{len(CONTENT)}\n"] * 4
+    assert server.asked == [None]
+    assert (tmp_path / "root" / "69digits.mat").read_bytes() == CONTENT
+    assert names(tmp_path / "root") == ["69digits.mat"]
+
+
+def test_a_transfer_goes_on_where_another_process_was_killed(server, tmp_path):
+    server.pause, server.breaks_after = 30, 100_000
+    (tmp_path / "card.yaml").write_text(
+        yaml.safe_dump(card(server.url).model_dump(mode="json")), encoding="utf-8"
+    )
+    root = tmp_path / "root"
+    command = [sys.executable, "-c", DOWNLOADS, str(tmp_path / "card.yaml"), str(root)]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not (root / "69digits.mat.part").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    server.pause, server.breaks_after = 0, None
+    (target,) = download(card(server.url), root)
+    assert target.read_bytes() == CONTENT
+    assert names(root) == ["69digits.mat"]
+
+
+def test_a_folder_with_all_files_is_only_read(server, tmp_path, monkeypatch):
+    (tmp_path / "69digits.mat").write_bytes(CONTENT)
+
+    def never(*_, **__):
+        raise AssertionError("locked though nothing is to be written")
+
+    monkeypatch.setattr(module, "exclusive", never)
+    download(card(server.url), tmp_path)
+    assert server.asked == []
 
 
 def test_a_complete_part_is_only_checked(server, tmp_path):

@@ -141,6 +141,16 @@ def test_a_file_a_trial_and_no_table(bold5000, tmp_path):
     assert repr(one).startswith("Recording('s1': 1 trial x")
 
 
+def test_conditions_that_come_again_in_every_run(bold5000):
+    folder, _, _ = bold5000
+    trials = pd.DataFrame({"stimulus": np.arange(37) % 5, "run": np.arange(37) // 10})
+    recording = Recording.from_nifti(
+        folder / BETAS.format(2), folder / "CSI1_brainmask.nii.gz", trials, stimuli_are="conditions"
+    )
+    assert recording.stimuli_are == "conditions"
+    assert len(recording.split("leave-one-run-out")) == 4
+
+
 def test_grids_that_differ(bold5000, tmp_path):
     folder, inside, _ = bold5000
     betas = folder / BETAS.format(1)
@@ -160,6 +170,55 @@ def test_grids_that_differ(bold5000, tmp_path):
             Recording.from_nifti(
                 betas, folder / "CSI1_brainmask.nii.gz", rois={"mine": tmp_path / f"{name}.nii.gz"}
             )
+
+
+@pytest.mark.parametrize("given", ["file", "image", "array"])
+def test_masks_and_regions_with_noise(bold5000, tmp_path, given):
+    """A background of 7e-15 is outside, and a region of 1.00003 is not empty."""
+    folder, inside, _ = bold5000
+    betas = folder / BETAS.format(1)
+    noisy = np.where(inside, 1.0, 7e-15)
+    region = np.where(inside & (np.indices(GRID)[0] < 3), 1.00003, -1e-9)
+
+    def as_given(name, volume):
+        save(tmp_path / f"{name}.nii.gz", volume)
+        image = nibabel.load(tmp_path / f"{name}.nii.gz")
+        return {"file": tmp_path / f"{name}.nii.gz", "image": image, "array": volume}[given]
+
+    with pytest.warns(UserWarning, match="were rounded to whole numbers") as caught:
+        recording = Recording.from_nifti(
+            betas, as_given("mask", noisy), rois={"early": as_given("early", region)}
+        )
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2  # once for each volume
+    assert f"{(~inside).sum()} of {inside.size} values" in said[0]
+    np.testing.assert_array_equal(recording.units[["i", "j", "k"]], np.argwhere(inside))
+    np.testing.assert_array_equal(recording.roi_mask("early"), np.argwhere(inside)[:, 0] < 3)
+    np.testing.assert_allclose(recording.space.affine, AFFINE)
+
+
+@pytest.mark.parametrize("given", ["file", "array"])
+def test_probabilities_are_no_mask(bold5000, tmp_path, given):
+    folder, inside, _ = bold5000
+    betas, mask = folder / BETAS.format(1), folder / "CSI1_brainmask.nii.gz"
+    share = np.where(inside, 0.7, 0.02)
+    save(tmp_path / "share.nii.gz", share)
+    named = {"file": tmp_path / "share.nii.gz", "array": share}[given]
+    with pytest.raises(InputError, match=r"The mask.* none: 0\.02, 0\.7\. Threshold"):
+        Recording.from_nifti(betas, named)
+    with pytest.raises(InputError, match=r"The mask of the ROI V1.* none: 0\.02, 0\.7"):
+        Recording.from_nifti(betas, mask, rois={"V1": named})
+
+
+def test_an_array_of_another_grid_is_no_mask(bold5000):
+    folder, inside, _ = bold5000
+    betas, mask = folder / BETAS.format(1), folder / "CSI1_brainmask.nii.gz"
+    with pytest.raises(GridMismatchError, match=r"\(7, 8, 6\).*\(6, 8, 6\)"):
+        Recording.from_nifti(betas, inside[1:])
+    with pytest.raises(GridMismatchError, match="ROI mine, given as an array"):
+        Recording.from_nifti(betas, mask, rois={"mine": inside[1:]})
+    with pytest.raises(InputError, match=r"shape \(336,\); expected \(X, Y, Z\)"):
+        Recording.from_nifti(betas, inside.ravel())
 
 
 def test_bad_input(bold5000, tmp_path):

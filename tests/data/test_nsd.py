@@ -94,6 +94,67 @@ def test_masks_by_name(nsd, mask, rule):
     )
 
 
+def test_atlases_that_share_names_and_endings(nsd_copy):
+    """The HCP's areas 6d and 6v are no parts of a 6, and its V1 is not that of prf-visualrois."""
+    label = nsd_copy.root / "nsddata/freesurfer/subj01/label"
+    affine = nibabel.load(nsd_copy.roi_folder / "nsdgeneral.nii.gz").affine
+    volume = np.where(nsd_copy.visual > 0, np.arange(np.prod(GRID)).reshape(GRID) % 3 + 1, 0)
+    nibabel.save(
+        nibabel.Nifti1Image(volume.astype("i2"), affine), nsd_copy.roi_folder / "HCP.nii.gz"
+    )
+    (label / "HCP.mgz.ctab").write_text("0 Unknown\n1 6d\n2 6v\n3 V1v\n")
+    rois = ["prf-visualrois", "HCP"]
+    recording = brainkit.load("nsd", nsd_copy.root, subject=1, rois=rois)
+    assert recording.region_names == ["V1", "V2v", "hV4", "6d", "6v", "HCP.V1v"]
+    inside = nsd_copy.visual > 0
+    np.testing.assert_array_equal(recording.roi_mask("V1v"), nsd_copy.visual[inside] == 1)
+    np.testing.assert_array_equal(recording.roi_mask("HCP.V1v"), volume[inside] == 3)
+    with pytest.raises(UnknownNameError, match="6d, 6v"):
+        recording.roi_mask("6")
+    with pytest.raises(UnknownNameError, match="6d, 6v"):
+        brainkit.load("nsd", nsd_copy.root, subject=1, mask="6")
+    part = brainkit.load("nsd", nsd_copy.root, subject=1, mask="HCP.V1v", rois=rois)
+    np.testing.assert_array_equal(part.units[["i", "j", "k"]], np.argwhere(volume == 3))
+
+
+def test_region_files_whose_labels_are_nearly_whole(nsd, nsd_copy):
+    """Scaled int16, as tools save labels that they hold as real numbers: −0.99997, 1.00003."""
+    for path in sorted(nsd_copy.roi_folder.glob("*.nii.gz")):
+        image = nibabel.load(path)
+        noisy = nibabel.Nifti1Image(image.get_fdata() * (1 + 3e-5) + 1e-6, image.affine)
+        nibabel.save(noisy, path)
+    for mask in ("nsdgeneral", "V1", "FFA-2", "prf-visualrois", None):
+        expected = brainkit.load("nsd", nsd.root, subject=1, mask=mask)
+        with pytest.warns(UserWarning, match=r"A ROI file .* were rounded to whole numbers"):
+            found = brainkit.load("nsd", nsd_copy.root, subject=1, mask=mask)
+        pd.testing.assert_frame_equal(found.units, expected.units)
+        assert found.roi_mask("V1").any()
+
+
+def test_a_region_file_of_probabilities(nsd_copy):
+    path = nsd_copy.roi_folder / "prf-visualrois.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(image.get_fdata() * 0.3, image.affine), path)
+    with pytest.raises(InputError, match=r"A ROI file .*prf-visualrois.* whole numbers"):
+        brainkit.load("nsd", nsd_copy.root, subject=1)
+
+
+def test_sessions_are_whole_numbers(nsd):
+    part = brainkit.load("nsd", nsd.root, subject=1, sessions=[1, 2])
+    for sessions in (np.array([2, 1]), (np.int64(1), np.int16(2)), range(1, 3), {1, 2}):
+        same = brainkit.load("nsd", nsd.root, subject=1, sessions=sessions)
+        assert same.info["sessions"] == [1, 2]
+        np.testing.assert_array_equal(part.responses.read(), same.responses.read())
+    for sessions in ([0], [-1], [9]):
+        with pytest.raises(MissingFileError, match="Sessions here: 1, 2, 3"):
+            brainkit.load("nsd", nsd.root, subject=1, sessions=sessions)
+    for sessions in (2, True, 2.0, "2", [True], [1.5], [1.0], ["1"], np.array([1.0])):
+        with pytest.raises(InputError, match=r"sessions"):
+            brainkit.load("nsd", nsd.root, subject=1, sessions=sessions)
+    with pytest.raises(InputError, match="must be a whole number"):
+        reader.load(nsd.root, 1, sessions=[1.7])
+
+
 def test_a_mask_of_ones_own(nsd, tmp_path):
     inside = np.zeros(GRID, dtype=np.uint8)
     inside[[1, 4, 5], [0, 4, 2], [3, 1, 0]] = 1

@@ -6,7 +6,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from brainkit.data.nsd import read_design
-from brainkit.errors import CorruptFileError, MissingFileError, UnknownNameError
+from brainkit.errors import CorruptFileError, InputError, MissingFileError, UnknownNameError
 
 
 def by_hand(design, subject, n_sessions):
@@ -62,6 +62,29 @@ def test_a_number_of_sessions_means_the_first(full_design):
     pd.testing.assert_frame_equal(first, read_design(full_design.path, 1, range(1, 31)))
     with pytest.raises(UnknownNameError, match=r"session '?41"):
         read_design(full_design.path, 1, sessions=41)
+
+
+@pytest.mark.parametrize(
+    "sessions",
+    [np.int64(30), np.uint8(30), np.array(30), np.arange(1, 31), pd.Series(range(1, 31))],
+)
+def test_numpys_numbers_are_numbers(full_design, sessions):
+    first = read_design(full_design.path, np.int64(1), sessions=sessions)
+    pd.testing.assert_frame_equal(first, read_design(full_design.path, 1, sessions=30))
+
+
+@pytest.mark.parametrize("sessions", [0, -1, np.int64(0), 41, np.int64(-5)])
+def test_no_such_number_of_sessions(full_design, sessions):
+    with pytest.raises(UnknownNameError, match=f"session {sessions}"):
+        read_design(full_design.path, 1, sessions=sessions)
+
+
+@pytest.mark.parametrize(
+    "sessions", [True, 30.0, np.float64(30), "30", b"30", [True], [1.0], ["1"], [None]], ids=repr
+)
+def test_what_is_no_number_of_sessions(full_design, sessions):
+    with pytest.raises(InputError, match="sessions must be a whole number"):
+        read_design(full_design.path, 1, sessions=sessions)
 
 
 def counts(trials, n_sessions):
@@ -125,3 +148,18 @@ def test_bad_files(full_design, tmp_path):
     savemat(path, {**design, "stimpattern": design["stimpattern"][:39]})
     with pytest.raises(CorruptFileError, match="do not fit"):
         read_design(path, 1)
+    savemat(path, {**design, "masterordering": design["masterordering"] + 0.4})
+    with pytest.raises(CorruptFileError, match="masterordering must hold whole numbers"):
+        read_design(path, 1)
+
+
+def test_numbers_that_went_through_single_precision(full_design, tmp_path):
+    """3.99997 is image 4: it was cut to 3."""
+    path = tmp_path / "nsd_expdesign.mat"
+    design = {k: v for k, v in loadmat(full_design.path).items() if not k.startswith("__")}
+    noisy = {name: design[name] - 3e-5 for name in ("masterordering", "subjectim")}
+    savemat(path, {**design, **noisy, "stimpattern": design["stimpattern"] + 7e-15})
+    with pytest.warns(UserWarning, match="were rounded") as caught:
+        found = read_design(path, 3)
+    assert len(caught) == 3  # once for each array that is not whole
+    pd.testing.assert_frame_equal(found, read_design(full_design.path, 3))

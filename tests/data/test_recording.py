@@ -406,6 +406,77 @@ def test_wrong_stimulus_rows(column, message):
 
 
 @pytest.mark.parametrize(
+    "column",
+    [
+        [1.00003, 0.0, 7e-15],
+        np.array([1, 0, 0], dtype=np.float32) + np.float32(1e-6),
+        np.array([1, 1e-4, -1e-4]),
+    ],
+    ids=["file", "float32", "interpolated"],
+)
+def test_regions_as_real_numbers(column):
+    units = pd.DataFrame({"roi.V1": column, "ncsnr": [0.5, 0.25, 0.1]})
+    with pytest.warns(UserWarning, match=r"'roi\.V1': \d of 3 values were rounded"):
+        recording = Recording.from_arrays(np.ones((2, 3)), units=units)
+    assert recording.units["roi.V1"].dtype == bool
+    assert recording.units["roi.V1"].tolist() == [True, False, False]
+    assert recording.units["ncsnr"].tolist() == [0.5, 0.25, 0.1]
+    assert recording.roi_mask("V1").tolist() == [True, False, False]
+    assert units["roi.V1"].dtype != bool  # the caller's own is as it was
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([0.4, 0.0], r"'roi\.V1' must hold whole numbers; 1 of its 2 values are none: 0\.4"),
+        ([2, 0], "must be true or false for each unit; it holds 2"),
+        ([-1, 0], "it holds -1"),
+        (["1", "0"], "it holds 1, 0"),
+        ([True, None], "it holds None"),
+        (pd.array([True, pd.NA], dtype="boolean"), "it holds <NA>"),
+    ],
+)
+def test_what_is_no_region(column, message):
+    with pytest.raises(InputError, match=message):
+        Recording.from_arrays(np.ones((2, 2)), units=pd.DataFrame({"roi.V1": column}))
+
+
+@pytest.mark.parametrize(
+    "column", [[True, False], [1, 0], [1.0, 0.0], pd.array([True, False], dtype="boolean")]
+)
+def test_regions_that_are_exact(column):
+    recording = Recording.from_arrays(np.ones((2, 2)), units=pd.DataFrame({"roi.V1": column}))
+    assert recording.units["roi.V1"].dtype == bool
+    assert recording.roi_mask("V1").tolist() == [True, False]
+
+
+def test_numbers_of_stimuli_and_runs_that_are_nearly_whole():
+    """2.9999998 is run 3, not a run of its own; a run called 1.5 stays one."""
+    trials = pd.DataFrame(
+        {
+            "stimulus": [0.0, 0.99999, np.nan, 2.00001],
+            "session": [1.0, 1.0, 2.0, 2.0],
+            "run": [1, 1.0000002, 2.9999998, 3],
+            "repeat": [1.5, 1.00001, 2, 2],
+            "rt": [0.99999, 1, 1, 1],
+        }
+    )
+    with pytest.warns(UserWarning, match="were rounded") as caught:
+        recording = Recording.from_arrays(
+            np.ones((4, 2)), trials=trials, stimuli=np.ones((3, 2, 2))
+        )
+    assert [str(warning.message).split(":")[0] for warning in caught] == [
+        "The column 'stimulus' of the trials",
+        "The column 'run' of the trials",
+    ]
+    assert recording.trials["run"].tolist() == [1, 1, 3, 3]
+    assert recording.trials["stimulus"].fillna(-1).tolist() == [0, 1, -1, 2]
+    assert recording.trials["repeat"].tolist() == trials["repeat"].tolist()
+    assert recording.trials["rt"].tolist() == trials["rt"].tolist()
+    assert recording.select(trials=[0, 1, 3]).stimulus_rows().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
     ("array", "parts", "message"),
     [
         (np.ones(3), {}, r"float64 of shape \(3,\)"),

@@ -318,3 +318,14 @@ def test_labels_in_equal_shares():
         recording.split("stratified")
     with pytest.raises(SplitError, match="stretches:5"):
         recording.split("stretches:2:run")
+
+
+@pytest.mark.parametrize(
+    "preset", ["kfold:²", "stratified:²", "stretches:²", "kfold:1.5", "kfold:"]
+)
+def test_a_number_of_folds_that_is_none(preset):
+    recording = Recording.from_arrays(
+        np.zeros((6, 2)), trials=pd.DataFrame({"label": list("ababab")})
+    )
+    with pytest.raises(SplitError, match="Write"):
+        recording.split(preset)

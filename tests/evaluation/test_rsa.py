@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from rsatoolbox.inference import boot_noise_ceiling
 from rsatoolbox.rdm import RDMs, compare
 from scipy.stats import kendalltau, pearsonr, rankdata, spearmanr
@@ -169,6 +171,75 @@ def test_the_true_model_lies_within_the_ceiling_and_none_above(truth, models):
     tried = matrices(200, seed=8, common=truth, noise=0.7)
     best = np.asarray(compare_rdms(tried, people, "pearson")).mean(axis=1).max()
     assert best < ceiling.upper
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+def test_the_bound_is_that_of_the_comparison_whatever_the_pool(people, comparison):
+    bounds = [
+        rdm_noise_ceiling(people, comparison, pool=pool).bound for pool in ("matched", "mean")
+    ]
+    assert bounds[0] == bounds[1]
+
+
+def tied_models(people, generator, count=60):
+    """RDMs with few different values: random ones, and people's mean ranks cut into levels."""
+    n = people.shape[1]
+    rows, columns = np.triu_indices(n, 1)
+    ranks = rankdata(condensed(people), axis=1).mean(axis=0)
+    made = []
+    for number in range(count):
+        levels = int(generator.integers(2, 8))
+        values = ranks + (number % 2) * generator.normal(0, ranks.std(), ranks.shape)
+        cuts = np.sort(generator.choice(values, levels - 1, replace=False))
+        model = np.zeros((n, n))
+        model[rows, columns] = np.searchsorted(cuts, values) + 1.0
+        made.append(model + model.T)
+    return np.stack([model for model in made if np.ptp(condensed(model)) > 0])
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+@given(
+    n_people=st.integers(2, 5),
+    n=st.integers(4, 7),
+    levels=st.sampled_from([3, 6, 1000]),
+    common=st.floats(0, 3),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=25)
+def test_no_model_is_above_the_bound_tied_or_not(comparison, n_people, n, levels, common, seed):
+    """People with and without ties, alike or not; models that are tied, plain, or one of them."""
+    generator = np.random.default_rng(seed)
+    base = generator.normal(size=(n, n))
+    people = np.stack([common * base + generator.normal(size=(n, n)) for _ in range(n_people)])
+    people = np.ceil(levels * np.argsort(np.argsort(people.reshape(n_people, -1))) / n**2)
+    people = np.triu(people.reshape(n_people, n, n), 1)
+    people = people + people.transpose(0, 2, 1)
+    assume((np.ptp(condensed(people), axis=1) > 0).all())
+    ceiling = rdm_noise_ceiling(people, comparison)
+    plain = np.abs(generator.normal(size=(20, n, n)))
+    models = np.concatenate(
+        [people, plain + plain.transpose(0, 2, 1), tied_models(people, generator)]
+    )
+    models[:, np.arange(n), np.arange(n)] = 0
+    best = np.asarray(compare_rdms(models, people, comparison)).mean(axis=1).max()
+    assert best <= ceiling.bound + 1e-9
+    assert ceiling.upper <= ceiling.bound + 1e-9
+    if comparison in ("pearson", "cosine", "rho-a"):
+        assert ceiling.upper == pytest.approx(ceiling.bound)
+
+
+def test_a_tied_model_is_above_the_estimate_for_spearman_and_only_there():
+    """Two classes, which many people follow but for noise: nearer to them than their pooled RDM."""
+    generator = np.random.default_rng(0)
+    classes = np.arange(10) % 2
+    model = (classes[:, None] != classes[None]).astype(float)
+    people = np.stack([model + 0.05 * np.abs(generator.normal(size=(10, 10))) for _ in range(60)])
+    people = np.triu(people, 1) + np.triu(people, 1).transpose(0, 2, 1)
+    spearman = rdm_noise_ceiling(people, "spearman")
+    similarity = compare_rdms(model, people, "spearman").mean()
+    assert spearman.upper < similarity <= spearman.bound
+    rho_a = rdm_noise_ceiling(people, "rho-a")
+    assert compare_rdms(model, people, "rho-a").mean() < rho_a.upper
 
 
 def test_people_who_agree_have_a_ceiling_of_one(people):

@@ -205,9 +205,7 @@ def test_linear_estimators(estimator, check):
 
 
 # Not strict: what single precision leaves of a row's sum may or may not depend on its place.
-@parametrize_with_checks(
-    TRANSFORMERS, expected_failed_checks=expected_failures, xfail_strict=False
-)
+@parametrize_with_checks(TRANSFORMERS, expected_failed_checks=expected_failures, xfail_strict=False)
 def test_transformers(estimator, check):
     check(estimator)
 

@@ -1,6 +1,13 @@
 """Saving and loading: exact, refusing what is foreign, damaged or hostile."""
 
+import copy
+import importlib
 import json
+import pkgutil
+import random
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -12,7 +19,14 @@ from brainkit.decoding import RidgeDecoder
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, OutputError
 from brainkit.features import FeatureStack, OrientedEnergy, PixelPCA, Remembered, SingleSpace
-from brainkit.linear.persistence import ARRAYS, STRUCTURE, load_estimator, save_estimator
+from brainkit.linear.persistence import (
+    ARRAYS,
+    STRUCTURE,
+    find_estimator,
+    load_estimator,
+    save_estimator,
+    saved_name,
+)
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(50, 9)), RNG.normal(size=(50, 4))
@@ -205,6 +219,54 @@ HOSTILE = {
     "no such class": (entry("brainkit.encoding.ridge:Evil"), "has no brainkit.encoding.ridge:Evil"),
     "no such module": (entry("brainkit.evil:Evil"), "has no brainkit.evil:Evil"),
     "a relative module": (entry("brainkit..os:system"), "has no"),
+    "the command line": (entry("brainkit.__main__:main"), "not an estimator of brainkit"),
+    "a command": (entry("brainkit.cli.app:Guarded"), "not an estimator of brainkit"),
+    "a command by its room": (entry("brainkit.cli:main"), "not an estimator of brainkit"),
+    "a base class": (entry("brainkit.encoding.deep.base:DeepEncoder"), "not an estimator"),
+    "a class by another module": (
+        entry("brainkit.linear.ridge:VoxelwiseRidge"),
+        "not an estimator",
+    ),
+    "a class by its room": (entry("brainkit.encoding:VoxelwiseRidge"), "not an estimator"),
+    "a result": (entry("brainkit.encoding.assess:EncodingResult"), "not an estimator"),
+    "a path": (entry("brainkit.encoding/../../evil:Evil"), "not an estimator"),
+    "a path of dots": (entry("....evil:Evil"), "not an estimator"),
+    "a line of its own": (entry(f"{VOXELWISE}\n"), "not an estimator"),
+    "a nested class": (entry(f"{VOXELWISE}.Inner"), "not an estimator"),
+    "another alphabet": (entry("brainkit.encoding.ridge:VοxelwiseRidge"), "not an estimator"),
+    "an estimator within": (
+        entry(VOXELWISE, parameters={"alphas": entry("brainkit.__main__:main")}),
+        "not an estimator of brainkit",
+    ),
+    "a state": (entry(VOXELWISE, fitted={"__dict__": {"$dict": []}}), "__dict__ is not the name"),
+    "a huge shape": (
+        entry(VOXELWISE, fitted={"a_": {"$strings": ["a"], "shape": [10**12], "object": True}}),
+        "not a readable",
+    ),
+    "a shape without end": (
+        entry(VOXELWISE, fitted={"a_": {"$strings": [], "shape": [10**30], "object": True}}),
+        "not a readable",
+    ),
+    "text that fills the memory": (
+        entry(
+            VOXELWISE,
+            fitted={
+                "a_": {"$strings": ["a" * 2**16] + [""] * 2**13, "shape": [-1], "object": False}
+            },
+        ),
+        "would not fit in memory",
+    ),
+    "text that is none": (
+        entry(VOXELWISE, fitted={"a_": {"$strings": [1], "shape": [1], "object": True}}),
+        "text that is none",
+    ),
+    "a deep encoder of nothing": (
+        entry(
+            "brainkit.encoding.readouts.linear:LinearReadout",
+            state={"$dict": [["format", 1], ["module", {"$dict": []}], ["fitted", 3]]},
+        ),
+        "not a readable|was saved in format",
+    ),
     "a method": (entry(VOXELWISE, fitted={"predict": "x"}), "predict is not the name of a fitted"),
     "a class": (entry(VOXELWISE, fitted={"__class__": "x"}), "__class__ is not the name"),
     "a dunder": (entry(VOXELWISE, fitted={"__init__": 1}), "__init__ is not the name"),
@@ -229,6 +291,145 @@ def test_a_hostile_file_builds_nothing(saved, case):
     (saved / STRUCTURE).write_text(json.dumps({"format": 1, "estimator": content}))
     with pytest.raises(CorruptFileError, match=message):
         load_estimator(saved)
+
+
+def test_a_file_runs_nothing_and_imports_nothing_that_it_names(saved, tmp_path):
+    """In a process of its own, whose command line the file would like to run."""
+    for name in ("brainkit.__main__:main", "brainkit.cli.jobs:demo", "mine:Model"):
+        (saved / STRUCTURE).write_text(json.dumps({"format": 1, "estimator": entry(name)}))
+        (tmp_path / "mine.py").write_text("print('ran')\nclass Model:\n    get_params = None\n")
+        program = f"""
+            import sys
+            import brainkit
+            from brainkit.errors import CorruptFileError
+            sys.argv = ["brainkit", "datasets"]
+            try:
+                brainkit.load_estimator({str(saved)!r})
+            except CorruptFileError:
+                print("refused", {name.partition(":")[0]!r} in sys.modules)
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, "refused False\n"), done.stderr
+
+
+def test_importing_the_programs_module_runs_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["brainkit", "datasets"])
+    sys.modules.pop("brainkit.__main__", None)
+    importlib.import_module("brainkit.__main__")
+    assert capsys.readouterr() == ("", "")
+
+
+# What only other estimators are made from.
+BASES = {
+    "CrossValidatedRidge", "DeepEncoder", "MaskReadout", "PoolingReadout", "TrainableNetwork",
+}  # fmt: skip
+
+
+def estimators():
+    """Find every class of the package that has parameters as scikit-learn's do."""
+    from sklearn.base import BaseEstimator
+
+    for module in pkgutil.walk_packages(brainkit.__path__, "brainkit."):
+        for kind in vars(importlib.import_module(module.name)).values():
+            its_own = isinstance(kind, type) and kind.__module__ == module.name
+            if its_own and issubclass(kind, BaseEstimator) and kind.__name__ not in BASES:
+                yield kind
+
+
+def test_every_estimator_is_registered_and_comes_back(tmp_path):
+    found = list(estimators())
+    assert len(found) > 25
+    for number, kind in enumerate(found):
+        assert find_estimator(saved_name(kind)) is kind, kind
+        try:
+            made = kind()
+        except TypeError:  # it is made of others
+            continue
+        loaded = load_estimator(save_estimator(made, tmp_path / str(number)))
+        assert type(loaded) is kind
+        assert repr(loaded.get_params()) == repr(made.get_params())
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_another_package_registers_its_estimators_in_so_many_words(tmp_path, monkeypatch, declared):
+    (tmp_path / "theirs.py").write_text(
+        "from sklearn.base import BaseEstimator\n\n"
+        "class Mine(BaseEstimator):\n"
+        "    def __init__(self, alpha=1.0):\n        self.alpha = alpha\n\n"
+        "class Other(Mine):\n    pass\n"
+    )
+    about = tmp_path / "theirs-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    text = "[brainkit.estimators]\nmine = theirs:Mine\n" if declared else ""
+    (about / "entry_points.txt").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    theirs = importlib.import_module("theirs")
+    model = theirs.Mine(alpha=3.0)
+    model.coef_ = np.arange(3)
+    if not declared:
+        with pytest.raises(InputError, match=r"theirs\.Mine.*brainkit\.estimators"):
+            save_estimator(model, tmp_path / "model")
+        return
+    loaded = load_estimator(save_estimator(model, tmp_path / "model"))
+    assert (type(loaded), loaded.alpha) == (theirs.Mine, 3.0)
+    np.testing.assert_array_equal(loaded.coef_, model.coef_)
+    with pytest.raises(InputError, match=r"theirs\.Other"):
+        save_estimator(theirs.Other(), tmp_path / "other")
+
+
+def mutated(value, generator):
+    """Change one place of a JSON value at random."""
+    places = []
+
+    def walk(part, path):
+        places.append(path)
+        if isinstance(part, dict | list):
+            for key, item in part.items() if isinstance(part, dict) else enumerate(part):
+                walk(item, (*path, key))
+
+    walk(value, ())
+    *path, last = generator.choice(places[1:])
+    place = value
+    for key in path:
+        place = place[key]
+    new = generator.choice(
+        [None, -1, 1e308, 10**25, "x", [], {}, [[]], {"$array": "coef_"}, {"$tuple": [1]}, True]
+    )
+    if isinstance(place, dict) and generator.random() < 0.3:
+        place[generator.choice(["a_", "_b_", "__class__", "x", "$estimator"])] = place.pop(last)
+    else:
+        place[last] = new
+
+
+def test_changed_files_are_read_or_refused(tmp_path):
+    """240 random changes to files of four estimators, a deep one among them."""
+    from brainkit.encoding import LinearReadout
+
+    images = RNG.normal(size=(20, 4, 3)).astype(np.float32)
+    made = [
+        VoxelwiseRidge().fit(X, Y),
+        RidgeDecoder(cv=3).fit(X, Y),
+        FeatureStack([SingleSpace(PixelPCA(2))]).fit(IMAGES),
+        LinearReadout(epochs=1, progress=False).fit(images, RNG.normal(size=(20, 2))),
+    ]
+    generator = random.Random(0)
+    refused = 0
+    for number, model in enumerate(made):
+        folder = save_estimator(model, tmp_path / str(number))
+        whole = json.loads((folder / STRUCTURE).read_text())
+        for _ in range(60):
+            content = copy.deepcopy(whole)
+            mutated(content, generator)
+            (folder / STRUCTURE).write_text(json.dumps(content))
+            try:
+                load_estimator(folder)
+            except CorruptFileError:
+                refused += 1
+    assert refused > 100
 
 
 @pytest.mark.parametrize("text", ["[]", "3", '"text"', "{}", "", "\x00", '{"format": 1}'])

@@ -48,12 +48,34 @@ def test_interval():
 
 def test_text_is_escaped_once():
     hostile = "<script>alert('1')</script>"
-    escaped = "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt;"
+    escaped = "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;"
     assert markup(hostile) == escaped
     assert markup(markup(hostile)) == escaped
     assert tag("p", hostile) == f"<p>{escaped}</p>"
-    assert tag("a", "x", title='"><script>') == '<a title="&quot;&gt;&lt;script&gt;">x</a>'
+    assert tag("a", "x", title='"><script>') == '<a title="&#34;&gt;&lt;script&gt;">x</a>'
     assert join(["a<b", Html("<br>"), True, 0.5]) == "a&lt;b<br>yes0.500"
+
+
+def test_html_stays_safe_when_text_is_added_to_it():
+    made = tag("b", "x")
+    assert isinstance(made, Html)
+    assert made + "<script>" == "<b>x</b>&lt;script&gt;"
+    assert "<script>" + made == "&lt;script&gt;<b>x</b>"
+    assert Html("<i>{}</i>").format("<script>") == "<i>&lt;script&gt;</i>"
+    assert tag("p", "{0} {x} %s") == "<p>{0} {x} %s</p>"  # braces are text
+    assert tag("p", title="{0}") == '<p title="{0}"></p>'
+
+
+def test_what_only_claims_to_be_html_is_text():
+    class Claims:
+        def __html__(self):
+            return "<script>"
+
+        def __str__(self):
+            return "<b>"
+
+    assert markup(Claims()) == "&lt;b&gt;"
+    assert tag("a", title=Claims()) == '<a title="&lt;b&gt;"></a>'
 
 
 def test_attributes_with_and_without_value():

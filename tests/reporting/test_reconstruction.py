@@ -121,7 +121,7 @@ def test_sentences_stand_beside_every_null_with_marks(make_result):
     result = make_result()
     table = table_after(render(result), "Sentences, with nulls.")
     assert headings(table)[1:] == [
-        "the stimulus&#x27;s own", "said from the brain", "said from the true embedding",
+        "the stimulus&#39;s own", "said from the brain", "said from the true embedding",
         "shuffled brain", "mean embedding", "caption prior: of the nearest training image",
         "typical caption", "no brain: a training caption at random",
     ]  # fmt: skip
@@ -194,7 +194,7 @@ def test_the_models_are_named_at_the_top(make_result):
 def test_hostile_sentences_are_text(make_result):
     page = render(make_result(hostile=HOSTILE))
     assert "<script" not in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;$x_1$&amp;&quot;&#x27;" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;$x_1$&amp;&#34;&#39;" in page
 
 
 def test_dots_stand_where_the_values_are():

@@ -80,7 +80,7 @@ def test_values_stand_in_the_page(page):
 
 def test_manifest_is_there_as_json(page):
     found = re.search(r"<pre>(.*?)</pre>", page, re.DOTALL).group(1)
-    assert json.loads(found.replace("&quot;", '"')) == MANIFEST
+    assert json.loads(found.replace("&#34;", '"')) == MANIFEST
 
 
 def test_decoded_pairs_show_each_null_with_its_own_score(make_results):
@@ -142,7 +142,7 @@ def test_nothing_is_fetched_or_run(make_results):
     assert "url(" not in page
     assert "http://" not in page
     assert "https://" not in page
-    assert "default-src &#x27;none&#x27;" in page or "default-src 'none'" in page
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
 
 
 def test_images_have_alternative_texts_and_links_have_targets(page):
@@ -165,8 +165,19 @@ def test_hostile_names_are_text(make_results):
         checks=pd.DataFrame({HOSTILE: [HOSTILE]}),
     )
     assert "<script" not in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;$x_1$&amp;&quot;&#x27;" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;$x_1$&amp;&#34;&#39;" in page
     assert not Page(page).of("script")
+
+
+def test_what_was_left_out_for_its_quality_is_told(make_results):
+    quality = {
+        "bads": "exclude",
+        "channels": {"excluded": ["EEG <053>"], "marked": []},
+        "epochs": {"all": 40, "dropped": 3, "reasons": {"BAD_blink": 2, "EOG 061": 1}},
+    }
+    page = render(make_results(info={"measure": "V", "quality": quality}), title="Quality")
+    assert "V; bad channels excluded: EEG &lt;053&gt;; 3 of 40 epochs dropped (BAD_blink 2" in page
+    assert "epochs dropped" not in render(make_results(info={"measure": "V"}), title="Good")
 
 
 def test_nan_is_a_dash(page):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainkit.arrays.integers import whole_numbers
 from brainkit.errors import InputError, listed
 
 REST = "rest"
@@ -86,6 +87,9 @@ def _from_array(given: Array, n_targets: int) -> tuple[list[str], Array]:
         names = [str(number) for number in range(len(given))]
         masks = [_mask(f"region {name}", row, n_targets) for name, row in enumerate(given)]
         return names, np.stack(masks) if masks else np.zeros((0, n_targets), dtype=bool)
+    if given.dtype.kind == "f":  # 1.00003 is no region beside 1, and NaN is none
+        numbers = whole_numbers(given, "The labels in regions")
+        given = np.where(np.isnan(given), "", numbers.astype(str))
     labels = np.array([str(label) for label in given])
     names = [str(name) for name in np.unique(labels) if name]
     table = np.array([labels == name for name in names], dtype=bool).reshape(-1, n_targets)

@@ -370,7 +370,8 @@ def transformers_backbone(spec: Spec, *, download: bool | None = None) -> Transf
 
 def _read(kind: Any, folder: Path, name: str, what: str) -> Any:
     try:
-        return kind.from_pretrained(folder, local_files_only=True)
+        # Code that lies in the folder is never run; left to itself the library would ask.
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         absent = InputError(f"{name} ({folder}) has no {what}. ({reason})")
