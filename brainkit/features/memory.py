@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
+from brainkit.arrays.digest import content_digest
 from brainkit.features.reading import ReadsAsInner
 
 Float = NDArray[np.float32]
@@ -49,10 +50,9 @@ class Remembered(ReadsAsInner, TransformerMixin, BaseEstimator):
     def transform(self, stimuli: NDArray[Any]) -> Float:
         """Return the features, computing only those of stimuli not seen before."""
         stimuli = np.ascontiguousarray(stimuli)
-        settings = sorted(self.space.get_params().items())
         texts = stimuli.dtype.kind == "U"  # whose type says how long the longest is
         form = "text" if texts else f"{stimuli.dtype}{stimuli.shape[1:]}"
-        header = f"{type(self.space)}{settings}{form}".encode()
+        header = f"{content_digest(self.space)}{form}".encode()
         keys = [
             hashlib.blake2b(
                 header + (item.encode() if texts else item.tobytes()), digest_size=16
@@ -89,8 +89,8 @@ class RememberedFits:
     ) -> Fitted:
         """Return what `fit` finds for the stimuli, or what it once found for the same ones."""
         stimuli = np.ascontiguousarray(stimuli)
-        settings = sorted(estimator.get_params().items())
-        header = f"{type(estimator)}{settings}{stimuli.dtype}{stimuli.shape}".encode()
+        kind, settings = str(type(estimator)), sorted(estimator.get_params().items())
+        header = f"{content_digest(kind, settings)}{stimuli.dtype}{stimuli.shape}".encode()
         digest = hashlib.blake2b(header, digest_size=16)
         digest.update(stimuli.data)
         key = digest.digest()
