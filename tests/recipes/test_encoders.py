@@ -58,6 +58,11 @@ def test_a_subject_goes_by_the_names_of_its_card_and_of_its_simulated_world(nsd)
     recording = brainkit.load("nsd", root=nsd, subject="1")
     seed = recording.info["simulated"]["world"]["seed"]
     assert names_of(recording) == (f"world-{seed}/subject-1", "nsd/subj01", "subj01")
+    simulated = recording.info["simulated"]
+    for version, name in ((1, "subject-1"), (2, "brain-2/subject-1")):  # another person
+        brain = {**simulated["brain"], "version": version}
+        other = replace(recording, info={"simulated": {**simulated, "brain": brain}})
+        assert names_of(other)[0] == f"world-{seed}/{name}"
     real = replace(recording, info={"card": "nsd"})
     assert names_of(real) == ("nsd/subj01", "subj01")
     assert names_of(replace(recording, info={})) == ("subj01",)

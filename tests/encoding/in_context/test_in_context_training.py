@@ -142,7 +142,7 @@ def test_noise_is_added_to_the_support_alone():
     assert tasks.responses.std() == pytest.approx(2 / np.sqrt(4), rel=0.03)
 
 
-def test_training_is_resumed_where_it_was(tmp_path):
+def test_training_is_resumed_where_it_was(tmp_path, monkeypatch):
     images = embeddings(60)
     source = SubjectVoxels(subjects())
     schedule = Schedule(4, warmup=1, checkpoint_every=2, validate_every=2)
@@ -151,22 +151,19 @@ def test_training_is_resumed_where_it_was(tmp_path):
     train_stage(whole, source, stage, validation=source.for_validation())
     calls = 0
 
-    class Stop(SubjectVoxels):
-        def draw(self, *arguments):
-            nonlocal calls
-            calls += 1
-            if calls > 6:  # in the fourth step
-                raise KeyboardInterrupt
-            return super().draw(*arguments)
+    def stop(self, *arguments):
+        nonlocal calls
+        calls += 1
+        if calls > 6:  # in the fourth step
+            raise KeyboardInterrupt
+        return draw(self, *arguments)
 
-    with pytest.raises(KeyboardInterrupt):
-        train_stage(
-            interrupted,
-            Stop(subjects()),
-            stage,
-            validation=source.for_validation(),
-            folder=tmp_path,
-        )
+    draw = SubjectVoxels.draw
+    watched = source.for_validation()
+    with monkeypatch.context() as patched:
+        patched.setattr(SubjectVoxels, "draw", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_stage(interrupted, source, stage, validation=watched, folder=tmp_path)
     again = tiny(images)
     report = train_stage(again, source, stage, validation=source.for_validation(), folder=tmp_path)
     assert report.steps == 4
