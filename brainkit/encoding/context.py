@@ -66,8 +66,9 @@ def names_of(recording: Recording) -> tuple[str, ...]:
     names = [recording.subject]
     if recording.info.get("card"):
         names.insert(0, f"{recording.info['card']}/{recording.subject}")
-    simulated = recording.info.get("simulated")
-    world = simulated.get("world") if isinstance(simulated, Mapping) else None
+    given = recording.info.get("simulated")
+    simulated = given if isinstance(given, Mapping) else {}
+    world = simulated.get("world")
     number = re.search(r"\d+$", recording.subject)
     if isinstance(world, Mapping) and "seed" in world and number:
         brain = simulated.get("brain")

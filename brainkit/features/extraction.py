@@ -237,6 +237,7 @@ class _Work:
         valid = self.backbone.valid_tokens(batch)
         features = {}
         for layer, raw in self.backbone.run(batch, layers).items():
+            self.backbone.note(raw, self.batch_size)
             prefix = self.backbone.prefix_tokens(layer) if raw.ndim == 3 else 0
             values = pool_tokens(
                 select_tokens(raw, self.tokens, prefix),
@@ -328,7 +329,9 @@ def _stored(work: _Work, store: FeatureStore, stimuli: Any, progress: bool) -> d
     """Compute what the store does not have yet, and return all from there."""
     what, who = fingerprint(stimuli, work.backbone.modality), work.backbone.identity()
     entries = {layer: store.entry(work.key(layer, what, who)) for layer in work.layers}
-    if not all(entry.complete for entry in entries.values()):
+    if all(entry.complete for entry in entries.values()):
+        work.backbone.note(None, work.batch_size)
+    else:
         shapes = work.shapes()
         sinks = {
             layer: _Sink(entry, len(work.items), shapes[layer], work)
