@@ -43,11 +43,11 @@ def main() -> None:
     import torch
     from tiny_models import in_context, in_context_card
 
-    known = in_context.brains()
+    known = in_context.known_versions()
     tried = chosen.brain if chosen.test_brain is None else chosen.test_brain
     for version in (chosen.brain, tried):
         if version not in known:
-            parser.error(f"there is no brain of version {version}; there are {sorted(known)}")
+            parser.error(f"there is no brain of version {version}; there are {known}")
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     variant = in_context.Variant(chosen.form, chosen.brain)

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import write_json, write_npy
 from brainkit.arrays.progress import track
-from brainkit.data import world as simulation
-from brainkit.data.world import Population, SceneWorld
+from brainkit.data.world import Population, SceneWorld, SimulatedBrain
 from brainkit.encoding.context import simulated_name
 from brainkit.encoding.in_context.checkpoint import Origin, save_network
 from brainkit.encoding.in_context.module import Architecture, Form, InContextNetwork
@@ -94,10 +93,9 @@ class Variant:
 DEFAULT = Variant()
 
 
-def brains() -> dict[int, Any]:
-    """Return the classes of simulated brains, by their version."""
-    parts = [getattr(simulation, name) for name in simulation.__all__]
-    return {part.version: part for part in parts if hasattr(part, "measure")}
+def known_versions() -> list[int]:
+    """Return the versions of the simulated brain."""
+    return [SimulatedBrain.version]
 
 
 @dataclass(frozen=True)
@@ -165,10 +163,10 @@ def _measure(
     world = SceneWorld(seed)
     images = world.paint(range(scenes))
     write_npy(embedded, unit_norm(extract(EMBEDDING_MODEL, images)))
-    if version == 1:  # whose people share the work that a population asks for
-        settings = settings | {"population": Population(world, seed)}
+    asked = {} if version == known_versions()[0] else {"version": version}
+    population = Population(world, seed, **asked)  # whose version is that of its people
     for number in track(subjects, f"world {seed}"):
-        brain = brains()[version](world, number, **settings)
+        brain = SimulatedBrain(world, number, population=population, **settings)
         inside = np.flatnonzero(brain.units["nsdgeneral"] == 1)
         truth = brain.truth.iloc[inside]
         responses = brain.response(range(scenes), images=lambda ids: images[ids])[:, inside]
