@@ -63,7 +63,7 @@ def _has_the_published_settings(model):
         assert (member.final_rate, member.weight_decay, member.average) == (1.0, 1e-4, None)
         assert (member.beta, member.global_tokens, member.n_tokens_) == (40, 0, 64)
     elif isinstance(model, SemanticReadout):
-        assert (model.loss, model.start, model.transform) == ("mse+ccc", "none", "affine")
+        assert (model.loss, model.start, model.motion) == ("mse+ccc", "none", "affine")
         assert (model.learning_rate, model.final_rate, model.weight_decay) == (1e-4, 1.0, 0.0)
     else:
         architecture = model.open()[0].architecture
