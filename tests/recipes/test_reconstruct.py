@@ -136,6 +136,9 @@ def test_the_manifest_says_which_models_ran(run, models):
     roles = [entry["part"] for entry in manifest["ran"]]
     assert roles == ["ModelLayer", "ModelLayer", "generator", "captioner"]  # embedding and judge
     assert all(entry | placed == entry and entry["batch_size"] for entry in manifest["ran"])
+    fitted = manifest["subjects"]["subj01"]["ran"]
+    assert {entry["part"] for entry in fitted} >= {"EmbeddingDecoder"}
+    assert all(entry["device"] == "cpu" and entry["dtype"] for entry in fitted)
     assert manifest["subjects"]["subj01"]["counts"]["images_drawn"] == 6
     assert manifest["subjects"]["subj01"]["n_targets_batch"] >= 1
 
