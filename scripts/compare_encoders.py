@@ -3,6 +3,10 @@
     python scripts/compare_encoders.py FOLDER [--seeds 31 32 33] [--sizes 100 400 1600 4800]
     python scripts/compare_encoders.py FOLDER --table docs/encoders.md
 
+Routing is compared with rivals that read the same tokens and are trained as often (rows *as
+routing* and *class and patches*). ``--network "brain 2=FOLDER"`` adds an in-context network that
+``train_in_context.py --brain 2 --out ...`` made, so that simulator and person differ.
+
 What was done before is kept in FOLDER and not done again, so that the script may be stopped. The
 world's counter-worlds, gate off and shared tuning off, are fitted at the largest size, in-context
 also at 100 images. Everything here is simulated.
@@ -15,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from encoder_comparison.encoders import ENCODERS, applies
+from encoder_comparison.encoders import ENCODERS, LIKE_ROUTING, add_network, applies
 from encoder_comparison.localisation import localisation
 from encoder_comparison.table import write_table
 from encoder_comparison.world import N_TEST, WORLDS, Subject, load_subject
@@ -28,9 +32,9 @@ COUNTER = {
     "gate off": (
         "ridge, oriented energy", "ridge, embedding", "banded ridge", "feature-weighted RF",
         "factorized readout", "semantic readout", "routing, patches", "routing, static twin",
-        "routing",
+        *LIKE_ROUTING, "routing, one training", "routing",
     ),
-    "shared tuning off": ("ridge, embedding", "in-context"),
+    "shared tuning off": ("ridge, embedding", "in-context", "in-context, published form"),
 }  # fmt: skip
 
 
@@ -99,14 +103,26 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--encoders", nargs="+", choices=sorted(ENCODERS), default=list(ENCODERS))
+    parser.add_argument("--encoders", nargs="+", help=", ".join(ENCODERS))
+    parser.add_argument(
+        "--network", action="append", default=[], metavar="NAME=FOLDER",
+        help="a further in-context network, such as one that learned from another simulated brain",
+    )  # fmt: skip
     parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
     parser.add_argument("--table", type=Path, help="write the table of what is there and stop")
     chosen = parser.parse_args()
+    for network in chosen.network:
+        name, _, folder = network.partition("=")
+        if not folder:
+            parser.error(f"--network is NAME=FOLDER; got {network!r}")
+        COUNTER["shared tuning off"] += (add_network(name, folder),)
+    names = chosen.encoders or list(ENCODERS)
+    if unknown := [name for name in names if name not in ENCODERS]:
+        parser.error(f"there is no encoder {unknown[0]!r}; there are {', '.join(ENCODERS)}")
     wanted = [
         job
         for job in jobs(chosen.seeds, chosen.sizes)
-        if job[1] in chosen.worlds and job[2] in chosen.encoders
+        if job[1] in chosen.worlds and job[2] in names
     ]
     if chosen.table:
         there = {job: place(chosen.folder, job) for job in wanted}

@@ -60,18 +60,36 @@ def context_of(recording: Recording, space: Any, usable: NDArray[np.bool_]) -> F
 def names_of(recording: Recording) -> tuple[str, ...]:
     """Return the names by which a network may say that it learned from a recording's subject.
 
-    ``CARD/SUBJECT``, ``world-SEED/subject-NUMBER`` for one of a simulated world, and the subject
-    alone, for a network that was not told of which dataset its subjects are.
+    ``CARD/SUBJECT``, that of `simulated_name` for one of a simulated world, and the subject alone,
+    for a network that was not told of which dataset its subjects are.
     """
     names = [recording.subject]
     if recording.info.get("card"):
         names.insert(0, f"{recording.info['card']}/{recording.subject}")
-    simulated = recording.info.get("simulated")
-    world = simulated.get("world") if isinstance(simulated, Mapping) else None
+    given = recording.info.get("simulated")
+    simulated = given if isinstance(given, Mapping) else {}
+    world = simulated.get("world")
     number = re.search(r"\d+$", recording.subject)
     if isinstance(world, Mapping) and "seed" in world and number:
-        names.insert(0, f"world-{world['seed']}/subject-{int(number[0])}")
+        brain = simulated.get("brain")
+        version = brain.get("version", 1) if isinstance(brain, Mapping) else 1
+        names.insert(0, simulated_name(world["seed"], int(number[0]), version))
     return tuple(names)
+
+
+def simulated_name(seed: int, subject: int, brain: int = 1) -> str:
+    """Return the name of a simulated subject: another for each version of the simulated brain.
+
+    Parameters
+    ----------
+    seed : int
+        Of the world.
+    subject : int
+    brain : int, default=1
+        Version of the brain.
+    """
+    version = "" if brain == 1 else f"brain-{brain}/"
+    return f"world-{seed}/{version}subject-{subject}"
 
 
 def tell(model: Any, context: FitContext) -> Any:

@@ -247,6 +247,7 @@ class _Work:
         valid = self.backbone.valid_tokens(batch)
         pooled = {}
         for layer, raw in self.backbone.run(batch, layers).items():
+            self.backbone.note(raw, self.batch_size)
             prefix = self.backbone.prefix_tokens(layer) if raw.ndim == 3 else 0
             suffix = self.backbone.suffix_tokens(layer) if raw.ndim == 3 else 0
             # Half precision is too coarse to add tokens up in.
@@ -358,7 +359,9 @@ def _stored(work: _Work, store: FeatureStore, stimuli: Any, progress: bool) -> d
     known = KnownContent(store.folder / ".stimuli")
     what, who = fingerprint(stimuli, work.backbone.modality, known), work.backbone.identity()
     entries = {layer: store.entry(work.key(layer, what, who)) for layer in work.layers}
-    if not all(entry.complete for entry in entries.values()):
+    if all(entry.complete for entry in entries.values()):
+        work.backbone.note(None, work.batch_size)
+    else:
         work.check_frozen([layer for layer, entry in entries.items() if not entry.complete])
         shapes = work.shapes()
         sinks = {

@@ -145,6 +145,12 @@ class ModelLayer(TransformerMixin, BaseEstimator):
             "batch_size": self.batch_size or DEFAULT_BATCH,
         }
 
+    @property
+    def ran_(self) -> list[dict[str, Any]]:
+        """What ran so far of this layer and its clones, which share a model; see `Backbone.ran`."""
+        runs = self._opened[1].ran if "_opened" in vars(self) else ()
+        return [{"model": self.model, **told} for told in runs]
+
     def _backbone(self) -> Backbone:
         """Return the model, loaded once for a name."""
         name = parse_spec(self.model).model

@@ -8,24 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
+from brainkit.arrays.digest import content_digest
 from brainkit.data.text import as_texts
 from brainkit.features.reading import ReadsAsInner
 
 Float = NDArray[np.float32]
 Fitted = dict[str, Any]  # attributes by name
-
-
-def settings_of(value: Any) -> str:
-    """Return an estimator's class and parameters in words; of arrays all values, not the ends."""
-    if hasattr(value, "get_params") and not isinstance(value, type):
-        inside = sorted(value.get_params(deep=False).items())
-        return f"{type(value)}{[(name, settings_of(one)) for name, one in inside]}"
-    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
-        digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes()).hexdigest()
-        return f"{value.dtype}{value.shape}{digest}"
-    if isinstance(value, list | tuple | np.ndarray):
-        return f"{type(value).__name__}{[settings_of(one) for one in value]}"
-    return repr(value)
 
 
 class Remembered(ReadsAsInner, TransformerMixin, BaseEstimator):
@@ -65,7 +53,7 @@ class Remembered(ReadsAsInner, TransformerMixin, BaseEstimator):
         stimuli = np.ascontiguousarray(stimuli)
         texts = stimuli.dtype.kind in "OSUT"  # whose type says how long the longest is
         form = "text" if texts else f"{stimuli.dtype}{stimuli.shape[1:]}"
-        header = f"{settings_of(self.space)}{form}".encode()
+        header = f"{content_digest(self.space)}{form}".encode()
         contents = (
             (text.encode() for text in as_texts(stimuli.tolist()))
             if texts
@@ -102,7 +90,8 @@ class RememberedFits:
     ) -> Fitted:
         """Return what `fit` finds for the stimuli, or what it once found for the same ones."""
         stimuli = np.ascontiguousarray(stimuli)
-        header = f"{settings_of(estimator)}{stimuli.dtype}{stimuli.shape}".encode()
+        kind, settings = str(type(estimator)), sorted(estimator.get_params().items())
+        header = f"{content_digest(kind, settings)}{stimuli.dtype}{stimuli.shape}".encode()
         digest = hashlib.blake2b(header, digest_size=16)
         digest.update(stimuli.data)
         key = digest.digest()

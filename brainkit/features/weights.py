@@ -265,6 +265,12 @@ def _counted(names: list[str], what: str) -> str:
     return f"{len(names)} {what}" + (f" ({listed(names, 3)})" if names else "")
 
 
+def placed(module: "torch.nn.Module") -> dict[str, str]:
+    """Return where a module's weights are and in what precision, for manifests."""
+    first = next(module.parameters())
+    return {"device": str(first.device), "dtype": str(first.dtype).removeprefix("torch.")}
+
+
 def weights_hash(module: "torch.nn.Module") -> str:
     """Return the SHA-256 of a module's weights.
 

@@ -20,7 +20,7 @@ from brainkit.errors import InputError
 from brainkit.features.backbones.base import evaluating
 from brainkit.features.items import Items
 from brainkit.features.quiet import quiet
-from brainkit.features.weights import find_safetensors, weights_hash
+from brainkit.features.weights import find_safetensors, placed, weights_hash
 from brainkit.generators.captioner import (
     BATCH_SIZE,
     Captioner,
@@ -139,6 +139,7 @@ class GitCaptioner(Captioner):
             "captioner": type(self).__name__,
             "image_tokens": list(self.tokens_shape),
             "weights": weights_hash(self.model),
+            **placed(self.model),
         }
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -39,7 +39,7 @@ def describe_generator(generator: Generator) -> dict[str, Any]:
         "embedding_width": generator.embedding_width,
         "image_size": list(generator.image_size),
         "dtype": str(generator.dtype).removeprefix("torch."),
-        "device": generator.device.type,
+        "device": str(generator.device),
         "batch_size": BATCH_SIZE,
         "versions": versions("diffusers", "transformers", "torch"),
     }

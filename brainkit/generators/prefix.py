@@ -20,7 +20,7 @@ from brainkit.arrays.files import read_json
 from brainkit.errors import CorruptFileError, InputError, unknown_name
 from brainkit.features.backbones.base import evaluating
 from brainkit.features.quiet import quiet
-from brainkit.features.weights import load_state, weights_hash
+from brainkit.features.weights import load_state, placed, weights_hash
 from brainkit.generators.captioner import (
     BATCH_SIZE,
     PREFIX_FILE,
@@ -241,6 +241,7 @@ class PrefixCaptioner(nn.Module, Captioner):
             "captioner": type(self).__name__,
             "prefix": asdict(self.prefix.config),
             "weights": weights_hash(self),
+            **placed(self),
         }
 
     def save_pretrained(

@@ -24,7 +24,7 @@ from brainkit.recipes.demo_checks import check_subject, with_truth
 from brainkit.recipes.fitted import Result
 from brainkit.recipes.manifest import describe_run
 from brainkit.recipes.reading import read_recipe
-from brainkit.recipes.reconstruct import build_parts, describe_parts
+from brainkit.recipes.reconstruct import build_parts, describe_parts, parts_ran
 from brainkit.recipes.running import collect_metrics, facts_of, run_recipe
 from brainkit.recipes.saving import save_result
 from brainkit.recipes.schema import Recipe, ReconstructRecipe
@@ -205,6 +205,7 @@ class _Study:
         self, results: Mapping[str, SubjectResults], options: dict[str, Any]
     ) -> dict[str, Any]:
         """Return what the demonstration's manifest says."""
+        models = describe_parts(self.parts)
         described = describe_run(
             job="demo",
             card=self.card.model_copy(update=SIMULATED),
@@ -212,11 +213,18 @@ class _Study:
             recipe={job: recipe.model_dump(mode="json") for job, recipe in self.recipes.items()},
             options=options,
             subjects={
-                name: facts_of(cast(EncodingResult, part.encoding))
+                name: facts_of(cast(EncodingResult, part.encoding)) | {"ran": _ran(part)}
                 for name, part in results.items()
             },
+            ran=parts_ran(self.parts, models),
         )
-        return described | {"models": describe_parts(self.parts)}
+        return described | {"models": models}
+
+
+def _ran(results: SubjectResults) -> list[dict[str, Any]]:
+    """Return what the parts of all jobs of a person say of how they ran, each once."""
+    told = [entry for part in _by_job(results).values() for entry in facts_of(part)["ran"]]
+    return [entry for number, entry in enumerate(told) if entry not in told[:number]]
 
 
 def _by_job(results: SubjectResults) -> dict[str, Result]:

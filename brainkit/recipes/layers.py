@@ -1,6 +1,7 @@
 """Which layer of a network does each region follow? Layers in one pass, one encoder a layer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from brainkit.encoding import (
 )
 from brainkit.errors import InputError
 from brainkit.features import Precomputed, SingleSpace, extract
+from brainkit.features.backbones.registry import open_backbone
 from brainkit.features.projection import SparseProjection
 from brainkit.recipes.building import Known, build_features, build_model
 from brainkit.recipes.schema import FeatureSpec, LayersRecipe
@@ -62,8 +64,9 @@ def compare_layers(
         resample=settings.resample,
     )
     rows = _rows_needed(recording, protocol, settings.n_train, settings.seed)
+    backbone = open_backbone(recipe.network)
     values = extract(
-        recipe.network,
+        backbone,
         stimuli.select(rows),
         pool="flatten",
         layers=recipe.layers,
@@ -77,7 +80,7 @@ def compare_layers(
     spaces |= {
         name: SingleSpace(Precomputed(values[name], ids), scale="space") for name in recipe.layers
     }
-    return compare_spaces(
+    found = compare_spaces(
         recording,
         spaces,
         build_model(recipe.model),
@@ -86,6 +89,9 @@ def compare_layers(
         n_train=settings.n_train,
         seed=settings.seed,
     )
+    ran = [{"part": type(backbone).__name__, **told} for told in backbone.ran]
+    info = {**found.recording.info, "ran": ran}  # for the manifest: no part of the network is kept
+    return replace(found, recording=replace(found.recording, info=info))
 
 
 def _rows_needed(

@@ -1,8 +1,14 @@
-"""What a run was: enough to run it again, and to tell why numbers differ."""
+"""What a run was: enough to run it again, and to tell why numbers differ.
 
+What ran is measured, not assumed: parts say after their work which device and precision it ran in
+and how much they took at once, and the manifest collects what they say.
+"""
+
+import dataclasses
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,9 +16,20 @@ from typing import Any
 import brainkit
 from brainkit.data.cards import DatasetCard
 
+# Distributions whose code makes numbers or reads what they are made from.
 LIBRARIES = (
-    "numpy", "scipy", "scikit-learn", "pandas", "h5py", "nibabel", "nilearn", "mne", "torch",
+    "numpy", "scipy", "scikit-learn", "pandas", "h5py", "nibabel", "nilearn", "mne", "pyarrow",
+    "pillow", "torch", "torchvision", "timm", "open_clip_torch", "transformers", "tokenizers",
+    "diffusers", "safetensors", "rsatoolbox",
 )  # fmt: skip
+# What a fitted part says of how it ran, and by which name the manifest has it.
+TOLD = {
+    "device_": "device",
+    "dtype_": "dtype",
+    "precision_": "precision",
+    "batch_size_": "batch_size",
+    "primal_": "primal",
+}
 
 
 def describe_run(
@@ -23,14 +40,25 @@ def describe_run(
     recipe: dict[str, Any],
     options: dict[str, Any],
     subjects: dict[str, Any],
+    ran: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the manifest of a run.
 
     Parameters
     ----------
     subjects : dict
-        For each subject what was loaded, how it was z-scored, what was left out, batch sizes.
+        For each subject what was loaded, how it was z-scored, what was left out, and as ``ran``
+        what `what_ran` tells of the parts that were fitted.
+    ran : sequence of mappings
+        The same of parts that are of no subject.
+
+    Returns
+    -------
+    dict
+        JSON values. ``device`` and ``dtype`` name all in which parts ran, as they say; None where
+        no part says. Each part stands under its subject's ``ran``.
     """
+    told = [*ran, *(entry for facts in subjects.values() for entry in facts.get("ran", ()))]
     return {
         "brainkit": brainkit.__version__,
         "job": job,
@@ -42,12 +70,109 @@ def describe_run(
         "options": options,
         "recipe": recipe,
         "subjects": subjects,
-        "dtype": "float32",
-        "device": "cpu",
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in LIBRARIES},
+        "ran": list(ran),
+        "dtype": _all_of(told, "dtype"),
+        "device": _all_of(told, "device"),
+        "accelerator": accelerator(told),
+        "versions": versions(),
         "platform": platform.platform(),
         "git": git_state(),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python, brainkit and all libraries; None for one that is not there."""
+    found: dict[str, str | None] = {
+        "python": platform.python_version(),
+        "brainkit": brainkit.__version__,
+    }
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def what_ran(*parts: Any) -> list[dict[str, Any]]:
+    """Return what fitted parts, and all parts within them, say of how they ran.
+
+    Parameters
+    ----------
+    *parts : estimators, results, or lists and mappings of them
+        A part is looked into through its parameters and attributes, a data class through its
+        fields.
+
+    Returns
+    -------
+    list of dict
+        ``part``, its class, and of ``device``, ``dtype``, ``precision``, ``batch_size`` and
+        ``primal`` what it says; ``trained_on`` where steps of a training ran (how many on which
+        kind of device). Parts that say nothing, as they have no choice, are left out; what several
+        say alike stands there once.
+    """
+    found: list[dict[str, Any]] = []
+    for part in parts_within(parts):
+        for told in _told(part):
+            if told not in found:
+                found.append(told)
+    return found
+
+
+def _told(part: Any) -> Iterator[dict[str, Any]]:
+    name = {"part": type(part).__name__}
+    for told in getattr(part, "ran_", ()):
+        yield name | told
+    said = {key: getattr(part, source) for source, key in TOLD.items() if hasattr(part, source)}
+    devices = getattr(getattr(part, "report_", None), "devices", None)
+    if devices:
+        said["trained_on"] = dict(devices)
+    if said:
+        yield name | said
+
+
+def parts_within(value: Any) -> Iterator[Any]:
+    """Give all estimators in a value, such as a result, from the outside in, each once."""
+    return _within(value, set())
+
+
+def _within(value: Any, seen: set[int]) -> Iterator[Any]:
+    if id(value) in seen:
+        return
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        seen.add(id(value))
+        yield value
+        held = {**value.get_params(deep=False), **vars(value)}
+        yield from _within([part for name, part in held.items() if name[:1] != "_"], seen)
+    elif isinstance(value, Mapping):
+        yield from _within(list(value.values()), seen)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _within(item, seen)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        seen.add(id(value))
+        yield from _within(
+            [getattr(value, field.name) for field in dataclasses.fields(value)], seen
+        )
+
+
+def _all_of(told: Iterable[Mapping[str, Any]], key: str) -> str | None:
+    """Return what parts say under a name, each once, in one text; None if none says anything."""
+    said = dict.fromkeys(str(entry[key]) for entry in told if entry.get(key) is not None)
+    return ", ".join(said) or None
+
+
+def accelerator(told: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the GPUs that parts ran on, with the version of their library; None without one."""
+    named = {str(entry.get("device")) for entry in told}
+    used = sorted(name for name in named if name.startswith("cuda"))
+    if not used:
+        return None
+    import torch
+
+    return {
+        "devices": {name: torch.cuda.get_device_name(name) for name in used},
+        "cuda": torch.version.cuda,
     }
 
 

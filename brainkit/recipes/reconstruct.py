@@ -5,6 +5,7 @@ from typing import Any
 from brainkit.errors import InputError
 from brainkit.features import ModelLayer
 from brainkit.recipes.building import build_model
+from brainkit.recipes.manifest import what_ran
 from brainkit.recipes.schema import CaptionerSpec, GeneratorSpec, ReconstructRecipe
 from brainkit.reconstruction import EmbeddingDecoder, ReconstructionParts
 
@@ -89,6 +90,23 @@ def load_captioner(spec: CaptionerSpec) -> Any:
 def captioner_options(spec: CaptionerSpec) -> dict[str, Any]:
     """Return what `Captioner.from_pretrained` is given."""
     return {"id_or_path": spec.name, "device": spec.device}
+
+
+def parts_ran(parts: ReconstructionParts, described: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the frozen models of a run say of how they ran, for the manifest.
+
+    Parameters
+    ----------
+    parts : ReconstructionParts
+    described : dict
+        What `describe_parts` says of them.
+    """
+    told = what_ran(parts.embed, parts.judges)
+    for role in ("generator", "captioner"):
+        if role in described:
+            kept = {key: described[role][key] for key in ("device", "dtype", "batch_size")}
+            told.append({"part": role, **kept})
+    return told
 
 
 def describe_parts(parts: ReconstructionParts) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def run_rsa(
             recipe=recipe.model_copy(update={"layers": layers}).model_dump(mode="json"),
             options=options,
             subjects={name: {} for name in data.subjects},
+            ran=[{"part": type(backbone).__name__, **told} for told in backbone.ran],
         )
         manifest["model"] = backbone.identity()
         manifest["presets"] = sorted({entry["preset"] for entry in result.metrics.values()})

@@ -26,9 +26,9 @@ from brainkit.errors import InputError, MissingFileError
 from brainkit.recipes.building import Known, build_features, build_model
 from brainkit.recipes.fitted import Result
 from brainkit.recipes.layers import compare_layers
-from brainkit.recipes.manifest import describe_run
+from brainkit.recipes.manifest import describe_run, parts_within, what_ran
 from brainkit.recipes.reading import check_places, read_content, read_recipe
-from brainkit.recipes.reconstruct import build_parts, describe_parts
+from brainkit.recipes.reconstruct import build_parts, describe_parts, parts_ran
 from brainkit.recipes.saving import save_result
 from brainkit.recipes.schema import (
     DecodeRecipe,
@@ -46,7 +46,7 @@ from brainkit.reconstruction import (
 )
 from brainkit.reconstruction.scores import TRUE
 from brainkit.reporting import SubjectResults, write_report
-from brainkit.synthesis import RankingProtocol, RankingResult, assess_ranking
+from brainkit.synthesis import RankingProtocol, assess_ranking
 
 
 def run_recipe(
@@ -172,6 +172,7 @@ def run_job(
                 results[name] = run_recipe(recording, recipe, parts=parts, others=others)
                 save_result(results[name], run if len(recordings) == 1 else run / name, recipe)
         metrics = collect_metrics({name: result.metrics for name, result in results.items()})
+        models = None if parts is None else describe_parts(parts)
         manifest = describe_run(
             job=job,
             card=card,
@@ -179,9 +180,10 @@ def run_job(
             recipe=recipe.model_dump(mode="json"),
             options=options,
             subjects={name: facts_of(result) for name, result in results.items()},
+            ran=() if parts is None or models is None else parts_ran(parts, models),
         )
-        if parts is not None:
-            manifest["models"] = describe_parts(parts)
+        if models is not None:
+            manifest["models"] = models
         manifest["presets"] = sorted({entry["preset"] for entry in metrics.values()})
         manifest["seconds"] = round(time.monotonic() - started, 1)
         title = f"{job.capitalize()} {card.name}"
@@ -305,31 +307,24 @@ def facts_of(result: Result) -> dict[str, Any]:
         for key, value in result.recording.info.items()
         if key not in ("zscore", "regions")
     }
-    model = _main_model(result)
-    described = getattr(model, "describe_network", None)
-    network = {} if described is None else {"network": described(names_of(result.recording))}
+    for part in parts_within(result):
+        if hasattr(part, "describe_network"):
+            info.setdefault("network", part.describe_network(names_of(result.recording)))
+        if hasattr(part, "n_targets_batch") and hasattr(part, "batch_size_"):
+            info.setdefault("n_targets_batch", part.batch_size_)
+        if hasattr(part, "primal_"):
+            info.setdefault("solver_side", "primal" if part.primal_ else "dual")
+    ran = [*info.pop("ran", ()), *what_ran(result)]
+    penalties = map(grid_facts, parts_within(result))
     return {
         **info,
-        **network,
         "zscore": result.zscore,
         **({"ceiling": result.ceiling} if isinstance(result, EncodingResult) else {}),
         "counts": result.counts,
         "resampling": getattr(result, "resampling", {}),
-        "penalties": getattr(result, "grid", None) or grid_facts(model),
-        "n_targets_batch": getattr(model, "batch_size_", None),
-        "solver_side": "primal" if getattr(model, "primal_", True) else "dual",
+        "penalties": getattr(result, "grid", None) or next(filter(None, penalties), {}),
+        "ran": ran,
     }
-
-
-def _main_model(result: Result) -> Any:
-    """Return the fitted model whose batch size and solver the manifest tells."""
-    if isinstance(result, RankingResult):
-        return result.encoder.model
-    if isinstance(result, ReconstructionResult):
-        return result.fitted[0]
-    if isinstance(result, SpaceComparison):
-        return None  # a model a space, none of which is kept
-    return result.fitted[1]
 
 
 def collect_metrics(by_subject: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

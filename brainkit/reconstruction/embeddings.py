@@ -75,6 +75,8 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Dimensions at once.
     primal_ : bool
         Whether there are no more units than samples.
+    device_, dtype_ : str
+        What ran.
     mean_, scale_ : array (n_dimensions,)
         μ and σ.
     predicted_mean_, predicted_scale_ : array (n_dimensions,)
@@ -157,6 +159,16 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.predicted_mean_ = fit.predicted_mean.astype(np.float32)
         self.predicted_scale_ = fit.predicted_scale.astype(np.float32)
         self.gain_ = _gain(self.predicted_scale_, self.spread)
+
+    @property
+    def dtype_(self) -> str:
+        """The type of the weights."""
+        return str(self.coef_.dtype)
+
+    @property
+    def device_(self) -> str:
+        """Where the fit ran: on the processor, as the engine is given NumPy's arrays."""
+        return "cpu" if isinstance(self.coef_, np.ndarray) else str(self.coef_.device)
 
     def standardise(self, embeddings: ArrayLike) -> NDArray[np.float32]:
         """Return embeddings minus the training mean, over the training standard deviation."""

@@ -2,6 +2,14 @@
 
 from brainkit.training.losses import matched_contrast, variance_matched_l1
 from brainkit.training.schedule import Report, Schedule, Step
-from brainkit.training.trainer import train
+from brainkit.training.trainer import run_folder, train
 
-__all__ = ["Report", "Schedule", "Step", "matched_contrast", "train", "variance_matched_l1"]
+__all__ = [
+    "Report",
+    "Schedule",
+    "Step",
+    "matched_contrast",
+    "run_folder",
+    "train",
+    "variance_matched_l1",
+]

@@ -1,5 +1,7 @@
 """Losses, as pure functions of tensors."""
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -60,3 +62,47 @@ def variance_matched_l1(made: Tensor, shown: Tensor, latents: Tensor) -> Tensor:
     error = made - shown
     spread = latents.float().square().mean().clamp_min(1e-8).log()
     return error.abs().mean() + 0.3 * error.square().mean() + 0.01 * spread.square()
+
+
+def squared_error(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean squared error, a scalar."""
+    return (predicted - truth).square().mean()
+
+
+def concordance_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    r"""Return one less Lin's concordance correlation, over all numbers together.
+
+    .. math::
+        1 - \frac{2 \operatorname{cov}(p, y)}
+        {\operatorname{var}(p) + \operatorname{var}(y) + (\bar p - \bar y)^2}
+
+    which is 0 where prediction and truth are the same, 1 where they have nothing in common, and 2
+    at most. Unlike a correlation it asks for the right mean and the right spread.
+
+    Parameters
+    ----------
+    predicted, truth : tensor (...)
+        Of one shape; flattened, so that a row of several targets counts as so many numbers. Two
+        constants that are equal agree: 0.
+
+    References
+    ----------
+    Lin (1989). A concordance correlation coefficient to evaluate reproducibility. Biometrics
+    45:255.
+    """
+    offset = (predicted.mean() - truth.mean()).square()
+    disagreement = (predicted - truth).square().mean()  # var + var − 2 cov + offset
+    spread = predicted.var(correction=0) + truth.var(correction=0) + offset
+    return disagreement / spread.clamp_min(torch.finfo(spread.dtype).tiny)
+
+
+def squared_error_and_concordance(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Return the sum of `squared_error` and `concordance_loss`, as Saha et al. (2024) train."""
+    return squared_error(predicted, truth) + concordance_loss(predicted, truth)
+
+
+REGRESSION_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": squared_error,
+    "ccc": concordance_loss,
+    "mse+ccc": squared_error_and_concordance,
+}

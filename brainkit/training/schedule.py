@@ -110,6 +110,8 @@ class Report:
         Of the best validation score, whose weights the module has where `patience` is set.
     seconds : float
         Time spent, over all runs that led here.
+    devices : dict of str to int
+        How many steps ran on which kind of device, over all runs that led here.
     """
 
     trained: dict[str, int]
@@ -119,6 +121,7 @@ class Report:
     scores: list[tuple[int, float]] = field(default_factory=list)
     best_step: int | None = None
     seconds: float = 0.0
+    devices: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -1,7 +1,10 @@
 """Train a torch module: one loop for every deep part.
 
 What a step sees depends on the seed and the step's number alone, so that a run that was stopped
-and taken up again ends with the same weights, bit for bit, as one that never stopped.
+and taken up again ends with the same weights, bit for bit, as one that never stopped. Which run it
+is, is told by all that its weights depend on: each has a sub-folder of its own, named by a hash of
+that, so that runs that share a folder, such as those of several folds or of a null beside the true
+model, never take up each other's state.
 """
 
 import json
@@ -17,13 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from brainkit.arrays.atomic import atomic_path, under_umask
+from brainkit.arrays.digest import content_digest
 from brainkit.arrays.files import is_file, reading, require_file
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
 from brainkit.errors import CorruptFileError, InputError, listed, unknown_name
 from brainkit.training.schedule import Report, Schedule, Step
 
-CHECKPOINT, FORMAT = "checkpoint.safetensors", 1
+CHECKPOINT, FORMAT = "checkpoint.safetensors", 2
+DIGITS = 16  # of a run's digest, in the name of its folder
 
 
 def train(
@@ -49,7 +54,8 @@ def train(
         From the module and the `Step` to a scalar; draws all that is random from the step.
     schedule : Schedule
     folder : path, optional
-        Where the state is kept; an interrupted run with the same schedule goes on from there.
+        Where states are kept, each run's in a sub-folder that its identity names (`run_folder`). An
+        interrupted run goes on from there; a run that differs in anything begins anew beside it.
     validate : callable, optional
         Score of the module in evaluation mode, higher is better.
     description : str
@@ -57,8 +63,10 @@ def train(
     parts : sequence of str
         Names of parts of the module (or of parameters) all of which have to be trained.
     identity : mapping, optional
-        What the weights depend on beside the schedule, such as the data's hash; values of JSON.
-        A state in `folder` with another identity is not taken up.
+        All that the weights depend on beside the schedule, the module's structure and its frozen
+        parameters: the data in their order, the first weights or what they are made from, the
+        settings of the loss. JSON values; `brainkit.arrays.digest.content_digest` makes one of
+        whatever is large. Needed with `folder`.
     progress : bool, default=True
         Show loss and score while it takes longer than two seconds.
 
@@ -70,13 +78,18 @@ def train(
     ------
     InputError
         If nothing is to be trained, one of `parts` is missing or frozen, a parameter gets no
-        gradient, the loss is not finite, or `folder` holds the state of another schedule or
-        identity.
+        gradient, the loss is not finite, or there is a folder without an identity.
     CorruptFileError
-        If the state in `folder` is damaged, or of another format.
+        If the run's state is damaged, of another format, or was put there from another run.
     """
     check_parts(module, parts)
-    run = _Run(module, schedule, Path(folder) if folder else None, identity or {})
+    if folder is not None and not identity:
+        raise InputError(
+            f"The state of this training is to be kept in {folder}, where it may be taken up "
+            "again: say by `identity` what the weights depend on (the data, in their order, by "
+            "brainkit.arrays.digest.content_digest), or another run would be taken for this one."
+        )
+    run = _Run(module, schedule, None if folder is None else Path(folder), identity or {})
     run.resume()
     started, before = time.monotonic(), run.report.seconds
     first = run.report.steps
@@ -101,6 +114,35 @@ def train(
     return run.report
 
 
+def run_folder(
+    folder: str | Path, module: nn.Module, schedule: Schedule, identity: Mapping[str, Any]
+) -> Path:
+    """Return the sub-folder of one run: that of no other data, settings, module or schedule.
+
+    Parameters
+    ----------
+    folder : path
+    module : Module
+        As it is given to `train`: counted are the names and shapes of its parameters and buffers,
+        which of them are trained, and the values of those parameters that are not.
+    schedule : Schedule
+    identity : mapping
+        As `train` takes it.
+    """
+    trained = {name: p.requires_grad for name, p in module.named_parameters()}
+    structure = [
+        [name, list(value.shape), trained.get(name)] for name, value in module.state_dict().items()
+    ]
+    frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+    digest = content_digest(asdict(schedule), _as_json(identity), structure, frozen)
+    return Path(folder) / f"run-{digest[:DIGITS]}"
+
+
+def _as_json(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity as it comes back from a file, whatever the order it was given in."""
+    return dict(json.loads(json.dumps(dict(identity), sort_keys=True)))
+
+
 class _Run:
     """The state of one training run."""
 
@@ -111,8 +153,9 @@ class _Run:
         folder: Path | None,
         identity: Mapping[str, Any],
     ) -> None:
-        self.module, self.schedule, self.folder = module, schedule, folder
-        self.identity = json.loads(json.dumps(dict(identity)))
+        self.module, self.schedule = module, schedule
+        self.identity = _as_json(identity)
+        self.folder = None if folder is None else run_folder(folder, module, schedule, identity)
         self.trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if not self.trained:
             raise InputError("No parameter of the module requires a gradient: nothing to train.")
@@ -176,6 +219,7 @@ class _Run:
                 for name, parameter in self.trained.items():
                     self.average[name].lerp_(parameter, 1 - decay)
         self.report.steps = number + 1
+        self.report.devices[device.type] = self.report.devices.get(device.type, 0) + 1
         return value.item()
 
     def _check_gradients(self) -> None:
@@ -244,9 +288,9 @@ class _Run:
                 f"{FORMAT}. Give another folder, or delete it to begin again."
             )
         if header.get("schedule") != mine or header.get("identity", {}) != self.identity:
-            raise InputError(
-                f"{path} holds the state of a run with other settings{self._difference(header)}. "
-                "Give another folder, or delete it to begin again."
+            raise CorruptFileError(
+                f"{path} lies where the state of another run belongs: it differs from this one "
+                f"in {self._difference(header)}. Delete it to begin again."
             )
         tensors = load_file(path)
         self.module.load_state_dict(_under(tensors, "module."), strict=True)
@@ -267,8 +311,7 @@ class _Run:
         mine = {**asdict(self.schedule), **self.identity}
         theirs = {**header.get("schedule", {}), **header.get("identity", {})}
         mine = json.loads(json.dumps(mine))
-        names = [key for key in {**theirs, **mine} if mine.get(key) != theirs.get(key)]
-        return f" or data ({listed(names)})" if names else ""
+        return listed(key for key in {**theirs, **mine} if mine.get(key) != theirs.get(key))
 
 
 def check_parts(module: nn.Module, parts: Sequence[str]) -> None:

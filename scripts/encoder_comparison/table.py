@@ -9,6 +9,7 @@ import numpy as np
 
 from brainkit.arrays.atomic import write_text
 from brainkit.evaluation import compare_encoders, pearson_r
+from encoder_comparison.encoders import LIKE_ROUTING
 from encoder_comparison.world import LAYER, N_TEST, load_subject
 
 Job = tuple[int, str, str, int]
@@ -85,8 +86,10 @@ def write_table(target: Path, folder: Path, places: Mapping[Job, Path]) -> None:
         "",
         f"Readouts and routing read the tokens of {LAYER} of the tiny CLIP (early: blocks.0). "
         "*Routing* is the mean of three trainings that read the class token beside the patches; "
-        "*routing, patches* is one training without it; its *static twin* is the same network "
-        "whose queries look at the same places in every image. Banded ridge weighs 500 principal "
+        "*one training* is one of them, *patches* one without the class token; its *static twin* "
+        "is the same network whose queries look at the same places in every image. Rows *as "
+        "routing* and *class and patches* are its rivals on the same tokens, the mean of as many "
+        "trainings where they are trained. Banded ridge weighs 500 principal "
         "components each of oriented energy and two layers, beside the embedding.",
         "",
         "Made by `python scripts/compare_encoders.py FOLDER` and `--table docs/encoders.md`.",
@@ -135,13 +138,17 @@ def _claims(fits: Fits) -> list[str]:
         for name in STATIC:
             lines += _claim(fits, world, "routing", name, largest, "category")
     for world in ("world", "gate off"):
+        for name in LIKE_ROUTING:
+            lines += _claim(fits, world, "routing", name, largest, "category")
         lines += _claim(
             fits, world, "routing, patches", "routing, static twin", largest, "category"
         )
     for name in ("banded ridge", "ridge, oriented energy", "feature-weighted RF, early"):
         lines += _claim(fits, "world", name, "routing", largest, "V1-V3")
+    networks = sorted({name for _, _, name, _ in fits.places if name.startswith("in-context")})
     for world in ("world", "shared tuning off"):
-        lines += _claim(fits, world, "in-context", "ridge, embedding", smallest, "category")
+        for name in networks:
+            lines += _claim(fits, world, name, "ridge, embedding", smallest, "category")
     return lines
 
 

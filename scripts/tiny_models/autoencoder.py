@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from brainkit.training import Report, Schedule, Step, train, variance_matched_l1
+from tiny_models.files import what_decides
 from tiny_models.scenes import VALIDATION, as_tensor, paint_pool
 
 NAME = "autoencoder"
@@ -60,6 +61,7 @@ def fit(work: Path, pool: int) -> tuple[nn.Module, Report]:
         loss,
         SCHEDULE,
         folder=work / NAME,
+        identity=what_decides(model, scenes=images, batch=BATCH, noise=LATENT_NOISE),
         validate=lambda module: psnr(module, held_out[:200]),
         description=NAME,
     )

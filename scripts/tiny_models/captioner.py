@@ -8,7 +8,7 @@ from brainkit.data.world import SceneWorld
 from brainkit.generators.prefix import Prefix, PrefixCaptioner, PrefixConfig
 from brainkit.training import Report, Schedule, Step, train
 from tiny_models import clip
-from tiny_models.files import finish
+from tiny_models.files import finish, what_decides
 from tiny_models.scenes import SIZE, TRAINING, describe_wholly, paint_pool
 from tiny_models.tokenizers import CONTEXT, corpus, word_tokenizer
 
@@ -69,7 +69,11 @@ def fit(out: Path, work: Path, pool: int) -> tuple[PrefixCaptioner, Report]:
         ids, mask = module.tokenise([captions[row] for row in rows])
         return module(embeddings[rows] + amount * noise, ids, mask)
 
-    report = train(captioner, loss, SCHEDULE, folder=work / NAME, description=NAME)
+    learned = {"embeddings": embeddings, "captions": captions, "batch": BATCH, "noise": NOISE}
+    identity = what_decides(captioner, **learned)
+    report = train(
+        captioner, loss, SCHEDULE, folder=work / NAME, identity=identity, description=NAME
+    )
     return captioner, report
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from brainkit.arrays.atomic import write_json
 from brainkit.data.world import SceneWorld
 from brainkit.training import Report, Schedule, Step, matched_contrast, train
-from tiny_models.files import declare_single, finish
+from tiny_models.files import declare_single, finish, what_decides
 from tiny_models.scenes import (
     SIZE,
     TRAINING,
@@ -106,7 +106,17 @@ def fit(work: Path, pool: int) -> tuple[nn.Module, Report]:
         guess = zero_shot(module, tokenizer, held_out)
         return float(np.mean(np.array(guess) == truth))
 
-    report = train(model, loss, SCHEDULE, folder=work / NAME, validate=validate, description=NAME)
+    captions = [scene.caption for scene in scenes]
+    identity = what_decides(model, scenes=images, captions=captions, batch=BATCH)
+    report = train(
+        model,
+        loss,
+        SCHEDULE,
+        folder=work / NAME,
+        identity=identity,
+        validate=validate,
+        description=NAME,
+    )
     return model, report
 
 

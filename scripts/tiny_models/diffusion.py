@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from brainkit.arrays.atomic import write_json, write_npy
+from brainkit.arrays.digest import content_digest
 from brainkit.data.world import SceneWorld
 from brainkit.training import Report, Schedule, Step, train
 from tiny_models import autoencoder, clip
-from tiny_models.files import declare_single, finish
+from tiny_models.files import declare_single, finish, what_decides
 from tiny_models.scenes import SIZE, TRAINING, describe, paint_pool
 
 NAME = "diffusion"
@@ -88,17 +89,20 @@ def condition(
 
 
 def material(out: Path, work: Path, pool: int) -> dict[str, torch.Tensor]:
-    """Return latents and embeddings of the training scenes, made the first time they are asked."""
+    """Return latents and embeddings of the training scenes, made the first time they are asked.
+
+    They are kept by the scenes and by the weights of what made them.
+    """
     count = min(pool, SCENES)
-    files = {name: work / NAME / f"{name}-{count}.npy" for name in ("latents", "embeddings")}
+    images = paint_pool(work, count=pool)[:count]
+    model, vae = clip.load(out / clip.NAME)[0], load_autoencoder(work)
+    made = content_digest(images, model.state_dict(), vae.state_dict())[:16]
+    files = {name: work / NAME / f"{name}-{made}.npy" for name in ("latents", "embeddings")}
     if not all(path.is_file() for path in files.values()):
-        images = paint_pool(work, count=pool)[:count]
-        model, _ = clip.load(out / clip.NAME)
         raw = [
             clip.embed(model, images[n : n + 2000], normalize=False) for n in range(0, count, 2000)
         ]
         write_npy(files["embeddings"], torch.cat(raw).numpy())
-        vae = load_autoencoder(work)
         latents = [autoencoder.encode(vae, images[n : n + 2000]) for n in range(0, count, 2000)]
         write_npy(files["latents"], torch.cat(latents).numpy())
     return {name: torch.from_numpy(np.load(path)) for name, path in files.items()}
@@ -164,8 +168,16 @@ def fit(out: Path, work: Path, pool: int) -> tuple[nn.Module, Report, dict[str, 
         error = (made.float() - velocity).square().mean(dim=(1, 2, 3))
         return (weight * error).mean() / weight.mean()
 
-    first = train(model, loss, SCHEDULE, folder=work / NAME, description=NAME)
-    report = train(model, loss, AGAIN, folder=work / f"{NAME}-again", description=f"{NAME} again")
+    captions = [scene.caption for scene in scenes]
+    learned = kept | {"captions": captions, "tower": tower.state_dict(), "batch": BATCH}
+    first = train(
+        model, loss, SCHEDULE, folder=work / NAME, identity=what_decides(model, **learned),
+        description=NAME,
+    )  # fmt: skip
+    report = train(
+        model, loss, AGAIN, folder=work / NAME, identity=what_decides(model, **learned),
+        description=f"{NAME} again",
+    )  # fmt: skip
     report.steps += first.steps
     report.seconds += first.seconds
     return model, report, {"scale": scale, "mean": mean, "std": std}

@@ -1,10 +1,20 @@
-"""What the libraries leave undone when they write a model's files."""
+"""What a training's state is kept under, and what libraries leave undone when they write files."""
 
 import json
 import os
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from brainkit.arrays.atomic import write_json, write_text
+from brainkit.arrays.digest import content_digest
+
+
+def what_decides(model: nn.Module, **data: Any) -> dict[str, str]:
+    """Return a training's identity: its first weights, and by name all that it learns from."""
+    weights = content_digest(model.state_dict())
+    return {"first_weights": weights, **{name: content_digest(held) for name, held in data.items()}}
 
 
 def declare_single(path: Path) -> None:

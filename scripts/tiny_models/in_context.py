@@ -1,7 +1,9 @@
 """The in-context encoder: three stages, on voxels of simulated subjects of worlds of their own.
 
 Worlds are told apart by their seeds: those below train, one is looked at on the way, three are for
-the card. The seeds 0 to 9, on which encoders are compared, are in none of them.
+the card. The seeds 0 to 9 and 31 to 39, on which encoders are compared, are in none of them. A
+network may be of either form, and learn from people of any version of the simulated brain; from
+which it learned stands in the names of the people.
 """
 
 from collections.abc import Sequence
@@ -16,8 +18,9 @@ from numpy.typing import NDArray
 from brainkit.arrays.atomic import write_json, write_npy
 from brainkit.arrays.progress import track
 from brainkit.data.world import Population, SceneWorld, SimulatedBrain
+from brainkit.encoding.context import simulated_name
 from brainkit.encoding.in_context.checkpoint import Origin, save_network
-from brainkit.encoding.in_context.module import Architecture, InContextNetwork
+from brainkit.encoding.in_context.module import Architecture, Form, InContextNetwork
 from brainkit.encoding.in_context.stages import Stage, train_stage
 from brainkit.encoding.in_context.tasks import (
     Subject,
@@ -26,14 +29,15 @@ from brainkit.encoding.in_context.tasks import (
     check_excluded,
     unit_norm,
 )
-from brainkit.features import extract
+from brainkit.features import ModelLayer, extract
 from brainkit.training import Report, Schedule
 
-NAME, EMBEDDING_MODEL, REPORTS = "in-context", "open_clip:tiny", "reports.json"
+EMBEDDING_MODEL = "open_clip:tiny"
 TRAINING, VALIDATION, TEST = tuple(range(101, 107)), 111, (121, 122, 123)
 LEARNED, WATCHED = range(1, 9), range(1, 3)  # subjects of the training worlds, and of the others
 SCENES, DENSITY = 1200, 1.0  # painted scenes of each world; share of its voxels
 ARCHITECTURE = Architecture(embedding=256, width=128, layers=4, heads=4, hidden=256, registers=4)
+DROPOUT: dict[Form, float] = {"product": 0.0, "published": 0.5}
 FIRST = Schedule(
     steps=250,
     learning_rate=1.5e-3,
@@ -52,6 +56,46 @@ STAGES = (
         "subjects", replace(FIRST, steps=2000, average=0.995, final=0.02), (20, 200), n_voxels=16
     ),
 )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which network is trained, and on whom.
+
+    Parameters
+    ----------
+    form : {"product", "published"}
+        See `brainkit.encoding.in_context.module`.
+    brain : int, default=1
+        Version of the simulated brain.
+    """
+
+    form: Form = "product"
+    brain: int = 1
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        form = "" if self.form == "product" else f"-{self.form}"
+        return f"in-context{form}{'' if self.brain == 1 else f'-brain-{self.brain}'}"
+
+    @property
+    def reports(self) -> str:
+        """The file of the stages' reports."""
+        return f"{self.name}.json"
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network's."""
+        return replace(ARCHITECTURE, form=self.form, dropout=DROPOUT[self.form])
+
+
+DEFAULT = Variant()
+
+
+def known_versions() -> list[int]:
+    """Return the versions of the simulated brain."""
+    return [SimulatedBrain.version]
 
 
 @dataclass(frozen=True)
@@ -79,15 +123,21 @@ def people(
     subjects: Sequence[int],
     scenes: int = SCENES,
     *,
+    brain: int = 1,
     shared_tuning: bool = True,
 ) -> list[Person]:
     """Return the subjects of a world, measured once and kept in `work`."""
-    folder = work / f"world-{seed}-{scenes}-{DENSITY:g}{'' if shared_tuning else '-alone'}"
+    version = "" if brain == 1 else f"-brain-{brain}"
+    alone = "" if shared_tuning else "-alone"
+    folder = work / f"world-{seed}-{scenes}-{DENSITY:g}{version}{alone}"
     wanted = [number for number in subjects if not (folder / f"{number}-noise.npy").is_file()]
-    if wanted:
+    # Embeddings are those of the network that is there now, not of one before it.
+    weights = str(ModelLayer(EMBEDDING_MODEL).identity()["weights"])[:8]
+    embedded = folder / f"embeddings-{weights}.npy"
+    if wanted or not embedded.is_file():
         settings = {"density": DENSITY, "shared_tuning": shared_tuning}
-        _measure(folder, seed, scenes, wanted, settings)
-    embeddings = np.load(folder / "embeddings.npy", allow_pickle=False)
+        _measure(folder, embedded, seed, scenes, wanted, brain, settings)
+    embeddings = np.load(embedded, allow_pickle=False)
     found = []
     for number in subjects:
         parts = {
@@ -95,18 +145,26 @@ def people(
             for part in ("responses", "noise", "roi", "kind")
         }
         subject = Subject(embeddings, parts["responses"], parts["noise"])
-        found.append(Person(f"world-{seed}/subject-{number}", subject, parts["roi"], parts["kind"]))
+        name = simulated_name(seed, number, brain)
+        found.append(Person(name, subject, parts["roi"], parts["kind"]))
     return found
 
 
 def _measure(
-    folder: Path, seed: int, scenes: int, subjects: list[int], settings: dict[str, Any]
+    folder: Path,
+    embedded: Path,
+    seed: int,
+    scenes: int,
+    subjects: list[int],
+    version: int,
+    settings: dict[str, Any],
 ) -> None:
     """Paint a world's scenes, embed them, and ask its subjects."""
     world = SceneWorld(seed)
     images = world.paint(range(scenes))
-    write_npy(folder / "embeddings.npy", unit_norm(extract(EMBEDDING_MODEL, images)))
-    population = Population(world, seed)
+    write_npy(embedded, unit_norm(extract(EMBEDDING_MODEL, images)))
+    asked = {} if version == known_versions()[0] else {"version": version}
+    population = Population(world, seed, **asked)  # whose version is that of its people
     for number in track(subjects, f"world {seed}"):
         brain = SimulatedBrain(world, number, population=population, **settings)
         inside = np.flatnonzero(brain.units["nsdgeneral"] == 1)
@@ -129,26 +187,27 @@ def stages(longer: float = 1.0) -> list[Stage]:
 
 
 def fit(
-    work: Path, scenes: int = SCENES, longer: float = 1.0
+    work: Path, scenes: int = SCENES, longer: float = 1.0, variant: Variant = DEFAULT
 ) -> tuple[InContextNetwork, Origin, list[Report]]:
     """Train the network in its three stages; an interrupted run goes on where it was."""
-    training = [person for seed in TRAINING for person in people(work, seed, LEARNED, scenes)]
-    validation = people(work, VALIDATION, WATCHED, scenes)
+    version = {"brain": variant.brain}
+    training = [
+        person for seed in TRAINING for person in people(work, seed, LEARNED, scenes, **version)
+    ]
+    validation = people(work, VALIDATION, WATCHED, scenes, **version)
     check_excluded([person.name for person in validation], [person.name for person in training])
     learned = SubjectVoxels({person.name: person.subject for person in training})
     watched = SubjectVoxels({person.name: person.subject for person in validation})
     embeddings = np.concatenate([person.subject.embeddings for person in training[:: len(LEARNED)]])
     torch.manual_seed(FIRST.seed)
-    network = InContextNetwork(ARCHITECTURE)
+    network = InContextNetwork(variant.architecture)
     network.set_space(torch.from_numpy(embeddings))
     synthetic = SyntheticVoxels(embeddings)
     reports = []
     for stage in stages(longer):
         source = learned if stage.name == "subjects" else synthetic
-        folder = work / f"stages-{longer:g}"
-        reports.append(
-            train_stage(network, source, stage, validation=watched.for_validation(), folder=folder)
-        )
+        seen, states = watched.for_validation(), work / "states"
+        reports.append(train_stage(network, source, stage, validation=seen, folder=states))
     origin = Origin(
         EMBEDDING_MODEL,
         STAGES[-1].context,
@@ -161,9 +220,15 @@ def fit(
     return network, origin, reports
 
 
-def make(out: Path, work: Path, scenes: int = SCENES, longer: float = 1.0) -> list[Report]:
+def make(
+    out: Path,
+    work: Path,
+    scenes: int = SCENES,
+    longer: float = 1.0,
+    variant: Variant = DEFAULT,
+) -> list[Report]:
     """Train the network, write it, and keep the stages' reports in `work`."""
-    network, origin, reports = fit(work, scenes, longer)
-    save_network(network, origin, out / NAME, dtype="float16")
-    write_json(work / REPORTS, [asdict(report) for report in reports])
+    network, origin, reports = fit(work, scenes, longer, variant)
+    save_network(network, origin, out / variant.name, dtype="float16")
+    write_json(work / variant.reports, [asdict(report) for report in reports])
     return reports

@@ -18,7 +18,7 @@ from brainkit.data.world import SceneWorld
 from brainkit.data.world.objects import BACKGROUNDS, CATEGORIES
 from brainkit.data.world.scenes import COLOURS, KINDS
 from brainkit.training import Report, Schedule, Step, matched_contrast, train
-from tiny_models.files import finish
+from tiny_models.files import finish, what_decides
 from tiny_models.scenes import SIZE, VALIDATION, as_tensor, paint_pool
 
 BATCH = 96
@@ -109,8 +109,9 @@ def fit_supervised(work: Path) -> tuple[nn.Module, Report]:
         return float((guess == held_truth["main"]).float().mean())
 
     model = build("judge-a", SUPERVISED.seed)
-    report = train(model, loss, SUPERVISED, folder=work / "judge-a", validate=validate,
-                   description="judge-a")  # fmt: skip
+    identity = what_decides(model, scenes=images, truth=truth, batch=BATCH)
+    report = train(model, loss, SUPERVISED, folder=work / "judge-a", identity=identity,
+                   validate=validate, description="judge-a")  # fmt: skip
     return model, report
 
 
@@ -132,8 +133,9 @@ def fit_contrastive(work: Path) -> tuple[nn.Module, Report]:
         return float(((pair[0] @ pair[1].T).argmax(dim=1) == torch.arange(200)).float().mean())
 
     model = build("judge-b", CONTRASTIVE.seed)
-    report = train(model, loss, CONTRASTIVE, folder=work / "judge-b", validate=validate,
-                   description="judge-b")  # fmt: skip
+    identity = what_decides(model, scenes=images, batch=BATCH)
+    report = train(model, loss, CONTRASTIVE, folder=work / "judge-b", identity=identity,
+                   validate=validate, description="judge-b")  # fmt: skip
     return model, report
 
 

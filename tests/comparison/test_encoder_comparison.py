@@ -6,10 +6,22 @@ import pytest
 from compare_encoders import COUNTER, jobs, place
 from compare_encoders_digits import ENCODERS as ON_DIGITS
 from compare_encoders_digits import page, recipe_of
-from encoder_comparison.encoders import ENCODERS, N_TRAIN, applies, scaled
+from encoder_comparison.encoders import (
+    ENCODERS,
+    LIKE_ROUTING,
+    N_SEEDS,
+    N_TRAIN,
+    add_network,
+    applies,
+    patches_and_class,
+    scaled,
+)
 from encoder_comparison.localisation import SIDE, localisation, object_mask
 from encoder_comparison.world import CATEGORY, Subject
 
+from brainkit.encoding.in_context import InContextEncoder
+from brainkit.encoding.readouts import FactorizedReadout
+from brainkit.evaluation import pearson_r
 from brainkit.recipes.building import build_features, build_model
 
 
@@ -78,10 +90,85 @@ def test_spaces_are_centred_and_of_total_variance_one_over_the_training_images()
 def test_every_fit_has_a_file_of_its_own(tmp_path):
     found = jobs([1, 2], [100, 1600])
     assert len({place(tmp_path, job) for job in found}) == len(found) == len(set(found))
-    assert not any(name == "in-context" and n == 1600 for _, _, name, n in found)
+    assert not any(name.startswith("in-context") and n == 1600 for _, _, name, n in found)
     assert {name for names in COUNTER.values() for name in names} <= set(ENCODERS)
     assert applies("in-context", 100)
     assert set(CATEGORY.values()) == {"face", "body", "place", "word", "food"}
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    """A subject of few images whose tokens are small, and of regions of its own."""
+    rng = np.random.default_rng(0)
+    n = N_TRAIN + 20
+    drive = rng.normal(size=(n, 16)).astype(np.float32)
+    responses = drive @ rng.normal(size=(16, 6)) + 0.3 * rng.normal(size=(n, 6))
+    return Subject(
+        train=responses[:N_TRAIN].astype(np.float32),
+        test=responses[N_TRAIN:].astype(np.float32),
+        features={
+            "blocks.4": rng.normal(size=(n, 4, 16)).astype(np.float32),
+            "class": drive,  # the class token alone knows
+            "embedding": drive,
+        },
+        units=pd.DataFrame({"group": ["faces"] * 6, "roi": ["OFA"] * 3 + ["FFA-1"] * 3}),
+        objects=pd.DataFrame(),
+    )
+
+
+def mean_r(subject, predicted):
+    return float(np.mean(np.asarray(pearson_r(subject.test, predicted))))
+
+
+@pytest.mark.parametrize("name", [*LIKE_ROUTING, "routing, one training"])
+def test_rivals_of_routing_read_the_class_token(tokens, name):
+    predicted, model = ENCODERS[name](tokens, 400)
+    assert predicted.shape == tokens.test.shape
+    assert mean_r(tokens, predicted) > 0.5
+    assert getattr(model, "global_tokens", 1) == 1
+
+
+def test_without_the_class_token_nothing_is_known(tokens):
+    for name in ("ridge, tokens", "factorized readout"):
+        assert abs(mean_r(tokens, ENCODERS[name](tokens, 200)[0])) < 0.25
+
+
+def test_readouts_are_trained_as_often_as_routing(tokens):
+    values = patches_and_class(tokens)
+    assert values.shape[1:] == (4, 32)
+    np.testing.assert_array_equal(values[3, 2, 16:], tokens.features["class"][3])
+    np.testing.assert_array_equal(values[3, 2, :16], tokens.features["blocks.4"][3, 2])
+    seeds = [
+        FactorizedReadout(seed=seed, progress=False)
+        .fit(values[:60], tokens.train[:60])
+        .predict(values[N_TRAIN:])
+        for seed in range(N_SEEDS)
+    ]
+    predicted, _ = ENCODERS["factorized readout, as routing"](tokens, 60)
+    np.testing.assert_allclose(predicted, np.mean(seeds, axis=0), rtol=1e-5)
+    assert not np.allclose(seeds[0], seeds[1])
+    _, twin = ENCODERS["routing, static twin, as routing"](tokens, 60)
+    _, whole = ENCODERS["routing"](tokens, 60)
+    same = {name: value for name, value in whole.get_params().items() if name != "content"}
+    assert {name: twin.get_params()[name] for name in same} == same
+    assert (whole.content, twin.content) == (True, False)
+    assert len(whole.members_) == len(twin.members_) == N_SEEDS
+
+
+def test_a_further_network_is_a_row(tokens, tmp_path):
+    images = tokens.features["embedding"]
+    network = InContextEncoder(None, width=8, layers=1, heads=2, hidden=8)
+    folder = network.pretrain(images[:100], steps=2).save_pretrained(tmp_path / "network")
+    name = add_network("brain 2", str(folder))
+    try:
+        assert name == "in-context, brain 2"
+        assert not applies(name, 1600)
+        found, _ = ENCODERS[name](tokens, 30)
+        own = InContextEncoder(str(folder)).fit(images[:30], tokens.train[:30])
+        np.testing.assert_array_equal(found, own.predict(images[N_TRAIN:]))
+        assert (1, "world", name, 100) in jobs([1], [100])
+    finally:
+        del ENCODERS[name]
 
 
 @pytest.mark.parametrize("name", sorted(ON_DIGITS))

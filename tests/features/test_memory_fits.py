@@ -5,8 +5,9 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 import brainkit
+from brainkit.arrays.digest import content_digest
 from brainkit.features import PixelPCA, Remembered, pixels
-from brainkit.features.memory import RememberedFits, settings_of
+from brainkit.features.memory import RememberedFits
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
 
@@ -76,16 +77,16 @@ def test_arrays_among_parameters_count_in_full():
     other = first.copy()
     other[100, 10] = 7
     assert repr(first) == repr(other)
-    assert settings_of(Weighted(first)) == settings_of(Weighted(first.copy()))
-    assert settings_of(Weighted(first)) != settings_of(Weighted(other))
-    assert settings_of(Weighted(first, Weighted(first))) != settings_of(
+    assert content_digest(Weighted(first)) == content_digest(Weighted(first.copy()))
+    assert content_digest(Weighted(first)) != content_digest(Weighted(other))
+    assert content_digest(Weighted(first, Weighted(first))) != content_digest(
         Weighted(first, Weighted(other))
     )
     space = Remembered(Weighted(first))
     values = space.transform(IMAGES)
     space.space = Weighted(other)
     assert not np.allclose(space.transform(IMAGES), values)
-    assert settings_of(Weighted([first, "a"])) != settings_of(Weighted([other, "a"]))
+    assert content_digest(Weighted([first, "a"])) != content_digest(Weighted([other, "a"]))
 
 
 def test_texts_are_remembered_whatever_they_come_as():

@@ -186,3 +186,24 @@ def test_forgetting_reaches_clones_and_changes_no_feature():
     assert not space._values
     assert not space._rows
     np.testing.assert_array_equal(space.transform(images), before)
+
+
+class Shifted(Pixels):
+    """Pixels less a long table, of which a print shows the ends alone."""
+
+    def __init__(self, shift):
+        self.shift = shift
+
+    def transform(self, images):
+        return np.asarray(images, np.float32).reshape(len(images), -1) - self.shift[600:856]
+
+
+def test_settings_that_print_alike_are_told_apart():
+    shift = np.zeros(2000)
+    other = shift.copy()
+    other[700] = 1
+    assert repr(shift) == repr(other)
+    space = Remembered(Shifted(shift))
+    twin = clone(space).set_params(space__shift=other)
+    first, second = space.transform(IMAGES[:2]), twin.transform(IMAGES[:2])
+    np.testing.assert_array_equal(np.flatnonzero(first[0] != second[0]), [100])

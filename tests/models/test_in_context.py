@@ -1,13 +1,17 @@
 """The shipped in-context encoder: small, described, and better than ridge where it should be."""
 
 import json
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 from tiny_models import in_context, in_context_card
+from tiny_models.in_context import Variant
 
 from brainkit.arrays.share import share_folder
 from brainkit.encoding import VoxelwiseRidge
@@ -15,8 +19,11 @@ from brainkit.encoding.in_context import InContextEncoder
 from brainkit.errors import InputError, LeakError
 from brainkit.evaluation import pearson_r
 
-FOLDER = share_folder("models") / "tiny" / "in-context"
-COMPARED = range(10)  # the seeds of the worlds that encoders are compared on
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+TINY = share_folder("models") / "tiny"
+FOLDER = TINY / "in-context"
+FOLDERS = {"tiny": FOLDER, "tiny-published": TINY / "in-context-published"}
+COMPARED = (*range(10), *range(31, 40))  # the seeds of the worlds that encoders are compared on
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +113,9 @@ def test_a_longer_support_set_warns():
 
 
 @pytest.mark.slow
-def test_it_is_trained_scored_and_described(tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", ["product", "published"])
+def test_it_is_trained_scored_and_described(tmp_path, monkeypatch, form):
+    variant = Variant(form)
     brief = [
         replace(
             stage,
@@ -125,12 +134,39 @@ def test_it_is_trained_scored_and_described(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "WATCHED", range(1, 3))
     for name, value in {"TEST": (102,), "SIZES": (8,), "STAGES": brief}.items():
         monkeypatch.setattr(in_context_card, name, value)
-    reports = in_context.make(tmp_path / "out", tmp_path / "work", 40)
+    out, work = tmp_path / "out", tmp_path / "work"
+    reports = in_context.make(out, work, 40, variant=variant)
     assert [report.steps for report in reports] == [1, 1, 1]
-    again = in_context.make(tmp_path / "out", tmp_path / "work", 40)
+    again = in_context.make(out, work, 40, variant=variant)
     assert [report.seconds for report in again] == [report.seconds for report in reports]
-    scores = in_context_card.score(tmp_path / "out", tmp_path / "work", 40)
-    in_context_card.write_card(tmp_path / "out", tmp_path / "work", scores)
-    card = (tmp_path / "out/in-context/README.md").read_text()
+    others = in_context.make(tmp_path / "other", work, 44, variant=variant)  # of other scenes
+    assert [report.seconds for report in others] != [report.seconds for report in reports]
+    scores = in_context_card.score(out, work, 40, variant)
+    in_context_card.write_card(out, work, scores, variant)
+    folder = out / variant.name
+    card = (folder / "README.md").read_text()
     assert "category difference from 8 images without shared tuning" in card
     assert "subjects: 1 steps of 4 voxels" in card
+    assert f"the {form}\nform with a dropout of {0 if form == 'product' else 0.5}" in card
+    assert InContextEncoder.from_pretrained(folder).open()[0].architecture.form == form
+    beside = in_context_card.against(folder, tmp_path / "other" / variant.name, work, 40)
+    assert beside["early_r_from_8_images"]["value"] == scores["early_r_from_8_images"]["value"]
+    same = in_context_card.against(folder, folder, work, 40)
+    assert same["early_r_from_8_images_difference"]["ci"] == [0, 0]
+
+
+def test_networks_and_people_of_other_versions_have_other_names():
+    names = {Variant(form, brain).name for form in ("product", "published") for brain in (1, 2)}
+    assert names == {
+        "in-context", "in-context-published", "in-context-brain-2", "in-context-published-brain-2",
+    }  # fmt: skip
+    assert 1 in in_context.known_versions()
+
+
+def test_a_version_of_the_brain_that_is_not_there_is_told():
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "train_in_context.py"), "--score", "--test-brain", "77"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "there is no brain of version 77; there are [1" in done.stderr

@@ -54,6 +54,8 @@ def test_the_report_shows_the_map_and_the_manifest_repeats_it(run, nsd, tmp_path
     assert "preferred by most" in page
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["recipe"]["network"] == "open_clip:tiny"
+    ran = manifest["subjects"]["subj01"]["ran"][0]
+    assert (ran["device"], ran["dtype"], ran["batch_size"]) == ("cpu", "float32", 128)
     again = run_job("encode", "nsd", out=tmp_path / "again", recipe_name=out / "manifest.json")
     assert again == metrics
 

@@ -130,6 +130,15 @@ def test_the_manifest_says_which_models_ran(run, models):
     for part in (made["embedding"], made["generator"], made["captioner"], made["judges"]["judge"]):
         assert part["batch_size"] >= 1
     assert manifest["recipe"]["protocol"]["seed"] == 0
+    placed = {"device": "cpu", "dtype": "float32"}
+    for part in ("generator", "captioner"):
+        assert made[part] | placed == made[part]
+    roles = [entry["part"] for entry in manifest["ran"]]
+    assert roles == ["ModelLayer", "ModelLayer", "generator", "captioner"]  # embedding and judge
+    assert all(entry | placed == entry and entry["batch_size"] for entry in manifest["ran"])
+    fitted = manifest["subjects"]["subj01"]["ran"]
+    assert {entry["part"] for entry in fitted} >= {"EmbeddingDecoder"}
+    assert all(entry["device"] == "cpu" and entry["dtype"] for entry in fitted)
     assert manifest["subjects"]["subj01"]["counts"]["images_drawn"] == 6
     assert manifest["subjects"]["subj01"]["n_targets_batch"] >= 1
 

@@ -82,6 +82,8 @@ def test_the_run_folder_is_complete(run):
     assert manifest["model"]["model"].startswith("squeezenet1_0")
     assert len(manifest["model"]["weights"]) >= 64
     assert manifest["recipe"]["layers"]["fire9"] == "features.12"
+    assert (manifest["device"], manifest["dtype"]) == ("cpu", "float32")
+    assert manifest["ran"][0]["batch_size"] == 16
     assert list(manifest["subjects"]) == [f"sub-{i:02d}" for i in range(1, 16)]
     rdms = np.load(out / "model_rdms.npy", allow_pickle=False)
     assert rdms.shape == (11, 92, 92)

@@ -68,7 +68,7 @@ def test_manifest(tmp_path):
     assert found["brainkit"] == brainkit.__version__
     assert found["root"] == str(tmp_path)
     assert found["command"] is None  # this is not the command line
-    assert set(found["versions"]) == {"python", *LIBRARIES}
+    assert set(found["versions"]) == {"python", "brainkit", *LIBRARIES}
     assert found["versions"]["numpy"] == np.__version__
     assert found["licence"] == "NSD Terms and Conditions"
     json.dumps(found, allow_nan=False)

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -12,12 +12,20 @@ from torch import nn
 
 from brainkit.arrays import progress
 from brainkit.errors import CorruptFileError, InputError
-from brainkit.training import Report, Schedule, train
+from brainkit.training import Report, Schedule, run_folder, train
 from brainkit.training.trainer import CHECKPOINT, read_header
 
 SCHEDULE = Schedule(
     steps=12, learning_rate=0.05, warmup=2, checkpoint_every=4, validate_every=3, average=0.9
 )
+
+DATA = {"data": "drawn anew at each step"}
+
+
+def checkpoint(folder):
+    """Return the one checkpoint in a folder of runs."""
+    (found,) = folder.glob(f"run-*/{CHECKPOINT}")
+    return found
 
 
 def network(seed=0):
@@ -46,11 +54,11 @@ def stopping_at(number):
 @pytest.mark.parametrize("stop", [5, 8, 11])
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path, stop):
     whole, broken = network(), network()
-    report = train(whole, regression, SCHEDULE, folder=tmp_path / "whole")
+    report = train(whole, regression, SCHEDULE, folder=tmp_path / "whole", identity=DATA)
     with pytest.raises(StopError):
-        train(broken, stopping_at(stop), SCHEDULE, folder=tmp_path / "broken")
+        train(broken, stopping_at(stop), SCHEDULE, folder=tmp_path / "broken", identity=DATA)
     taken_up = network(seed=1)  # its own weights do not matter
-    again = train(taken_up, regression, SCHEDULE, folder=tmp_path / "broken")
+    again = train(taken_up, regression, SCHEDULE, folder=tmp_path / "broken", identity=DATA)
     assert again.steps == report.steps == 12
     for name, value in whole.state_dict().items():
         assert torch.equal(value, taken_up.state_dict()[name]), name
@@ -58,9 +66,9 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, stop):
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = network()
-    train(first, regression, SCHEDULE, folder=tmp_path)
+    train(first, regression, SCHEDULE, folder=tmp_path, identity=DATA)
     second = network(seed=1)
-    train(second, stopping_at(0), SCHEDULE, folder=tmp_path)
+    train(second, stopping_at(0), SCHEDULE, folder=tmp_path, identity=DATA)
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
 
@@ -114,6 +122,7 @@ def test_an_early_stop_stays_stopped(tmp_path):
             regression,
             schedule,
             folder=tmp_path,
+            identity=DATA,
             validate=lambda _, score=validate: score(),
         )
         assert report.steps == 4
@@ -129,8 +138,8 @@ def test_the_average_is_what_is_left(tmp_path):
         return regression(current, step)
 
     schedule = Schedule(steps=6, learning_rate=0.05, final=1.0, warmup=1, average=0.5)
-    train(module, loss, schedule, folder=tmp_path)
-    last = load_file(tmp_path / CHECKPOINT)["module.weight"]
+    train(module, loss, schedule, folder=tmp_path, identity=DATA)
+    last = load_file(checkpoint(tmp_path))["module.weight"]
     expected = history[0]
     for number, weight in enumerate([*history[1:], last]):
         expected = expected.lerp(weight, 1 - min(0.5, (1 + number) / (10 + number)))
@@ -163,28 +172,75 @@ def test_a_loss_that_is_not_finite_is_an_error():
         train(network(), lambda m, step: regression(m, step) * float("nan"), SCHEDULE)
 
 
-def test_other_settings_do_not_take_up_a_run(tmp_path):
-    train(network(), regression, SCHEDULE, folder=tmp_path)
-    other = Schedule(steps=13, learning_rate=0.05)
-    with pytest.raises(InputError, match="other settings"):
-        train(network(), regression, other, folder=tmp_path)
+def frozen_first(seed):
+    module = network(seed=0)
+    torch.manual_seed(seed)
+    torch.nn.init.normal_(module[0].weight)
+    module[0].requires_grad_(False)
+    return module
 
 
-def test_another_identity_does_not_take_up_a_run(tmp_path):
-    train(network(), regression, SCHEDULE, folder=tmp_path, identity={"data": "a", "size": (3, 4)})
+OTHERS = {
+    "another schedule": (network, replace(SCHEDULE, learning_rate=0.04), DATA),
+    "more steps": (network, replace(SCHEDULE, steps=13), DATA),
+    "other data": (network, SCHEDULE, {"data": "else"}),
+    "more to depend on": (network, SCHEDULE, {**DATA, "first weights": 0}),
+    "another module": (lambda: network()[:3].append(nn.Linear(8, 1, bias=False)), SCHEDULE, DATA),
+    "a part frozen": (lambda: frozen_first(0), SCHEDULE, DATA),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_another_run_in_the_same_folder_begins_anew(tmp_path, case):
+    build, schedule, identity = OTHERS[case]
+    train(network(), regression, SCHEDULE, folder=tmp_path, identity=DATA)
+    alone, beside = build(), build()
+    train(alone, regression, schedule)
+    train(beside, regression, schedule, folder=tmp_path, identity=identity)
+    for name, value in alone.state_dict().items():
+        assert torch.equal(value, beside.state_dict()[name]), name
+    train(network(), stopping_at(0), SCHEDULE, folder=tmp_path, identity=DATA)  # still there
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_frozen_weights_are_part_of_a_run(tmp_path):
+    for seed in (1, 2):
+        module = frozen_first(seed)
+        before = module[0].weight.clone()
+        train(module, regression, SCHEDULE, folder=tmp_path, identity=DATA)
+        assert torch.equal(module[0].weight, before)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_same_run_is_taken_up_whatever_the_order_of_its_identity(tmp_path):
+    identity = {"data": "a", "size": (3, 4)}
+    train(network(), regression, SCHEDULE, folder=tmp_path, identity=identity)
     same = {"size": [3, 4], "data": "a"}
     train(network(), stopping_at(0), SCHEDULE, folder=tmp_path, identity=same)
-    with pytest.raises(InputError, match=r"other settings or data \(data\)"):
-        train(network(), regression, SCHEDULE, folder=tmp_path, identity={**same, "data": "b"})
+    assert run_folder(tmp_path, network(), SCHEDULE, same) == checkpoint(tmp_path).parent
+
+
+def test_a_folder_without_an_identity_is_refused(tmp_path):
+    with pytest.raises(InputError, match="say by `identity` what the weights depend on"):
+        train(network(), regression, SCHEDULE, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_state_put_in_the_place_of_another_is_named(tmp_path):
+    train(network(), regression, SCHEDULE, folder=tmp_path, identity=DATA)
+    place = run_folder(tmp_path, network(), SCHEDULE, {"data": "else"})
+    checkpoint(tmp_path).parent.rename(place)
+    with pytest.raises(CorruptFileError, match=r"state of another run belongs.*data"):
+        train(network(), regression, SCHEDULE, folder=tmp_path, identity={"data": "else"})
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path):
-    train(network(), regression, SCHEDULE, folder=tmp_path)
-    path = tmp_path / CHECKPOINT
+    train(network(), regression, SCHEDULE, folder=tmp_path, identity=DATA)
+    path = checkpoint(tmp_path)
     header = {**read_header(path), "format": 99}
     save_file(load_file(path), path, metadata={"brainkit": json.dumps(header)})
-    with pytest.raises(CorruptFileError, match="format 99; this brainkit reads 1"):
-        train(network(), regression, SCHEDULE, folder=tmp_path)
+    with pytest.raises(CorruptFileError, match="format 99; this brainkit reads 2"):
+        train(network(), regression, SCHEDULE, folder=tmp_path, identity=DATA)
 
 
 @pytest.mark.parametrize("stop", [4, 7])
@@ -199,8 +255,10 @@ def test_early_stopping_survives_an_interruption(tmp_path, stop):
     whole, broken, resumed = network(), network(), network(seed=1)
     report = train(whole, regression, schedule, validate=validate)
     with pytest.raises(StopError):
-        train(broken, stopping_at(stop), schedule, folder=tmp_path, validate=validate)
-    again = train(resumed, regression, schedule, folder=tmp_path, validate=validate)
+        train(
+            broken, stopping_at(stop), schedule, folder=tmp_path, identity=DATA, validate=validate
+        )
+    again = train(resumed, regression, schedule, folder=tmp_path, identity=DATA, validate=validate)
     assert (again.steps, again.best_step, again.scores) == (
         report.steps, report.best_step, report.scores,
     )  # fmt: skip
@@ -245,12 +303,12 @@ def test_a_report_comes_back_from_json():
 
 
 def test_a_broken_checkpoint_is_named(tmp_path):
-    train(network(), regression, SCHEDULE, folder=tmp_path)
-    path = tmp_path / CHECKPOINT
+    train(network(), regression, SCHEDULE, folder=tmp_path, identity=DATA)
+    path = checkpoint(tmp_path)
     assert read_header(path)["report"]["steps"] == 12
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(CorruptFileError, match=CHECKPOINT):
-        train(network(), regression, SCHEDULE, folder=tmp_path)
+        train(network(), regression, SCHEDULE, folder=tmp_path, identity=DATA)
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 1, "precision": "float16"}])
@@ -268,6 +326,6 @@ def test_the_rate_warms_up_and_falls():
 
 
 def test_checkpoints_stand_under_the_users_umask(tmp_path):
-    train(network(), regression, SCHEDULE, folder=tmp_path)
+    train(network(), regression, SCHEDULE, folder=tmp_path, identity=DATA)
     (tmp_path / "plain").touch()
-    assert (tmp_path / CHECKPOINT).stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (checkpoint(tmp_path)).stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -69,13 +69,14 @@ def test_a_part_that_the_loss_does_not_use_raises_also_after_an_interruption(tmp
         return loss(current, step)
 
     with pytest.raises(KeyboardInterrupt):
-        train(module, stopping, longer, folder=tmp_path)
+        train(module, stopping, longer, folder=tmp_path, identity={"data": "noise"})
     with pytest.raises(InputError, match=r"does not depend on.*trunk\.weight"):
         train(
             module,
             lambda current, step: loss(current.head, step),
             longer,
             folder=tmp_path,
+            identity={"data": "noise"},
             parts=("trunk", "head"),
         )
 

@@ -5,7 +5,6 @@ early stopping, resuming, predicting and saving are the same for all and stand h
 """
 
 import inspect
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +17,8 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from brainkit.arrays.atomic import plain
 from brainkit.arrays.devices import pick_device
+from brainkit.arrays.digest import content_digest
 from brainkit.arrays.seeds import rng
 from brainkit.encoding.deep.parameters import load_weights, weights_of
 from brainkit.encoding.deep.rows import (
@@ -33,15 +32,20 @@ from brainkit.encoding.deep.rows import (
     fit_scale,
     hold_out,
     resolve_grid,
+    rows_digest,
     standard_tensors,
     standardise,
 )
-from brainkit.errors import CorruptFileError, InputError
+from brainkit.errors import CorruptFileError, InputError, unknown_name
 from brainkit.evaluation.scores import pearson_r, r2
+from brainkit.linear.folds import group_codes
 from brainkit.training import Report, Schedule, Step, train
 from brainkit.training.devices import pick_precision
+from brainkit.training.losses import REGRESSION_LOSSES
 
 FORMAT = 1
+# Parameters that change no weight, or whose part in them the schedule of the training knows.
+WITHOUT_EFFECT = frozenset({"folder", "progress", "device", "epochs", "patience", "precision"})
 
 
 class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -61,12 +65,20 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
+    loss : {"mse", "ccc", "mse+ccc"}
+        What the training makes small: the mean squared error; one less the concordance correlation
+        of all standardised responses of a batch (`brainkit.training.losses.concordance_loss`); or
+        their sum.
     epochs : int, default=30
         At most; fewer where the validation score stops rising.
     batch_size : int, default=32
         Rows in a step.
     learning_rate : float, default=1e-3
         Of AdamW, after a warm-up; falls along a cosine.
+    final_rate : float, default=0.02
+        What the learning rate falls to, as a share of it; 1 keeps it.
+    clip : float, default=1.0
+        Largest norm of the gradient.
     weight_decay : float, default=0.01
         Of matrices and kernels.
     average : float, optional
@@ -84,8 +96,11 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     grid : (int, int), optional
         Rows and columns of the map; a square where not given.
     folder : path, optional
-        Where the state of the training is kept; an interrupted fit to the same data with the same
-        parameters goes on from there and ends with the same weights.
+        Where the states of trainings are kept, each fit's in a sub-folder of its own, which the
+        rows of the data in their order, the groups, the images held out, the parameters and the
+        seed name. An interrupted fit goes on from there and ends with the same weights; a fit that
+        differs in anything, as those of other folds, of a null or of other responses do, begins
+        anew beside it. So one folder serves any number of fits, clones and processes.
     progress : bool, default=True
         Show loss and score while it takes longer than two seconds.
 
@@ -103,7 +118,12 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     scale_ : dict of str to array
         The training statistics.
     grid_ : (int, int)
-    device_ : str
+    device_, dtype_ : str
+        Where the module is, and what its weights and predictions are in; `report_` says on which
+        devices the steps of the training ran.
+    precision_ : str
+        Of matrix products in training, as it ran.
+    batch_size_ : int
     n_features_in_, n_tokens_, n_targets_ : int
     """
 
@@ -113,9 +133,12 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def __init__(  # noqa: PLR0913 - scikit-learn: one argument for each parameter
         self,
         *,
+        loss: str = "mse",
         epochs: int = 30,
         batch_size: int = 32,
         learning_rate: float = 1e-3,
+        final_rate: float = 0.02,
+        clip: float = 1.0,
         weight_decay: float = 0.01,
         average: float | None = None,
         validation: float = 0.1,
@@ -127,9 +150,12 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         folder: str | Path | None = None,
         progress: bool = True,
     ) -> None:
+        self.loss = loss
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.final_rate = final_rate
+        self.clip = clip
         self.weight_decay = weight_decay
         self.average = average
         self.validation = validation
@@ -166,7 +192,7 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _loss(self, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Return the loss of a batch of standardised features and responses, a scalar."""
-        return (module(x).float() - y).square().mean()
+        return REGRESSION_LOSSES[self.loss](module(x).float(), y)
 
     def _penalty(self, module: nn.Module) -> Tensor:
         """Return what is added to the loss for the weights alone, a scalar."""
@@ -204,7 +230,7 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ------
         InputError
             If the data hold NaN, a target is constant, the tokens make no map, rows do not match,
-            there is no such device, or `folder` holds the training of something else.
+            or there is no such device.
         """
         self._check_parameters()
         tokens = as_tokens(X)
@@ -214,15 +240,21 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         n_samples, self.n_tokens_, self.n_features_in_ = (int(size) for size in tokens.shape)
         self.n_targets_, self.single_target_ = targets.shape[1], np.ndim(Y) == 1
         self.grid_ = resolve_grid(self.grid, self.n_tokens_ - self._n_global())
-        held = hold_out(n_samples, self.validation, runs if groups is None else groups, self.seed)
+        images = runs if groups is None else groups
+        held = hold_out(n_samples, self.validation, images, self.seed)
         training = np.setdiff1d(np.arange(n_samples), held)
         scale = fit_scale(tokens, targets, training, held)
         self.scale_ = asdict(scale)
         rows, judged = (TokenRows(tokens, targets, r, scale, device) for r in (training, held))
+        identity = None
+        if self.folder is not None:
+            codes = group_codes(images, n_samples)
+            identity = self._identity(rows_digest(tokens, targets, codes, held))
         module = self._build().to(device)
         self._initialise(module, rows)
-        self.report_ = self._train(module, rows, judged, precision, scale.digest())
-        self.module_, self.device_ = module, str(device)
+        self.report_ = self._train(module, rows, judged, precision, identity)
+        self.module_, self.device_, self.dtype_ = module, str(device), "float32"
+        self.precision_, self.batch_size_ = precision, self.batch_size
         self.validation_r_ = self._validation_r(module, judged)
         best = self.report_.best_step or self.report_.steps
         self.best_epoch_ = -(-best // Epochs(len(rows), self.batch_size, self.seed).steps)
@@ -238,6 +270,13 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"learning_rate must be above 0 and weight_decay 0 or more; got "
                 f"{self.learning_rate!r} and {self.weight_decay!r}."
             )
+        if not 0 <= self.final_rate <= 1 or not self.clip > 0:
+            raise InputError(
+                f"final_rate is a share from 0 to 1 and clip is above 0; got {self.final_rate!r} "
+                f"and {self.clip!r}."
+            )
+        if self.loss not in REGRESSION_LOSSES:
+            raise unknown_name("loss", self.loss, tuple(REGRESSION_LOSSES))
 
     def _build(self) -> nn.Module:
         """Return the module with the first weights that the seed gives, on the CPU."""
@@ -246,13 +285,20 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return self._module(self.n_tokens_, self.n_features_in_, self.n_targets_)
 
     def _train(
-        self, module: nn.Module, rows: TokenRows, judged: TokenRows, precision: str, digest: str
+        self,
+        module: nn.Module,
+        rows: TokenRows,
+        judged: TokenRows,
+        precision: str,
+        identity: dict[str, Any] | None,
     ) -> Report:
         drawn = Epochs(len(rows), self.batch_size, self.seed)
         steps = drawn.steps * self.epochs
         schedule = Schedule(
             steps=steps,
             learning_rate=self.learning_rate,
+            final=self.final_rate,
+            clip=self.clip,
             warmup=min(100, steps // 10),
             weight_decay=self.weight_decay,
             average=self.average,
@@ -275,19 +321,27 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
             validate=self._judge(judged) if len(judged) else None,
             description=type(self).__name__,
             parts=self.trained_parts,
-            identity=self._identity(digest),
+            identity=identity,
             progress=self.progress,
         )
 
-    def _identity(self, digest: str) -> dict[str, Any]:
-        """Return what the weights depend on beyond the schedule, for checkpoints."""
-        free = {"folder", "progress", "device", "epochs"}  # the schedule knows the steps
-        parameters = {k: v for k, v in self.get_params(deep=False).items() if k not in free}
+    def _identity(self, data: str) -> dict[str, Any]:
+        """Return what the weights depend on beyond the schedule, for checkpoints.
+
+        Parameters
+        ----------
+        data : str
+            The digest of all rows, see `rows_digest`.
+        """
+        parameters = self.get_params(deep=False)
         return {
-            "estimator": type(self).__name__,
-            "parameters": json.loads(json.dumps(plain(parameters), default=repr)),
-            "shape": [self.n_tokens_, self.n_features_in_, self.n_targets_],
-            "data": digest,
+            "estimator": f"{type(self).__module__}.{type(self).__qualname__}",
+            "parameters": {
+                name: content_digest(value)
+                for name, value in parameters.items()
+                if name not in WITHOUT_EFFECT
+            },
+            "data": data,
         }
 
     def _judge(self, judged: TokenRows) -> Callable[[nn.Module], float]:

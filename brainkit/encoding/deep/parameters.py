@@ -14,9 +14,12 @@ from brainkit.errors import CorruptFileError
 class Training(TypedDict, total=False):
     """Parameters of every deep encoder; `brainkit.encoding.deep.DeepEncoder` describes them."""
 
+    loss: str
     epochs: int
     batch_size: int
     learning_rate: float
+    final_rate: float
+    clip: float
     weight_decay: float
     average: float | None
     validation: float

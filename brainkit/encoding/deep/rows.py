@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from brainkit.arrays.digest import LENGTH, content_digest
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError, listed
 from brainkit.linear.folds import group_codes
@@ -151,12 +152,26 @@ class Scale:
     y_mean: Float
     y_scale: Float
 
-    def digest(self) -> str:
-        """Return a hash of the statistics, which tells other training data from these."""
-        hashed = hashlib.sha256()
-        for values in (self.x_mean, self.x_scale, self.y_mean, self.y_scale):
-            hashed.update(np.ascontiguousarray(values).tobytes())
-        return hashed.hexdigest()[:16]
+
+def rows_digest(X: Any, Y: Float, groups: Index, held: Index) -> str:
+    """Return a hash of all that a fit is given, row by row in their order.
+
+    Statistics would not do: those of responses put in another order, as in a null, are the same.
+
+    Parameters
+    ----------
+    X : array (n, token, feature)
+        Read a part at a time, as single-precision numbers.
+    Y : float32 array (n, target)
+    groups : array of int (n,)
+        A number for each group, as `brainkit.linear.folds.group_codes` gives.
+    held : array of int
+        The rows that are held out of training.
+    """
+    hashed = hashlib.sha256(content_digest(list(X.shape), Y, groups, held).encode())
+    for _, values in chunks(X, np.arange(X.shape[0])):
+        hashed.update(np.ascontiguousarray(values).data)
+    return hashed.hexdigest()[:LENGTH]
 
 
 def fit_scale(X: Any, Y: Float, train: Index, held: Index) -> Scale:

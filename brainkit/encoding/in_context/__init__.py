@@ -14,6 +14,7 @@ from brainkit.encoding.in_context.tasks import (
     SubjectVoxels,
     SyntheticVoxels,
     Tasks,
+    TuningVoxels,
     check_excluded,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "SubjectVoxels",
     "SyntheticVoxels",
     "Tasks",
+    "TuningVoxels",
     "check_excluded",
     "hyper_weights",
     "load_network",

@@ -20,6 +20,7 @@ from brainkit.features.weights import find_model, load_state
 FORMAT = 1
 KIND = "brainkit in-context encoder"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+SHIPPED = {"tiny": "tiny/in-context", "tiny-published": "tiny/in-context-published"}
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -85,7 +86,7 @@ def load_network(name: str | Path) -> tuple[InContextNetwork, Origin]:
     Parameters
     ----------
     name : str or path
-        ``"tiny"`` for the one that comes with brainkit, or a folder.
+        ``"tiny"`` or ``"tiny-published"`` for those that come with brainkit, or a folder.
 
     Returns
     -------
@@ -102,7 +103,7 @@ def load_network(name: str | Path) -> tuple[InContextNetwork, Origin]:
     InputError
         If its weights do not fit its configuration.
     """
-    folder = find_model("tiny/in-context" if str(name) == "tiny" else str(name))
+    folder = find_model(SHIPPED.get(str(name), str(name)))
     path = folder / CONFIG
     config = read_json(
         path,

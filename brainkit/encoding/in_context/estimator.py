@@ -12,7 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from brainkit.encoding.context import FitContext
 from brainkit.encoding.in_context.checkpoint import Origin
-from brainkit.encoding.in_context.module import HyperWeights, InContextNetwork, hyper_weights
+from brainkit.encoding.in_context.module import (
+    HyperWeights,
+    InContextNetwork,
+    hyper_weights,
+    voxels_at_once,
+)
 from brainkit.encoding.in_context.tasks import Scale, check_excluded, unit_norm
 from brainkit.encoding.in_context.trainable import TrainableNetwork, check_embeddings
 from brainkit.errors import InputError
@@ -25,6 +30,13 @@ Float = NDArray[np.float32]
 class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
     r"""Encoder of a new subject's voxels from a few images, without any fitting.
 
+    After Yu et al. (2025), in one of two forms. ``form="published"`` is their network (97,074,852
+    weights for embeddings of 512, raw embeddings, image and response read as one vector, constants
+    and dropout). ``form="product"``, the default for a new network and that of ``"tiny"``, is ours:
+    a first layer with the product of response and image, embeddings half-way to whitened axes,
+    blocks without constants, no dropout unless asked for; ``docs/published.md`` compares them point
+    by point and by their scores.
+
     A network that was trained on other subjects reads a voxel's support set, the unit-norm
     embeddings :math:`x_i` of n images and the voxel's responses :math:`y_i` to them, z-scored over
     those images, and writes the voxel's weights: :math:`\hat y = w \cdot x + b`. `fit` therefore
@@ -35,7 +47,8 @@ class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
     ----------
     checkpoint : str, optional
         ``"tiny"`` for the network that comes with brainkit (which reads the image embedding of
-        ``open_clip:tiny``), or the folder of another. None for a new network, of the size below,
+        ``open_clip:tiny``), ``"tiny-published"`` for its twin in the published form, or the folder
+        of another. None for a new network, of the size below,
         that `pretrain` and `fit_subjects` train.
     width, layers, heads, hidden, registers : int
         Size of a new network; by default the published one for embeddings of 512.
@@ -45,6 +58,10 @@ class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
         "cpu", "cuda", or a GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of matrix products in training; "auto" is bfloat16 on a GPU.
+    form : {"product", "published"}
+        Of a new network.
+    dropout : float, default=0
+        Of a new network, in training; .5 is published.
 
     Attributes
     ----------
@@ -56,6 +73,10 @@ class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
     n_features_in_ : int
     network_hash_ : str
         SHA-256 of the network's weights.
+    device_, dtype_ : str
+        Where the weights were written, and in what.
+    batch_size_ : int
+        Voxels that were read at once.
 
     References
     ----------
@@ -131,6 +152,8 @@ class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
         self.support_embeddings_, self.support_responses_ = embeddings, responses.copy()
         self.n_features_in_ = embeddings.shape[1]
         self.network_hash_ = weights_hash(network)
+        self.device_, self.dtype_ = str(network.centre.device), "float32"
+        self.batch_size_ = voxels_at_once(network, len(embeddings))
         self.single_target_ = single
         return self
 
@@ -161,14 +184,15 @@ class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
         Returns
         -------
         dict
-            ``checkpoint``; ``sha256`` of the weights; ``embedding_model``; ``context``, the
-            fewest and most support images of the training; ``trained_on``, all subjects that it
-            learned from; ``learned_from``, those of them that are predicted.
+            ``checkpoint``; ``sha256`` of the weights; ``form``; ``embedding_model``;
+            ``context``, the fewest and most support images of the training; ``trained_on``, all
+            subjects that it learned from; ``learned_from``, those of them that are predicted.
         """
         network, origin = self.open()
         return {
             "checkpoint": self.checkpoint,
             "sha256": weights_hash(network),
+            "form": network.architecture.form,
             "embedding_model": origin.embedding_model,
             "context": list(origin.context),
             "trained_on": list(origin.subjects),

@@ -5,23 +5,31 @@ weights w and a constant b come out, and its response to a new image is predicte
 :math:`w \cdot x + b` (Yu et al. 2025, BraInCoRL, arXiv:2505.15813). Nothing says in which order the
 images stand, so that their order cannot matter.
 
-Two things are laid out for speed, as all voxels of a brain share their support images. The first
-linear layer sees image and response apart, :math:`h = P x + y\,(Q x + v)`, rather than one vector
-that holds both, so that P x and Q x are computed once an image and not once a voxel and image. And
-of the last block only register 0 is read; with one query a head, its keys and values need not be
-computed: :math:`q \cdot K x = (K'q) \cdot x` and :math:`\sum_i a_i V x_i = V \sum_i a_i x_i`.
+There are two forms. ``"published"`` is the network of the paper: raw embeddings, a first residual
+block that reads image and response as one vector, constants in every linear layer, dropout.
+``"product"``, which is ours, differs in three things. Embeddings are centred and brought half-way
+to whitened axes. The first layer has a product of response and image, :math:`h = P x + y\,(Q x +
+v)`, so that a mean over tokens already holds the covariance X'y, and P x and Q x are computed once
+an image and not once a voxel and image. Blocks have no constants. The two are compared in the
+docs, ``docs/published.md``.
+
+In both, of the last block only register 0 is read; with one query a head, its keys and values need
+not be computed: :math:`q \cdot K x = (K'q) \cdot x` and :math:`\sum_i a_i V x_i = V \sum_i a_i
+x_i`.
 """
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from brainkit.encoding.in_context.products import add_product, product
-from brainkit.errors import InputError
+from brainkit.errors import InputError, unknown_name
+
+Form = Literal["product", "published"]
 
 SLOPE = 0.1  # of the leaky rectifiers
 TOKENS_AT_ONCE = (2048, 1 << 17)  # on a processor, on a GPU
@@ -39,6 +47,11 @@ class Architecture:
     width, layers, heads, hidden, registers : int
         Width of a token, blocks, attention heads, inner width of the SwiGLU layers, and tokens
         that stand before the images. By default those published for embeddings of 512.
+    form : {"product", "published"}
+        Which network; the module says how they differ.
+    dropout : float, default=0
+        Share that is left out in training: of what residual blocks multiply, of tokens, of
+        attention and of what attention adds. Published is .5.
     """
 
     embedding: int
@@ -47,11 +60,18 @@ class Architecture:
     heads: int = 10
     hidden: int = 2048
     registers: int = 4
+    form: Form = "product"
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("embedding", "width", "layers", "heads", "hidden", "registers"):
+            value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise InputError(f"{name} must be a whole number of at least 1; got {value!r}.")
+        if self.form not in get_args(Form):
+            raise unknown_name("form of an in-context network", self.form, get_args(Form))
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is a share from 0 to below 1; got {self.dropout!r}.")
         if self.width % self.heads:
             raise InputError(
                 f"The width must be a multiple of the heads; got width={self.width} and "
@@ -81,7 +101,36 @@ def _rectified(values: Tensor) -> Tensor:
     return functional.leaky_relu(values, SLOPE, inplace=not torch.is_grad_enabled())
 
 
-class SupportTokens(nn.Module):
+class ResidualBlock(nn.Module):
+    """Two layers beside a linear bypass: ``B x + W₂ leaky(LN(W₁ leaky(LN(x))))``.
+
+    Before each of the two layers stands a dropout.
+
+    Parameters
+    ----------
+    n_inputs, hidden, n_outputs : int
+    bias : bool
+        Whether the bypass has a constant, beside that of the second layer.
+    dropout : float
+    """
+
+    def __init__(
+        self, n_inputs: int, hidden: int, n_outputs: int, *, bias: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.first_norm, self.second_norm = nn.LayerNorm(n_inputs), nn.LayerNorm(hidden)
+        self.first, self.second = nn.Linear(n_inputs, hidden), nn.Linear(hidden, n_outputs)
+        self.bypass = nn.Linear(n_inputs, n_outputs, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (..., n_inputs) to (..., n_outputs)."""
+        inner = self.first(self.dropout(_rectified(self.first_norm(values))))
+        inner = self.dropout(_rectified(self.second_norm(inner)))
+        return add_product(self.bypass(values), inner, self.second)
+
+
+class ProductTokens(nn.Module):
     r"""Tokens of a support set: a residual block on :math:`h_i = P x_i + y_i (Q x_i + v)`.
 
     ``token = h + M leaky(LN(h))``. The product of response and embedding is there from the start,
@@ -90,13 +139,20 @@ class SupportTokens(nn.Module):
     Parameters
     ----------
     embedding, width : int
+    dropout : float
     """
 
-    def __init__(self, embedding: int, width: int) -> None:
+    def __init__(self, embedding: int, width: int, dropout: float) -> None:
         super().__init__()
         self.image = nn.Linear(embedding, 2 * width)
         self.norm = nn.LayerNorm(width)
         self.mix = nn.Linear(width, width, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def shared(self, embeddings: Tensor) -> Tensor:
+        """Return what all voxels share of the images, (n_images, 2 width)."""
+        images: Tensor = self.image(embeddings)
+        return images
 
     def forward(self, images: Tensor, responses: Tensor) -> Tensor:
         """Return tokens (n_voxels, n_images, width).
@@ -104,47 +160,101 @@ class SupportTokens(nn.Module):
         Parameters
         ----------
         images : tensor (n_images, 2 width)
-            What `image` gives, shared by all voxels.
+            What `shared` gives.
         responses : tensor (n_images, n_voxels)
         """
         alone, gated = images.chunk(2, dim=-1)
         total = torch.addcmul(alone, responses.T.contiguous().unsqueeze(-1), gated)
-        return add_product(total, _rectified(self.norm(total)), self.mix)
+        return add_product(total, self.dropout(_rectified(self.norm(total))), self.mix)
+
+
+class PublishedTokens(nn.Module):
+    """Tokens of a support set as published: a residual block on image and response as one vector.
+
+    Parameters
+    ----------
+    embedding, width : int
+    dropout : float
+    """
+
+    def __init__(self, embedding: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.block = ResidualBlock(embedding + 1, 2 * width, width, bias=True, dropout=dropout)
+
+    def shared(self, embeddings: Tensor) -> Tensor:
+        """Return what all voxels share of the images: the embeddings, (n_images, embedding)."""
+        return embeddings
+
+    def forward(self, images: Tensor, responses: Tensor) -> Tensor:
+        """Return tokens (n_voxels, n_images, width).
+
+        Parameters
+        ----------
+        images : tensor (n_images, embedding)
+        responses : tensor (n_images, n_voxels)
+        """
+        own = responses.T.unsqueeze(-1)  # (n_voxels, n_images, 1)
+        both = torch.cat([images.expand(len(own), -1, -1), own.to(images.dtype)], dim=-1)
+        tokens: Tensor = self.block(both)
+        return tokens
 
 
 class Block(nn.Module):
-    """A pre-norm block: attention with queries scaled by the logarithm of the length, and SwiGLU.
+    r"""A pre-norm block: attention with queries scaled by the logarithm of the length, and SwiGLU.
 
-    With S tokens, registers among them, ``softmax(ln(S) q·k / √d)``: without the logarithm
-    attention would spread out as the context grows. There is no positional encoding.
+    With S tokens, registers among them, and normalised tokens x, the query is
+    :math:`q = W_q (\ln(S)\, x) + b_q` and attention :math:`\mathrm{softmax}(q \cdot k / \sqrt d)`:
+    without the logarithm attention would spread out as the context grows. There is no positional
+    encoding.
 
     Parameters
     ----------
     width, heads, hidden : int
+    bias : bool, default=False
+        Whether linear layers have constants.
+    dropout : float, default=0
+        Of attention weights, and of what attention adds.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
+    def __init__(
+        self, width: int, heads: int, hidden: int, *, bias: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.attention_norm = nn.LayerNorm(width)
-        self.in_projection = nn.Linear(width, 3 * width, bias=False)  # queries, keys, values
-        self.out_projection = nn.Linear(width, width, bias=False)
+        self.in_projection = nn.Linear(width, 3 * width, bias=bias)  # queries, keys, values
+        self.out_projection = nn.Linear(width, width, bias=bias)
         self.feed_norm = nn.LayerNorm(width)
-        self.gate = nn.Linear(width, 2 * hidden, bias=False)  # what is squashed, what it gates
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.gate = nn.Linear(width, 2 * hidden, bias=bias)  # what is squashed, what it gates
+        self.down = nn.Linear(hidden, width, bias=bias)
+        self.dropout = nn.Dropout(dropout)
 
-    def scale(self, length: int) -> float:
+    def scale(self, length: float) -> float:
         """Return the factor on query times key for a number of tokens, registers counted."""
         return math.log(length) / math.sqrt(self.in_projection.in_features // self.heads)
+
+    def _constants(self) -> tuple[Tensor, ...] | tuple[None, None, None]:
+        """Return the constants of queries, keys and values, each (width,), where there are any."""
+        bias = self.in_projection.bias
+        return (None, None, None) if bias is None else bias.chunk(3)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return tokens (n_voxels, length, width); changes its input where no gradient is kept."""
         voxels, length, width = tokens.shape
-        joint = product(self.attention_norm(tokens), self.in_projection.weight)
+        joint = product(
+            self.attention_norm(tokens), self.in_projection.weight, self.in_projection.bias
+        )
         query, key, value = joint.view(voxels, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value, scale=self.scale(length))
+        constant, scale = self._constants()[0], self.scale(length)
+        if constant is not None:  # which the logarithm does not scale
+            own = constant.view(self.heads, 1, -1).to(query.dtype)
+            query, scale = torch.lerp(own, query, math.log(length)), self.scale(math.e)
+        left_out = self.dropout.p if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=left_out, scale=scale
+        )
         mixed = mixed.transpose(1, 2).reshape(voxels, length, width)
-        return self._feed(add_product(tokens, mixed, self.out_projection))
+        return self._feed(self._add(tokens, mixed))
 
     def read_first(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the block gives for token 0 alone, and how that attends.
@@ -161,12 +271,25 @@ class Block(nn.Module):
         query_weight, key_weight, value_weight = self.in_projection.weight.view(
             3, self.heads, -1, width
         )
-        query = torch.einsum("vw,hdw->vhd", normed[:, 0], query_weight)
-        probe = torch.einsum("vhd,hdw->vhw", query, key_weight) * self.scale(length)
+        query = math.log(length) * torch.einsum("vw,hdw->vhd", normed[:, 0], query_weight)
+        asked, _, given = self._constants()  # the keys' adds the same to all scores of a query
+        if asked is not None:
+            query = query + asked.view(self.heads, -1)
+        probe = torch.einsum("vhd,hdw->vhw", query, key_weight) / math.sqrt(query.shape[-1])
         attention = torch.softmax(probe @ normed.transpose(1, 2), dim=-1)  # (voxels, heads, length)
-        mixed = torch.einsum("vhw,hdw->vhd", attention @ normed, value_weight).flatten(1)
-        first = add_product(tokens[:, 0].contiguous(), mixed, self.out_projection)
+        kept = functional.dropout(attention, self.dropout.p, self.training)
+        mixed = torch.einsum("vhw,hdw->vhd", kept @ normed, value_weight).flatten(1)
+        if given is not None:  # as often as attention is left: once, but where dropout took some
+            mixed = mixed + (kept.sum(dim=-1, keepdim=True) * given.view(self.heads, -1)).flatten(1)
+        first = self._add(tokens[:, 0].contiguous(), mixed)
         return self._feed(first), attention.mean(dim=1)
+
+    def _add(self, tokens: Tensor, mixed: Tensor) -> Tensor:
+        """Add what attention mixed."""
+        if self.training and self.dropout.p:
+            added: Tensor = tokens + self.dropout(self.out_projection(mixed))
+            return added
+        return add_product(tokens, mixed, self.out_projection)
 
     def _feed(self, tokens: Tensor) -> Tensor:
         normed = self.feed_norm(tokens)
@@ -175,39 +298,19 @@ class Block(nn.Module):
             return add_product(tokens, functional.silu(squashed) * gated, self.down)
         # Two products: each half lies contiguous, is changed in place, and fits into the cache.
         squashing, gating = self.gate.weight.chunk(2)
-        inner = functional.silu(product(normed, squashing), inplace=True)
-        return add_product(tokens, inner.mul_(product(normed, gating)), self.down)
-
-
-class Readout(nn.Module):
-    """Residual block from register 0 to weights and a constant.
-
-    ``B r + W₂ leaky(LN(W₁ leaky(LN(r))))``
-
-    Parameters
-    ----------
-    width, n_outputs : int
-    """
-
-    def __init__(self, width: int, n_outputs: int) -> None:
-        super().__init__()
-        hidden = 2 * width
-        self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(hidden)
-        self.first, self.second = nn.Linear(width, hidden), nn.Linear(hidden, n_outputs)
-        self.bypass = nn.Linear(width, n_outputs, bias=False)
-
-    def forward(self, register: Tensor) -> Tensor:
-        """Return (n_voxels, n_outputs)."""
-        inner = self.first(_rectified(self.first_norm(register)))
-        return self.second(_rectified(self.second_norm(inner))) + self.bypass(register)
+        below, above = (None, None) if self.gate.bias is None else self.gate.bias.chunk(2)
+        inner = functional.silu(product(normed, squashing, below), inplace=True)
+        return add_product(tokens, inner.mul_(product(normed, gating, above)), self.down)
 
 
 class InContextNetwork(nn.Module):
     """From support images and responses to hyper-weights.
 
-    Embeddings are centred and turned to their principal axes first, each divided by the root of
-    its standard deviation (half-way to whitening), by statistics of images that have nothing to do
-    with the task; `set_space` sets them once, before training. The hyper-weights are turned back.
+    `set_space` takes, once and before training, the centre, the principal axes and their spread
+    from images that have nothing to do with the task. The product form reads embeddings that are
+    centred, turned to those axes and divided, along each, by the root of its standard deviation
+    (half-way to whitening); its hyper-weights are turned back. The published form reads embeddings
+    as they are; the space serves to tell those of another model.
 
     Parameters
     ----------
@@ -221,16 +324,26 @@ class InContextNetwork(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = a = architecture
+        self.published = published = a.form == "published"
         self.register_buffer("centre", torch.zeros(a.embedding))
         self.register_buffer("axes", torch.eye(a.embedding))
         self.register_buffer("spread", torch.ones(a.embedding))
-        self.tokens = SupportTokens(a.embedding, a.width)
-        self.registers = nn.Parameter(0.5 * torch.randn(a.registers, a.width))
-        self.blocks = nn.ModuleList([Block(a.width, a.heads, a.hidden) for _ in range(a.layers)])
-        self.readout = Readout(a.width, a.embedding + 1)
-        with torch.no_grad():  # start near the mean response, whatever the support
-            for part in (self.readout.second, self.readout.bypass):
-                part.weight.mul_(0.1)
+        tokens: Any = PublishedTokens if published else ProductTokens
+        self.tokens = tokens(a.embedding, a.width, a.dropout)
+        first = torch.randn(a.registers, a.width)
+        self.registers = nn.Parameter(first * ((a.width + 1) ** -0.5 if published else 0.5))
+        self.dropout = nn.Dropout(a.dropout)
+        self.blocks = nn.ModuleList(
+            Block(a.width, a.heads, a.hidden, bias=published, dropout=a.dropout)
+            for _ in range(a.layers)
+        )
+        self.readout = ResidualBlock(
+            a.width, 2 * a.width, a.embedding + 1, bias=published, dropout=a.dropout
+        )
+        if not published:
+            with torch.no_grad():  # start near the mean response, whatever the support
+                for part in (self.readout.second, self.readout.bypass):
+                    part.weight.mul_(0.1)
 
     @torch.no_grad()
     def set_space(self, embeddings: Tensor) -> None:
@@ -254,15 +367,17 @@ class InContextNetwork(nn.Module):
         return float(whitened.square().mean())
 
     def encode_images(self, embeddings: Tensor) -> Tensor:
-        """Return the part of the tokens that all voxels share, (n_images, 2 width)."""
-        return self.tokens.image((embeddings - self.centre) @ self.axes)
+        """Return the part of the tokens that all voxels share, (n_images, ...)."""
+        read = embeddings if self.published else (embeddings - self.centre) @ self.axes
+        shared: Tensor = self.tokens.shared(read)
+        return shared
 
     def forward(self, images: Tensor, responses: Tensor) -> HyperWeights:
         """Read voxels that share their support images.
 
         Parameters
         ----------
-        images : tensor (n_images, 2 width)
+        images : tensor (n_images, ...)
             What `encode_images` gives for unit-norm embeddings.
         responses : tensor (n_images, n_voxels)
             Z-scored over the images of each voxel.
@@ -274,14 +389,16 @@ class InContextNetwork(nn.Module):
         """
         own = self.tokens(images, responses)
         registers = self.registers.to(own.dtype).expand(len(own), -1, -1)
-        tokens = torch.cat([registers, own], dim=1)
+        tokens = self.dropout(torch.cat([registers, own], dim=1))
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         first, attention = self.blocks[-1].read_first(tokens)  # type: ignore[operator]
         written = self.readout(first).float()
-        with torch.autocast(written.device.type, enabled=False):
-            coef = written[:, :-1] @ self.axes.T
-            intercept = written[:, -1] - coef @ self.centre
+        coef, intercept = written[:, :-1], written[:, -1]
+        if not self.published:
+            with torch.autocast(written.device.type, enabled=False):
+                coef = coef @ self.axes.T
+                intercept = intercept - coef @ self.centre
         return HyperWeights(coef, intercept, attention[:, self.architecture.registers :])
 
 
@@ -313,8 +430,7 @@ def hyper_weights(
     HyperWeights
     """
     n_images, n_voxels = responses.shape
-    n_tokens = n_tokens or TOKENS_AT_ONCE[embeddings.device.type == "cuda"]
-    size = max(1, round(n_tokens / (n_images + network.architecture.registers)))
+    size = voxels_at_once(network, n_images, n_tokens)
     whole = HyperWeights(
         torch.empty(n_voxels, embeddings.shape[1], device=embeddings.device),
         torch.empty(n_voxels, device=embeddings.device),
@@ -329,6 +445,21 @@ def hyper_weights(
             for target, values in zip(whole[: 2 + attention], part, strict=False):
                 target[start : start + size] = values
     return whole
+
+
+def voxels_at_once(network: InContextNetwork, n_images: int, n_tokens: int | None = None) -> int:
+    """Return how many voxels `hyper_weights` reads at a time.
+
+    Parameters
+    ----------
+    network : InContextNetwork
+    n_images : int
+        Of the support set.
+    n_tokens : int, optional
+        Tokens at once; what suits the network's device where not given.
+    """
+    n_tokens = n_tokens or TOKENS_AT_ONCE[network.centre.device.type == "cuda"]
+    return max(1, round(n_tokens / (n_images + network.architecture.registers)))
 
 
 def _keep_freed_memory() -> None:

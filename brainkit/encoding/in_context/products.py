@@ -18,17 +18,18 @@ _ONEDNN: Any = (
 )
 
 
-def product(tokens: Tensor, weight: Tensor) -> Tensor:
-    """Return ``tokens @ weight.T``.
+def product(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return ``tokens @ weight.T``, with a constant added where one is given.
 
     Parameters
     ----------
     tokens : tensor (..., width)
     weight : tensor (outputs, width)
+    bias : tensor (outputs,), optional
     """
     if not _by_onednn(tokens, weight):
-        return functional.linear(tokens, weight)
-    flat = _ONEDNN(tokens.reshape(-1, tokens.shape[-1]), weight, None, "none", [], "")
+        return functional.linear(tokens, weight, bias)
+    flat = _ONEDNN(tokens.reshape(-1, tokens.shape[-1]), weight, bias, "none", [], "")
     return torch.as_tensor(flat.view(*tokens.shape[:-1], -1))
 
 
@@ -41,15 +42,14 @@ def add_product(total: Tensor, part: Tensor, linear: nn.Linear) -> Tensor:
         Contiguous.
     part : tensor (..., width)
     linear : Linear
-        Without a constant.
     """
     if torch.is_grad_enabled():
         return total + linear(part)
     if _by_onednn(part, linear.weight):
-        return total.add_(product(part, linear.weight))
+        return total.add_(product(part, linear.weight, linear.bias))
     flat = total.view(-1, total.shape[-1])
     flat.addmm_(part.reshape(-1, part.shape[-1]), linear.weight.T)
-    return total
+    return total if linear.bias is None else total.add_(linear.bias)
 
 
 def _by_onednn(tokens: Tensor, weight: Tensor) -> bool:

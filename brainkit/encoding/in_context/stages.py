@@ -5,13 +5,14 @@ from and how many support images they have (Yu et al. 2025).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from brainkit.arrays.digest import content_digest
 from brainkit.arrays.seeds import rng
 from brainkit.encoding.in_context.module import HyperWeights, InContextNetwork
 from brainkit.encoding.in_context.tasks import Scale, Tasks, TaskSource
@@ -138,13 +139,15 @@ def train_stage(
     validation : TaskSource, optional
         Tasks to watch, and to stop by where the schedule has a patience.
     folder : path, optional
-        Where the state is kept, in a subfolder of the stage's name; a run that was interrupted goes
-        on from there.
+        Where states are kept, in a sub-folder of the stage's name and, in that, one for each
+        training: told apart by the network's first weights, the content of the sources and the
+        stage. A training that was interrupted goes on from there; another begins anew.
 
     Raises
     ------
     InputError
-        If the source has too few images for the contexts.
+        If the source has too few images for the contexts, or states are to be kept of a training on
+        a source whose content cannot be told (see `brainkit.arrays.digest.content_digest`).
     """
     watched = source if validation is None else validation
     low, high = stage.context
@@ -166,11 +169,21 @@ def train_stage(
     def validate(_: torch.nn.Module) -> float:
         return validation_score(network, watched, stage)
 
+    identity = None
+    if folder is not None:
+        settings = {k: v for k, v in asdict(stage).items() if k != "schedule"}
+        identity = {
+            "stage": settings,
+            "first_weights": content_digest(network.state_dict()),
+            "source": content_digest(source),
+            "validation": content_digest(validation),
+        }
     return train(
         network,
         loss,
         stage.schedule,
         folder=None if folder is None else folder / stage.name,
+        identity=identity,
         validate=None if validation is None else validate,
         description=f"in-context, {stage.name}",
     )

@@ -121,14 +121,16 @@ class SyntheticVoxels:
         """All images but one."""
         return len(self.embeddings) - 1
 
+    def weights(self, generator: np.random.Generator, n_voxels: int) -> Float:
+        """Draw weights on the embedding, (embedding, n_voxels); their length does not matter."""
+        return generator.standard_normal((self.embeddings.shape[1], n_voxels), dtype=np.float32)
+
     def draw(
         self, generator: np.random.Generator, n_support: int, n_query: int, n_voxels: int
     ) -> Tasks:
         """Draw voxels and their images."""
         rows = generator.permutation(len(self.embeddings))[: n_support + n_query]
-        embedding = self.embeddings.shape[1]
-        weights = generator.standard_normal((embedding, n_voxels), dtype=np.float32)
-        signal = self.embeddings[rows] @ weights
+        signal = self.embeddings[rows] @ self.weights(generator, n_voxels)
         signal = (signal - signal.mean(axis=0)) / np.maximum(signal.std(axis=0), TINY)
         share = generator.uniform(*self.share, n_voxels).astype(np.float32)
         signal *= np.sqrt(share)
@@ -136,6 +138,74 @@ class SyntheticVoxels:
         shown, asked = self.embeddings[rows[:n_support]], self.embeddings[rows[n_support:]]
         responses = signal[:n_support] + np.sqrt(1 - share) * noise
         return Tasks(shown, responses, asked, signal[n_support:])
+
+
+@dataclass(frozen=True)
+class TuningVoxels(SyntheticVoxels):
+    r"""Voxels whose weights are mixtures of measured ones, on embeddings that may be anything.
+
+    For weights that others fitted and published: no image that the people saw is needed. A voxel is
+
+    .. math:: w = \sqrt{1 - s}\, u / |u| + \sqrt{s}\, z / |z|, \quad
+        u = \textstyle\sum_j g_j \hat w_j
+
+    with a few weights of one group, each of unit length, mixed at random, z standard normal and s
+    the share of it that is of no direction. Mixing keeps what weights of a group have in common and
+    makes more of them than there are; s is for what a new person's have not in common with them.
+
+    Parameters
+    ----------
+    embeddings, share
+        See `SyntheticVoxels`.
+    tunings : mapping of str to array (n_voxels, embedding)
+        Weights by group, such as a region of a person; a group is drawn as often as its share of
+        all voxels.
+    mixed : (int, int), default=(1, 4)
+        Fewest and most weights that are mixed.
+    isotropic : float, default=0.5
+        The share s, from 0 to 1.
+    """
+
+    tunings: Mapping[str, Float] = field(default_factory=dict)
+    mixed: tuple[int, int] = (1, 4)
+    isotropic: float = 0.5
+
+    def __post_init__(self) -> None:
+        width = self.embeddings.shape[1]
+        if not self.tunings:
+            raise InputError("No weights were given to mix.")
+        for name, weights in self.tunings.items():
+            if weights.ndim != 2 or weights.shape[1] != width or not len(weights):
+                raise InputError(
+                    f"The weights of {name!r} are of shape {weights.shape}; they must be "
+                    f"(n_voxels, {width}), as the embeddings have {width} numbers."
+                )
+            if not np.isfinite(weights).all() or not np.abs(weights).sum(axis=1).all():
+                raise InputError(f"Weights of {name!r} hold NaN or infinity, or are all zero.")
+        low, high = self.mixed
+        if not 1 <= low <= high or not 0 <= self.isotropic <= 1:
+            raise InputError(
+                "mixed is from 1 upwards, the fewest first, and isotropic a share from 0 to 1; got "
+                f"{self.mixed} and {self.isotropic}."
+            )
+
+    def weights(self, generator: np.random.Generator, n_voxels: int) -> Float:
+        """Draw mixtures of measured weights, each of one group, and of no direction."""
+        names = list(self.tunings)
+        counts = np.array([len(self.tunings[name]) for name in names])
+        low, high = self.mixed
+        drawn = np.empty((self.embeddings.shape[1], n_voxels), dtype=np.float32)
+        groups = generator.choice(len(names), n_voxels, p=counts / counts.sum())
+        for voxel, group in enumerate(groups):
+            own = self.tunings[names[group]]
+            chosen = own[generator.integers(len(own), size=generator.integers(low, high + 1))]
+            chosen = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
+            drawn[:, voxel] = generator.standard_normal(len(chosen), dtype=np.float32) @ chosen
+        plain = super().weights(generator, n_voxels)
+        drawn /= np.maximum(np.linalg.norm(drawn, axis=0), TINY)
+        plain /= np.linalg.norm(plain, axis=0)
+        mixture = np.sqrt(1 - self.isotropic) * drawn + np.sqrt(self.isotropic) * plain
+        return np.asarray(mixture, dtype=np.float32)
 
 
 @dataclass(frozen=True)

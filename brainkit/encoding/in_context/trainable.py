@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 
 from brainkit.arrays.devices import pick_device
 from brainkit.encoding.in_context.checkpoint import Origin, load_network, save_network
-from brainkit.encoding.in_context.module import Architecture, InContextNetwork
+from brainkit.encoding.in_context.module import Architecture, Form, InContextNetwork
 from brainkit.encoding.in_context.stages import Stage, published_stages, train_stage
 from brainkit.encoding.in_context.tasks import (
     Subject,
@@ -32,7 +32,7 @@ STRANGE = 30.0  # mean squared whitened embedding from which they are another mo
 class TrainableNetwork(BaseEstimator):
     """What `InContextEncoder` has of a network; see there for the parameters."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - scikit-learn: one argument for each parameter
         self,
         checkpoint: str | None = "tiny",
         width: int = 560,
@@ -43,6 +43,9 @@ class TrainableNetwork(BaseEstimator):
         seed: int = 0,
         device: str = "auto",
         precision: str = "auto",
+        *,
+        form: Form = "product",
+        dropout: float = 0.0,
     ) -> None:
         self.checkpoint = checkpoint
         self.width = width
@@ -53,6 +56,8 @@ class TrainableNetwork(BaseEstimator):
         self.seed = seed
         self.device = device
         self.precision = precision
+        self.form = form
+        self.dropout = dropout
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, device: str = "auto") -> Self:
@@ -100,16 +105,24 @@ class TrainableNetwork(BaseEstimator):
         InputError
             If there is no checkpoint and nothing was trained.
         """
-        if not hasattr(self, "_network"):
+        if not self._is_open():
             if self.checkpoint is None:
                 raise InputError(
                     "This encoder has no network yet: train one with pretrain and fit_subjects, or "
                     "name a checkpoint, such as 'tiny'. A network that was trained is kept by "
                     "save_pretrained alone."
                 )
-            network, self._origin = load_network(self.checkpoint)
-            self._network = network.to(pick_device(self.device))
+            network, origin = load_network(self.checkpoint)
+            self._take(network.to(pick_device(self.device)), origin)
         return self._network, self._origin
+
+    def _is_open(self) -> bool:
+        """Tell whether there is a network, and of the checkpoint that is named now."""
+        return hasattr(self, "_network") and self._opened == self.checkpoint
+
+    def _take(self, network: InContextNetwork, origin: Origin) -> None:
+        """Use a network from now on, for as long as no other checkpoint is named."""
+        self._network, self._origin, self._opened = network, origin, self.checkpoint
 
     def pretrain(
         self,
@@ -140,7 +153,7 @@ class TrainableNetwork(BaseEstimator):
         self
         """
         embeddings = unit_norm(X)
-        self._network, self._origin = self._new(embeddings), Origin(embedding_model)
+        self._take(self._new(embeddings), Origin(embedding_model))
         source = SyntheticVoxels(embeddings)
         chosen = published_stages()[:2] if stages is None else stages
         for stage in _shortened(chosen, steps, source.longest):
@@ -204,9 +217,9 @@ class TrainableNetwork(BaseEstimator):
             name: Subject(unit_norm(X[name]), np.asarray(Y[name], dtype=np.float32)) for name in X
         }
         source = SubjectVoxels(subjects, validation, seed=self.seed)
-        if self.checkpoint is None and not hasattr(self, "_network"):
+        if self.checkpoint is None and not self._is_open():
             whole = np.concatenate([subject.embeddings for subject in subjects.values()])
-            self._network, self._origin = self._new(whole), Origin(embedding_model)
+            self._take(self._new(whole), Origin(embedding_model))
         network, origin = self.open()
         check_excluded(excluded, origin.subjects)
         for subject in subjects.values():
@@ -222,7 +235,7 @@ class TrainableNetwork(BaseEstimator):
 
     def _new(self, embeddings: Float) -> InContextNetwork:
         """Build a network with fresh weights for embeddings."""
-        names = ("width", "layers", "heads", "hidden", "registers")
+        names = ("width", "layers", "heads", "hidden", "registers", "form", "dropout")
         architecture = Architecture(
             embeddings.shape[1], **{name: getattr(self, name) for name in names}
         )
@@ -257,8 +270,8 @@ class TrainableNetwork(BaseEstimator):
 
     def __sklearn_clone__(self) -> Self:
         twin = type(self)(**self.get_params())
-        if hasattr(self, "_network"):
-            twin._network, twin._origin = self._network, self._origin
+        if self._is_open():
+            twin._take(self._network, self._origin)
         return twin
 
 

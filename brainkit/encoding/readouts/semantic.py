@@ -163,7 +163,9 @@ class SemanticReadout(MaskReadout):
     for each channel of the features: :math:`\hat y_v = b_v + \sum_c f_{vc} \sum_t m'_{vt} X'_{tc}`
     with mask and channel resampled bilinearly, nothing beyond the border. It begins with the
     identity, that is as a `FactorizedReadout`. Masks are moved for a slice of the targets at a
-    time, so that memory does not grow with images × targets.
+    time, so that memory does not grow with images × targets. The published loss is
+    ``loss="mse+ccc"``; what else is as published, and what is not, stands in
+    ``docs/published.md``.
 
     Parameters
     ----------

@@ -71,6 +71,8 @@ class FeatureWeightedRF(MultiOutputMixin, RegressorMixin, BaseEstimator):
     field_ : dict of str to array
         Each target's field in fractions of the width: x, y, size.
     grid_ : (int, int)
+    device_, dtype_ : str
+        What the search ran on and in.
     n_features_in_, n_tokens_ : int
 
     References
@@ -165,6 +167,7 @@ class FeatureWeightedRF(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.prf_x_, self.prf_y_, self.prf_size_ = chosen.measured(self.grid_, self.field_of_view)
         self.coef_, self.intercept_, self.alpha_ = fit.coef, fit.intercept, fit.alpha
         self.cv_r2_ = 1 - fit.error / np.where(fit.total > 0, fit.total, np.nan)
+        self.device_, self.dtype_ = str(device), "float32"
         self.single_target_ = np.ndim(Y) == 1
         return self
 

@@ -38,7 +38,7 @@ class RoutingEncoder(DeepEncoder):
 
     A linear readout reads each target from what the queries of its regions gathered, so that what
     a region prefers is found wherever in the image it stands. See `RoutingDecoder` for the
-    equations.
+    equations, which are the published ones; ``docs/published.md`` lists the settings that are not.
 
     With several layers of a network, X is a mapping from a layer's name to its tokens, such as
     `brainkit.features.extract` gives. An encoder is trained on each layer by itself, and a target's

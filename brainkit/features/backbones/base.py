@@ -88,6 +88,24 @@ class Backbone(ABC):
     def to(self, device: "str | torch.device") -> None:
         """Move the model to a device."""
 
+    @property
+    def ran(self) -> list[dict[str, Any]]:
+        """What ran so far, each way once: device, dtype and batch size of outputs, as measured.
+
+        ``{"from_store": True}`` where features were found in a store and nothing had to run.
+        """
+        runs: list[dict[str, Any]] = vars(self).setdefault("_ran", [])
+        return runs
+
+    def note(self, output: "torch.Tensor | None", batch_size: int) -> None:
+        """Write down what an output ran on; None for features that were read from a store."""
+        told: dict[str, Any] = {"from_store": True}
+        if output is not None:
+            dtype = str(output.dtype).removeprefix("torch.")
+            told = {"device": str(output.device), "dtype": dtype, "batch_size": batch_size}
+        if told not in self.ran:
+            self.ran.append(told)
+
     def prefix_tokens(self, layer: str) -> int:
         """Return how many tokens lead a token layer's patches (class token, registers), or 0."""
         return 0

@@ -205,14 +205,80 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     np.testing.assert_array_equal(resumed.predict(X), whole.predict(X))
 
 
-def test_a_folder_of_another_fit_is_refused(tmp_path):
-    quick(folder=tmp_path).fit(X, Y)
-    with pytest.raises(InputError, match=r"other settings or data \(data\)"):
-        quick(folder=tmp_path).fit(X, Y + X[:, 0, :3])
-    with pytest.raises(InputError, match=r"other settings or data \(parameters\)"):
-        quick(folder=tmp_path, side=2).fit(X, Y)
-    with pytest.raises(InputError, match="learning_rate"):
-        quick(folder=tmp_path, learning_rate=0.1).fit(X, Y)
+PERMUTED = np.random.default_rng(5).permutation(len(X))
+GROUPS = np.repeat(np.arange(60), 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (X[PERMUTED], Y, GROUPS, {}),  # a null: every statistic is that of the true model
+        (X, Y[PERMUTED], GROUPS, {}),
+        (X[PERMUTED], Y[PERMUTED], GROUPS[PERMUTED], {}),  # in another order: other batches
+        (X, Y, GROUPS[PERMUTED], {}),
+        (X, Y, None, {}),
+        (X[:119], Y[:119], GROUPS[:119], {}),
+        (X, Y, GROUPS, {"seed": 1}),
+        (X, Y, GROUPS, {"side": 2}),
+        (X, Y, GROUPS, {"learning_rate": 0.1}),
+        (X, Y, GROUPS, {"epochs": 7}),
+        (X, Y, GROUPS, {"validation": 0.2}),
+        (X, Y, GROUPS, {"loss": "ccc"}),
+    ],
+    ids=[
+        "X exchanged", "Y exchanged", "another order", "groups exchanged", "no groups",
+        "a row less", "seed", "size", "learning rate", "epochs", "held out", "loss",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("validation", [0.0, 0.1])
+def test_another_fit_in_the_same_folder_begins_anew(tmp_path, validation, other):
+    features, targets, groups, change = other
+    if groups is None or not np.array_equal(groups, GROUPS):
+        validation = 0.1  # without validation, groups have no effect
+    given = {"epochs": 3, "validation": validation}
+    first = quick(folder=tmp_path, **given).fit(X, Y, groups=GROUPS)
+    alone = quick(**(given | change)).fit(features, targets, groups=groups)
+    beside = quick(folder=tmp_path, **(given | change)).fit(features, targets, groups=groups)
+    assert same_weights(beside, alone)
+    assert not same_weights(beside, first)
+    again = quick(folder=tmp_path, **given).fit(X, Y, groups=GROUPS)
+    assert same_weights(again, first)
+    assert again.report_.seconds == first.report_.seconds  # taken up, not trained again
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_names_of_groups_do_not_matter_and_what_cannot_be_told_is_refused(tmp_path):
+    first = quick(folder=tmp_path, epochs=1).fit(X, Y, groups=GROUPS)
+    names = np.array([f"image-{number:02d}" for number in GROUPS])
+    again = quick(folder=tmp_path, epochs=1).fit(X, Y, groups=names)
+    assert again.report_.seconds == first.report_.seconds
+    model = quick(folder=tmp_path, epochs=1).set_params(average=lambda: 0.9)
+    with pytest.raises(InputError, match="cannot be told"):
+        model.fit(X, Y)
+
+
+def test_what_ran_is_kept(tmp_path):
+    model = quick(epochs=2, precision="bfloat16").fit(X, Y)
+    told = (model.device_, model.dtype_, model.precision_, model.batch_size_)
+    assert told == ("cpu", "float32", "bfloat16", 16)
+    assert model.report_.devices == {"cpu": model.report_.steps}
+    loaded = brainkit.load_estimator(brainkit.save_estimator(model, tmp_path / "model"))
+    assert loaded.report_ == model.report_
+    assert (loaded.device_, loaded.precision_, loaded.batch_size_) == ("cpu", "bfloat16", 16)
+
+
+@pytest.mark.parametrize("loss", ["ccc", "mse+ccc"])
+def test_concordance_trains_and_gives_predictions_their_spread(loss):
+    train, test = slice(0, 100), slice(100, 120)
+    noisy = Y + 3 * Y.std(axis=0) * np.random.default_rng(6).normal(size=Y.shape)
+    found = {
+        name: quick(epochs=60, loss=name, validation=0).fit(X[train], noisy[train])
+        for name in ("mse", loss)
+    }
+    r = {name: np.mean(pearson_r(Y[test], one.predict(X[test]))) for name, one in found.items()}
+    assert r[loss] > 0.3
+    spread = {name: one.predict(X[test]).std(axis=0).mean() for name, one in found.items()}
+    assert spread[loss] > spread["mse"]
 
 
 # ----------------------------------------------------------------------------------------- files
@@ -287,6 +353,9 @@ BAD = {
     "no epochs": (X, Y, {"epochs": 0}, "epochs must be a whole number from 1"),
     "half a row": (X, Y, {"batch_size": 0.5}, "batch_size must be a whole number"),
     "no steps": (X, Y, {"learning_rate": 0.0}, "learning_rate must be above 0"),
+    "another loss": (X, Y, {"loss": "mae"}, "loss 'mae': there are mse, ccc, mse\\+ccc"),
+    "a rate that grows": (X, Y, {"final_rate": 2.0}, "final_rate is a share from 0 to 1"),
+    "no gradient": (X, Y, {"clip": 0.0}, "clip is above 0"),
     "no device": (X, Y, {"device": "gpu"}, "'gpu' is no device"),
 }
 

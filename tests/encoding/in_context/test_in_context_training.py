@@ -19,6 +19,7 @@ from brainkit.encoding.in_context.tasks import (
     SubjectVoxels,
     SyntheticVoxels,
     Tasks,
+    TuningVoxels,
     check_excluded,
     unit_norm,
 )
@@ -142,7 +143,7 @@ def test_noise_is_added_to_the_support_alone():
     assert tasks.responses.std() == pytest.approx(2 / np.sqrt(4), rel=0.03)
 
 
-def test_training_is_resumed_where_it_was(tmp_path):
+def test_training_is_resumed_where_it_was(tmp_path, monkeypatch):
     images = embeddings(60)
     source = SubjectVoxels(subjects())
     schedule = Schedule(4, warmup=1, checkpoint_every=2, validate_every=2)
@@ -151,22 +152,19 @@ def test_training_is_resumed_where_it_was(tmp_path):
     train_stage(whole, source, stage, validation=source.for_validation())
     calls = 0
 
-    class Stop(SubjectVoxels):
-        def draw(self, *arguments):
-            nonlocal calls
-            calls += 1
-            if calls > 6:  # in the fourth step
-                raise KeyboardInterrupt
-            return super().draw(*arguments)
+    def stop(self, *arguments):
+        nonlocal calls
+        calls += 1
+        if calls > 6:  # in the fourth step
+            raise KeyboardInterrupt
+        return draw(self, *arguments)
 
-    with pytest.raises(KeyboardInterrupt):
-        train_stage(
-            interrupted,
-            Stop(subjects()),
-            stage,
-            validation=source.for_validation(),
-            folder=tmp_path,
-        )
+    draw = SubjectVoxels.draw
+    watched = source.for_validation()
+    with monkeypatch.context() as patched:
+        patched.setattr(SubjectVoxels, "draw", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_stage(interrupted, source, stage, validation=watched, folder=tmp_path)
     again = tiny(images)
     report = train_stage(again, source, stage, validation=source.for_validation(), folder=tmp_path)
     assert report.steps == 4
@@ -238,3 +236,68 @@ def test_a_constant_voxel_is_left_unscaled():
     np.testing.assert_allclose(scale.deviation, [1, 1])
     np.testing.assert_allclose(scale.mean, [1, 3])
     np.testing.assert_allclose(scale.apply(np.array([[1.0, 2.0]], dtype=np.float32)), [[0.0, -1.0]])
+
+
+def tunings(isotropic=0.0, mixed=(1, 1), width=12):
+    """Weights of two groups, in subspaces of three dimensions that have nothing in common."""
+    axes = np.linalg.qr(rng(5, "axes").standard_normal((width, width)))[0].astype(np.float32)
+    groups = {
+        name: 3 * rng(6, name).standard_normal((n, 3)).astype(np.float32) @ axes[part]
+        for name, n, part in (("a", 30, slice(0, 3)), ("b", 10, slice(3, 6)))
+    }
+    images = embeddings(200, width)
+    source = TuningVoxels(images, (0.3, 0.3), tunings=groups, isotropic=isotropic, mixed=mixed)
+    return source, axes
+
+
+def test_tunings_are_those_of_measured_voxels():
+    source, _ = tunings()
+    drawn = source.weights(rng(7), 50)
+    known = unit_norm(np.concatenate(list(source.tunings.values())))
+    cosine = np.abs(known @ drawn / np.linalg.norm(drawn, axis=0))
+    np.testing.assert_allclose(cosine.max(axis=0), 1, atol=1e-5)
+    assert len(set(cosine.argmax(axis=0).tolist())) > 20
+
+
+def test_mixtures_are_of_one_group_and_as_many_as_there_are_voxels():
+    source, axes = tunings(mixed=(2, 4))
+    drawn = source.weights(rng(8), 2000)
+    parts = np.stack(
+        [np.square(axes[part] @ drawn).sum(axis=0) for part in (slice(3), slice(3, 6))]
+    )
+    np.testing.assert_allclose(parts.sum(axis=0), np.square(drawn).sum(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(np.minimum(*parts), 0, atol=1e-6)  # never of both
+    assert (parts[0] > parts[1]).mean() == pytest.approx(30 / 40, abs=0.04)
+    known = unit_norm(np.concatenate(list(source.tunings.values())))
+    cosine = np.abs(known @ drawn / np.linalg.norm(drawn, axis=0)).max(axis=0)
+    assert (cosine < 0.999).mean() > 0.9  # new ones
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_weights_is_of_no_direction(share):
+    source, axes = tunings(isotropic=share)
+    drawn = source.weights(rng(9), 4000)
+    inside = np.square(axes[:6] @ drawn).sum(axis=0) / np.square(drawn).sum(axis=0)
+    assert inside.mean() == pytest.approx(1 - share / 2, abs=0.03)  # half of all directions
+    tasks = source.draw(rng(10), 120, 60, 40)
+    assert tasks.answers.var(axis=0).mean() == pytest.approx(0.3, abs=0.05)
+    assert tasks.responses.var(axis=0).mean() == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tunings": {}}, "No weights"),
+        (
+            {"tunings": {"a": np.ones((3, 5), np.float32)}},
+            r"'a' are of shape \(3, 5\).*\(n_voxels, 6",
+        ),
+        ({"tunings": {"a": np.zeros((3, 6), np.float32)}}, "'a' hold NaN or infinity, or are all"),
+        ({"mixed": (0, 2)}, "mixed is from 1 upwards"),
+        ({"isotropic": 1.5}, "isotropic a share from 0 to 1"),
+    ],
+)
+def test_tunings_that_cannot_be(change, message):
+    given = {"tunings": {"a": np.ones((3, 6), np.float32)}, **change}
+    with pytest.raises(InputError, match=message):
+        TuningVoxels(embeddings(20), **given)
