@@ -15,7 +15,7 @@ PIXELS = {"kind": "pixel-pca", "scale": "space", "settings": {"n_components": 5}
 ENERGY = {
     "kind": "oriented-energy",
     "scale": "feature",
-    "settings": {"side": 16, "n_orientations": 4, "frequencies": [2.0, 4.0], "n_cells": 2},
+    "settings": {"side": 16, "n_orientations": 4, "frequencies": [2.0, 4.0]},
 }
 RECIPES = {
     "encode": {
