@@ -15,7 +15,6 @@ from brainkit.data.cards import DatasetCard, Licence, read_card
 from brainkit.data.loading import load
 from brainkit.data.recording import Recording
 from brainkit.data.responses import Responses
-from brainkit.data.world import Population, SceneWorld, write_nsd
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.errors import InputError
@@ -31,11 +30,12 @@ from brainkit.recipes.schema import Recipe, ReconstructRecipe
 from brainkit.reconstruction import ReconstructionParts, ReconstructionResult
 from brainkit.reporting import SubjectResults, write_report
 from brainkit.synthesis import RankingResult
+from brainkit.world import Population, SceneWorld, write_nsd
 
 REGIONS = ("V1", "V2", "V3", "hV4", "FFA", "EBA", "OPA", "PPA", "VWFA", "food")
 SIMULATED = {
     "licence": Licence(name="none needed: simulated data in the layout of NSD"),
-    "citation": "No person was measured; the world is that of brainkit.data.world, version 1.",
+    "citation": "No person was measured; the world is that of brainkit.world, version 1.",
 }
 JOBS = ("encode", "decode", "synthesize")
 DRAWING = "brain_diffuser_simple"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainkit.data.world import SceneWorld, SimulatedBrain
+from brainkit.world import SceneWorld, SimulatedBrain
 
 N_TRAIN, N_TEST, REPEATS = 4800, 300, 3
 SESSIONS = 24

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from brainkit.arrays.atomic import write_json, write_npy
-from brainkit.data.world import SceneWorld
 from brainkit.training import Report, Schedule, Step, train
+from brainkit.world import SceneWorld
 from tiny_models import autoencoder, clip
 from tiny_models.files import declare_single, finish
 from tiny_models.scenes import SIZE, TRAINING, describe, paint_pool

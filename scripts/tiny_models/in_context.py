@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import write_json, write_npy
 from brainkit.arrays.progress import track
-from brainkit.data.world import Population, SceneWorld, SimulatedBrain
 from brainkit.encoding.in_context.checkpoint import Origin, save_network
 from brainkit.encoding.in_context.module import Architecture, InContextNetwork
 from brainkit.encoding.in_context.stages import Stage, train_stage
@@ -28,6 +27,7 @@ from brainkit.encoding.in_context.tasks import (
 )
 from brainkit.features import extract
 from brainkit.training import Report, Schedule
+from brainkit.world import Population, SceneWorld, SimulatedBrain
 
 NAME, EMBEDDING_MODEL, REPORTS = "in-context", "open_clip:tiny", "reports.json"
 TRAINING, VALIDATION, TEST = tuple(range(101, 107)), 111, (121, 122, 123)

@@ -129,7 +129,7 @@ def write_card(models: Path, work: Path, scores: Score) -> None:
     worlds = sorted({name.split("/")[0] for name in config["origin"]["subjects"]})
     lines += [
         "",
-        f"On {len(config['origin']['subjects'])} simulated subjects of `brainkit.data.world`, "
+        f"On {len(config['origin']['subjects'])} simulated subjects of `brainkit.world`, "
         f"version 1, worlds {', '.join(worlds)}: noise-free responses, the noise of one to three "
         "trials added to the support anew at each step. World 111 was looked at on the way. Fixed "
         "seeds; rerun with `python scripts/train_in_context.py`.",

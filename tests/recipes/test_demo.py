@@ -8,9 +8,9 @@ import pytest
 
 from brainkit.data.cards import read_card
 from brainkit.data.loading import load
-from brainkit.data.world import SimulatedBrain
 from brainkit.errors import InputError, OutputError
 from brainkit.recipes.demo import FEWEST_IMAGES, FEWEST_SUBJECTS, REGIONS, run_demo
+from brainkit.world import SimulatedBrain
 
 PEOPLE = [f"subj{number:02d}" for number in range(1, FEWEST_SUBJECTS + 1)]
 FILES = {

@@ -3,13 +3,13 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from brainkit.data.world import Population, SceneWorld, SimulatedBrain
-from brainkit.data.world.anatomy import REGIONS, ROI_FILES
-from brainkit.data.world.category import content_channels
-from brainkit.data.world.noise import LIMIT, ceiling_from_ncsnr, ncsnr_from_ceiling
-from brainkit.data.world.objects import CATEGORIES
-from brainkit.data.world.scenes import REFERENCE_IDS, Content
 from brainkit.errors import CorruptFileError, InputError, MissingFileError
+from brainkit.world import Population, SceneWorld, SimulatedBrain
+from brainkit.world.anatomy import REGIONS, ROI_FILES
+from brainkit.world.category import content_channels
+from brainkit.world.noise import LIMIT, ceiling_from_ncsnr, ncsnr_from_ceiling
+from brainkit.world.objects import CATEGORIES
+from brainkit.world.scenes import REFERENCE_IDS, Content
 
 FRESH = np.arange(50_000, 51_200)
 MANY = np.arange(50_000, 52_600)

@@ -18,17 +18,17 @@ import scipy.io
 from brainkit.arrays.atomic import atomic_path, write_json, write_text
 from brainkit.arrays.progress import track
 from brainkit.data.simulation import MANIFEST
-from brainkit.data.world.anatomy import ROI_FILES, Anatomy
-from brainkit.data.world.brain import SimulatedBrain
-from brainkit.data.world.early import EYE_SIZE
-from brainkit.data.world.manifest import check_root
-from brainkit.data.world.nsd_betas import Recorder, write_nifti
-from brainkit.data.world.nsd_coco import coco_annotations
-from brainkit.data.world.nsd_design import Design, draw_design, stimulus_info
-from brainkit.data.world.population import Population, ReadImages
-from brainkit.data.world.scenes import SceneWorld
-from brainkit.data.world.workers import in_order, n_workers
 from brainkit.errors import InputError
+from brainkit.world.anatomy import ROI_FILES, Anatomy
+from brainkit.world.brain import SimulatedBrain
+from brainkit.world.early import EYE_SIZE
+from brainkit.world.manifest import check_root
+from brainkit.world.nsd_betas import Recorder, write_nifti
+from brainkit.world.nsd_coco import coco_annotations
+from brainkit.world.nsd_design import Design, draw_design, stimulus_info
+from brainkit.world.population import Population, ReadImages
+from brainkit.world.scenes import SceneWorld
+from brainkit.world.workers import in_order, n_workers
 
 BETAS_VERSION: Final = "betas_fithrf_GLMdenoise_RR"
 _ATLAS_WIDTH: Final = 0.02

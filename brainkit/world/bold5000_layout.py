@@ -20,12 +20,12 @@ from brainkit.arrays.progress import track
 from brainkit.data.bold5000 import REGIONS, REPEATED, TRIALS_PER_RUN
 from brainkit.data.bold5000_stimuli import PRESENTED, STIMULI
 from brainkit.data.simulation import MANIFEST
-from brainkit.data.world.brain import SimulatedBrain
-from brainkit.data.world.manifest import check_root
-from brainkit.data.world.nsd_coco import SPLIT, coco_annotations
-from brainkit.data.world.population import Population
-from brainkit.data.world.scenes import SceneWorld
 from brainkit.errors import InputError
+from brainkit.world.brain import SimulatedBrain
+from brainkit.world.manifest import check_root
+from brainkit.world.nsd_coco import SPLIT, coco_annotations
+from brainkit.world.population import Population
+from brainkit.world.scenes import SceneWorld
 
 N_REPEATS: Final = 4
 PEOPLE: Final = (1, 2, 3, 4)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from brainkit.data.world import early
 from brainkit.errors import InputError
+from brainkit.world import early
 
 
 def grating(frequency: float, orientation: float, contrast: float = 0.5) -> np.ndarray:

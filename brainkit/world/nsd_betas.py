@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from brainkit.arrays.atomic import atomic_path
 from brainkit.arrays.progress import track
-from brainkit.data.world.anatomy import Anatomy
-from brainkit.data.world.brain import SimulatedBrain
-from brainkit.data.world.noise import SCALE
-from brainkit.data.world.nsd_design import N_REPEATS, Design
-from brainkit.data.world.population import ReadImages
-from brainkit.data.world.workers import in_order
+from brainkit.world.anatomy import Anatomy
+from brainkit.world.brain import SimulatedBrain
+from brainkit.world.noise import SCALE
+from brainkit.world.nsd_design import N_REPEATS, Design
+from brainkit.world.population import ReadImages
+from brainkit.world.workers import in_order
 
 _BLOCK: Final = 256
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from brainkit.data.world import Population, SceneWorld, SimulatedBrain, write_nsd
+from brainkit.world import Population, SceneWorld, SimulatedBrain, write_nsd
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from brainkit.data.world.captions import caption_scene
-from brainkit.data.world.objects import BACKGROUNDS, CATEGORIES, SceneObject
-from brainkit.data.world.painting import paint_scene
 from brainkit.errors import InputError
+from brainkit.world.captions import caption_scene
+from brainkit.world.objects import BACKGROUNDS, CATEGORIES, SceneObject
+from brainkit.world.painting import paint_scene
 
 KINDS: Final = {
     "face": ("smiling", "calm", "surprised"),

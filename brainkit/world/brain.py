@@ -10,19 +10,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from brainkit.data.simulation import MANIFEST
-from brainkit.data.world.anatomy import build_anatomy
-from brainkit.data.world.noise import (
+from brainkit.errors import CorruptFileError, InputError, MissingFileError
+from brainkit.world.anatomy import build_anatomy
+from brainkit.world.noise import (
     LIMIT,
     UNLABELLED_CEILING,
     Measurement,
     ceiling_from_ncsnr,
     region_ceiling,
 )
-from brainkit.data.world.population import Population, ReadImages
-from brainkit.data.world.scenes import SceneWorld
-from brainkit.data.world.tuning import draw_tuning
-from brainkit.data.world.workers import in_order
-from brainkit.errors import CorruptFileError, InputError, MissingFileError
+from brainkit.world.population import Population, ReadImages
+from brainkit.world.scenes import SceneWorld
+from brainkit.world.tuning import draw_tuning
+from brainkit.world.workers import in_order
 
 FloatArray = npt.NDArray[np.float32]
 Ids = Sequence[int] | npt.NDArray[np.integer]

@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import brainkit
 from brainkit.data.bold5000 import KEYS
-from brainkit.data.world import Population, SceneWorld, SimulatedBrain, write_bold5000
-from brainkit.data.world.bold5000_layout import haemodynamic_gains, image_name
 from brainkit.errors import CorruptFileError, InputError, OutputError
+from brainkit.world import Population, SceneWorld, SimulatedBrain, write_bold5000
+from brainkit.world.bold5000_layout import haemodynamic_gains, image_name
 
 COUNTS = {"images": 70, "repeated": 10, "sessions": 2, "density": 0.15}
 

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from brainkit.data.world.objects import BACKGROUNDS, CATEGORIES
-from brainkit.data.world.scenes import Content
+from brainkit.world.objects import BACKGROUNDS, CATEGORIES
+from brainkit.world.scenes import Content
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from brainkit.data.world.nsd_coco import SPLIT
 from brainkit.errors import InputError
+from brainkit.world.nsd_coco import SPLIT
 
 N_SUBJECTS: Final = 8
 N_REPEATS: Final = 3

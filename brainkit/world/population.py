@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from brainkit.data.world import category, early
-from brainkit.data.world.objects import CATEGORIES
-from brainkit.data.world.scenes import REFERENCE_IDS, Content, SceneWorld
-from brainkit.data.world.workers import in_order
 from brainkit.errors import InputError
+from brainkit.world import category, early
+from brainkit.world.objects import CATEGORIES
+from brainkit.world.scenes import REFERENCE_IDS, Content, SceneWorld
+from brainkit.world.workers import in_order
 
 FloatArray = npt.NDArray[np.float64]
 ReadImages = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]]

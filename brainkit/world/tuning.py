@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from brainkit.data.world import category, early
-from brainkit.data.world.anatomy import REGIONS
-from brainkit.data.world.objects import CATEGORIES
-from brainkit.data.world.population import N_CONTENT, N_ENERGY, N_SURFACE, Population
+from brainkit.world import category, early
+from brainkit.world.anatomy import REGIONS
+from brainkit.world.objects import CATEGORIES
+from brainkit.world.population import N_CONTENT, N_ENERGY, N_SURFACE, Population
 
 FloatArray = npt.NDArray[np.float64]
 
