@@ -17,7 +17,7 @@ from brainkit.reconstruction import ReconstructionResult
 from brainkit.reporting import SubjectResults
 from brainkit.synthesis import RankingResult
 from brainkit.world import Population, SimulatedBrain
-from brainkit.world.early import EYE_SIZE
+from brainkit.world.scenes import EYE_SIZE
 
 Array = NDArray[Any]
 EARLY = ("V1", "V2", "V3", "hV4")

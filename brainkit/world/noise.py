@@ -3,6 +3,8 @@
 Ceilings follow the medians published for the Natural Scenes Dataset (Allen et al., 2022).
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,15 +21,11 @@ UNLABELLED_CEILING: Final = 0.089
 SUBJECT_NCSNR: Final = (0.490, 0.510, 0.431, 0.392, 0.542, 0.439, 0.371, 0.323)
 NCSNR_SPREAD: Final = 0.30
 TOTAL_SD: Final = 2.8
-SHARED_NOISE: Final = 0.2
-N_FACTORS: Final = 8
 OFFSET_SPREAD: Final = 0.15
 GAIN_SPREAD: Final = 0.08
 # Percent signal change is stored as int16 times 300.
 SCALE: Final = 300
 LIMIT: Final = 32767 / SCALE
-_NOISE_KEY: Final = 505
-_TRIAL_KEY: Final = 506
 _SESSION_KEY: Final = 507
 
 
@@ -57,74 +55,83 @@ def region_ceiling(roi: str) -> float:
     return REGION_CEILINGS.get(roi.rstrip("vd"), REGION_CEILINGS.get(roi, CATEGORY_CEILING))
 
 
+def draw_levels(
+    rng: np.random.Generator, ceilings: FloatArray, subject: int
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Draw how strong signal and noise of a subject's voxels are.
+
+    With m the median ncsnr of a voxel's kind and h the subject's ratio::
+
+        ncsnr     = m h exp(.30 ε)
+        total_sd  = 2.8 exp(.25 ε)
+        signal_sd = total_sd ncsnr / √(1 + ncsnr²),  noise_sd = total_sd / √(1 + ncsnr²)
+        mean      = 1.8 exp(.3 ε) where ncsnr > 0, else .3 ε
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    ceilings : float array (n_voxels,)
+        Median ceiling, three repeats, of each voxel's kind in subject 1; 0 for none.
+    subject : int
+        1..8.
+
+    Returns
+    -------
+    ncsnr, signal_sd, noise_sd, mean : float arrays (n_voxels,)
+    """
+    n = len(ceilings)
+    ratio = SUBJECT_NCSNR[subject - 1] / SUBJECT_NCSNR[0]
+    spread = np.exp(NCSNR_SPREAD * rng.standard_normal(n))
+    ncsnr = ncsnr_from_ceiling(ceilings) * ratio * spread
+    total = TOTAL_SD * np.exp(0.25 * rng.standard_normal(n))
+    noise_sd = total / np.sqrt(1 + ncsnr**2)
+    normal = rng.standard_normal(n)
+    mean = np.where(ncsnr > 0, 1.8 * np.exp(0.3 * normal), 0.3 * normal)
+    return ncsnr, noise_sd * ncsnr, noise_sd, mean
+
+
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """How one subject's voxels are measured.
+class Measurement(ABC):
+    """How one subject's voxels are measured; versions differ in noise and haemodynamics.
 
     Attributes
     ----------
+    subject, seed : int
     ncsnr, signal_sd, noise_sd, mean : float array (n_voxels,)
         Signal over noise; standard deviations and mean level in percent signal change.
-    loadings : float32 array (8, n_voxels)
-        What the shared noise does to each voxel, unit norm a voxel.
     """
 
+    subject: int
+    seed: int
     ncsnr: FloatArray
     signal_sd: FloatArray
     noise_sd: FloatArray
     mean: FloatArray
-    loadings: npt.NDArray[np.float32]
 
-    @classmethod
-    def draw(
-        cls, ceilings: FloatArray, places: FloatArray, subject: int, seed: int
-    ) -> "Measurement":
-        """Draw a subject's ceilings, amplitudes and shared noise.
-
-        With m the median ncsnr of a voxel's kind and h the subject's ratio::
-
-            ncsnr     = m h exp(.30 ε)
-            total_sd  = 2.8 exp(.25 ε)
-            signal_sd = total_sd ncsnr / √(1 + ncsnr²),  noise_sd = total_sd / √(1 + ncsnr²)
-            mean      = 1.8 exp(.3 ε) where ncsnr > 0, else .3 ε
-            loading_f = cos(2 w_f · place + φ_f), scaled to unit norm over the 8 factors
+    @abstractmethod
+    def noise(
+        self, trials: Sequence[int], runs: Sequence[int]
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Give the noise of each trial (n_voxels,), unit variance, in units of `noise_sd`.
 
         Parameters
         ----------
-        ceilings : float array (n_voxels,)
-            Median ceiling, three repeats, of each voxel's kind in subject 1; 0 for none.
-        places : float array (n_voxels, 3)
-        subject, seed : int
+        trials : sequence of int
+            The trials' numbers in the experiment.
+        runs : sequence of int
+            The run of each trial.
         """
-        rng = np.random.default_rng([seed, _NOISE_KEY, subject])
-        n = len(ceilings)
-        ratio = SUBJECT_NCSNR[subject - 1] / SUBJECT_NCSNR[0]
-        spread = np.exp(NCSNR_SPREAD * rng.standard_normal(n))
-        ncsnr = ncsnr_from_ceiling(ceilings) * ratio * spread
-        total = TOTAL_SD * np.exp(0.25 * rng.standard_normal(n))
-        noise_sd = total / np.sqrt(1 + ncsnr**2)
-        normal = rng.standard_normal(n)
-        mean = np.where(ncsnr > 0, 1.8 * np.exp(0.3 * normal), 0.3 * normal)
-        direction = 2 * rng.standard_normal((3, N_FACTORS))
-        waves = np.cos(places @ direction + 2 * np.pi * rng.random(N_FACTORS))
-        loadings = (waves / np.linalg.norm(waves, axis=1, keepdims=True)).T
-        return cls(ncsnr, noise_sd * ncsnr, noise_sd, mean, loadings.astype(np.float32))
 
-    def noise(self, trial: int, subject: int, seed: int) -> npt.NDArray[np.float32]:
-        """Give the noise of one trial, √.8 private and √.2 shared, in units of `noise_sd`."""
-        rng = np.random.default_rng([seed, _TRIAL_KEY, subject, trial])
-        factors = rng.standard_normal(N_FACTORS, dtype=np.float32)
-        private = rng.standard_normal(len(self.mean), dtype=np.float32)
-        private *= np.float32(np.sqrt(1 - SHARED_NOISE))
-        private += np.float32(np.sqrt(SHARED_NOISE)) * (factors @ self.loadings)
-        return private
+    @abstractmethod
+    def haemodynamic_gains(self, seconds: FloatArray) -> FloatArray:
+        """Give the size of the response at times after the image began, as a share of the peak."""
 
-    def drift(self, session: int, subject: int, seed: int) -> tuple[FloatArray, FloatArray]:
+    def drift(self, session: int) -> tuple[FloatArray, FloatArray]:
         """Give a session's gain and offset of each voxel.
 
         gain = exp(.08 ε), offset = .15 √(signal_sd² + noise_sd²) ε
         """
-        rng = np.random.default_rng([seed, _SESSION_KEY, subject, session])
+        rng = np.random.default_rng([self.seed, _SESSION_KEY, self.subject, session])
         gain = np.exp(GAIN_SPREAD * rng.standard_normal(len(self.mean)))
         total = np.hypot(self.signal_sd, self.noise_sd)
         return gain, OFFSET_SPREAD * total * rng.standard_normal(len(self.mean))

@@ -66,6 +66,7 @@ class Recorder:
         """
         brain, count = self.brain, design.trials_per_session
         shown = design.shown(brain.subject)[: held * count]
+        runs = design.runs()
         seen, rows = np.unique(shown, return_inverse=True)
         response = brain.response(seen, images=images, workers=self.workers)
         recipe = _NoiseCeiling(np.bincount(rows), brain.n_voxels)
@@ -75,7 +76,9 @@ class Recorder:
             trials = np.arange((session - 1) * count, session * count)
             sessions = np.full(count, session)
             known = response[rows[trials]]
-            betas = brain.measure(shown[trials], sessions, trials, response=known)
+            betas = brain.measure(
+                shown[trials], sessions, trials, runs=runs[trials], response=known
+            )
             betas *= np.float32(SCALE)
             stored = np.round(betas, out=betas).astype(np.int16)
             self._write_session(session, stored)

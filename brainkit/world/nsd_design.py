@@ -57,6 +57,12 @@ class Design:
         places = self.masterordering[0].astype(np.int64) - 1
         return np.asarray(self.subjectim[subject - 1, places], dtype=np.int64) - 1
 
+    def runs(self) -> npt.NDArray[np.int64]:
+        """Give the run of each designed trial, counted through all sessions from 0."""
+        n_sessions = self.masterordering.shape[1] // self.trials_per_session
+        lengths = np.tile(trials_by_run(self.trials_per_session), n_sessions)
+        return np.repeat(np.arange(N_RUNS * n_sessions), lengths)
+
     def as_mat(self) -> dict[str, npt.NDArray[Any]]:
         """Give the variables of ``nsd_expdesign.mat``."""
         return {

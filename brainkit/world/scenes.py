@@ -71,6 +71,7 @@ SIZES: Final = {
 }
 OUTDOORS: Final = (0, 1, 2, 5)
 MINIMUM_SIZE: Final = 64
+EYE_SIZE: Final = 64  # the side at which simulated brains see scenes, whatever the world's size
 
 # Scenes with these ids set the world's own scale (means, variances, orthogonality); they are never
 # shown to a subject, so that nothing measured on stimuli can lean on them.
