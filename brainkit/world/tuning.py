@@ -105,7 +105,7 @@ class Components:
         share = float(top.sum() / values.sum())
         return cls(mean, sd, basis / np.sqrt(top), (basis * np.sqrt(top)).T, share)
 
-    def transform(self, channels: FloatArray) -> FloatArray:
+    def transform(self, channels: npt.NDArray[np.floating]) -> FloatArray:
         """Give the components of channels."""
         return np.asarray(((channels - self.mean) / self.sd) @ self.project)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from brainkit.errors import unknown_name
-from brainkit.world import first_brain
+from brainkit.world import first_brain, second_brain
 from brainkit.world.anatomy import Anatomy
 from brainkit.world.noise import Measurement
 from brainkit.world.tuning import FloatArray, Senses, Tuning
@@ -50,6 +50,12 @@ VERSIONS: Final = {
         first_brain.FirstTuning.draw,
         first_brain.FirstMeasurement.draw,
         first_brain.first_output,
+    ),
+    2: BrainVersion(
+        second_brain.SecondSenses,
+        second_brain.SecondTuning.draw,
+        second_brain.SecondMeasurement.draw,
+        second_brain.second_output,
     ),
 }
 

@@ -18,6 +18,19 @@ def population(world: SceneWorld) -> Population:
 
 
 @pytest.fixture(scope="session")
+def second_population(world: SceneWorld) -> Population:
+    return Population(world, version=2)
+
+
+@pytest.fixture(scope="session")
+def second_brains(world: SceneWorld, second_population: Population) -> dict[int, SimulatedBrain]:
+    return {
+        subject: SimulatedBrain(world, subject, density=0.25, population=second_population)
+        for subject in (1, 2, 3)
+    }
+
+
+@pytest.fixture(scope="session")
 def brains(world: SceneWorld, population: Population) -> dict[int, SimulatedBrain]:
     return {
         subject: SimulatedBrain(world, subject, density=0.25, population=population)

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 from numpy.testing import assert_allclose
 
-from brainkit.errors import InputError, UnknownNameError
-from brainkit.world import Population, SceneWorld, SimulatedBrain
+import brainkit
+from brainkit.errors import CorruptFileError, InputError, UnknownNameError
+from brainkit.world import Population, SceneWorld, SimulatedBrain, write_bold5000, write_nsd
+from brainkit.world.bold5000_layout import VOLUME_SECONDS
 from brainkit.world.versions import VERSIONS
 
 WRITTEN = json.loads(Path(__file__).with_name("versions.json").read_text())
@@ -73,3 +77,80 @@ def test_unknown_and_mixed_versions_are_refused(world: SceneWorld, population: P
     other = next(version for version in (2, 1) if version != population.version)
     with pytest.raises(InputError, match=r"version\) = .* 1\), the brain .* 2\)"):
         SimulatedBrain(world, 1, version=other, population=population)
+
+
+def test_nsd_layout_of_the_second_brain(
+    tmp_path: Path, world: SceneWorld, second_population: Population
+) -> None:
+    """Read by the real reader: betas are the brain's, with noise that hangs together in a run."""
+    root = write_nsd(
+        tmp_path / "nsd", world, (2,), images_per_subject=60, shared=10, trials_per_session=90,
+        density=0.08, brain_version=2, shared_tuning=False, population=second_population,
+    )  # fmt: skip
+    manifest = json.loads((root / "SIMULATED.json").read_text())
+    assert manifest["brain"] == {
+        "version": 2, "gate": True, "shared_tuning": False, "seed": 0, "density": 0.08,
+    }  # fmt: skip
+    brain = SimulatedBrain.from_manifest(root, 2, population=second_population)
+    assert brain.version == 2
+    assert not brain.shared_tuning
+    recording = brainkit.load("nsd", root, subject=2)
+    assert recording.info["simulated"]["brain"]["version"] == 2
+    place = {tuple(p): n for n, p in enumerate(brain.units[["i", "j", "k"]].to_numpy())}
+    voxels = [place[tuple(p)] for p in recording.units[["i", "j", "k"]].to_numpy()]
+    trials = recording.trials
+    runs = 12 * (trials["session"] - trials["session"].min()) + trials["run"] - trials["run"].min()
+    expected = brain.measure(
+        trials["stimulus"].to_numpy(), trials["session"].to_numpy(), np.arange(len(trials)),
+        runs=runs.to_numpy(),
+    )  # fmt: skip
+    assert len(trials) == 180
+    assert_allclose(recording.responses.read(), expected[:, voxels], atol=0.5 / 300 + 1e-4)
+    design = scipy.io.loadmat(root / "nsddata/experiments/nsd/nsd_expdesign.mat")
+    assert design["masterordering"].shape == (1, 180)
+    with pytest.raises(InputError, match="build the population with the same"):
+        write_nsd(
+            tmp_path / "other", world, (2,), images_per_subject=60, shared=10,
+            trials_per_session=90, brain_version=1, population=second_population,
+        )  # fmt: skip
+
+
+def test_bold5000_layout_of_the_second_brain(
+    tmp_path: Path, world: SceneWorld, second_population: Population
+) -> None:
+    """Each volume of a trial follows the person's own haemodynamic response."""
+    root = write_bold5000(
+        tmp_path / "b", world, (1, 3), images=60, repeated=10, sessions=2, density=0.15,
+        population=second_population,
+    )  # fmt: skip
+    assert json.loads((root / "SIMULATED.json").read_text())["brain"]["version"] == 2
+    gains = []
+    for person in (1, 3):
+        recording = brainkit.load("bold5000", root, person)
+        assert recording.info["simulated"]["brain"]["version"] == 2
+        brain = SimulatedBrain.from_manifest(root, person, population=second_population)
+        gains.append(brain.haemodynamic_gains(VOLUME_SECONDS))
+        trials = recording.trials
+        shown, sessions = trials["stimulus"].to_numpy(), trials["session"].to_numpy()
+        runs = trials.groupby(["session", "run"], sort=False).ngroup().to_numpy()
+        response = brain.response(shown)
+        volumes = [
+            brain.measure(
+                shown, sessions, 5 * np.arange(len(shown)) + number, runs=runs,
+                response=response * np.float32(gains[-1][number]),
+            )
+            for number in (2, 3)
+        ]  # fmt: skip
+        inside = (brain.units["roi"] == "PPA") & (brain.units["hemisphere"] == "lh")
+        expected = ((volumes[0] + volumes[1]) / 2)[:, inside.to_numpy()]
+        with h5py.File(root / f"ROIs/CSI{person}/h5/CSI{person}_ROIs_TR34.h5") as file:
+            assert_allclose(file["LHPPA"][:], expected, atol=1e-3)
+    assert np.abs(gains[0] - gains[1]).max() > 0.02
+
+
+def test_a_manifest_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "SIMULATED.json").write_text(
+        json.dumps({"world": {"version": 1, "seed": 0, "size": 64}, "brain": {"version": 9}})
+    )
+    with pytest.raises(CorruptFileError, match=r"and 9 of the brain; .* 1, 2 of the brain"):
+        SimulatedBrain.from_manifest(tmp_path, 1)
