@@ -289,10 +289,10 @@ def rsa(case: Case, seed: int) -> list[Reading]:
 
 def reconstruct(case: Case, seed: int) -> list[Reading]:
     """Draw and say what a brain saw that saw nothing, with the tiny models at four steps."""
-    from brainkit.data.world import SceneWorld
     from brainkit.recipes.reading import read_recipe
     from brainkit.recipes.reconstruct import build_parts
     from brainkit.reconstruction import ReconstructionProtocol, assess_reconstruction
+    from brainkit.world import SceneWorld
 
     generator = rng(seed, "calibration", "reconstruct", case.items, case.folds)
     scenes = SceneWorld(seed=1000 + seed, size=64)

@@ -1,20 +1,22 @@
 """Compare all encoders on simulated subjects: by region, by number of training images, by world.
 
     python scripts/compare_encoders.py FOLDER [--seeds 31 32 33] [--sizes 100 400 1600 4800]
+    python scripts/compare_encoders.py FOLDER --brain 2 --counter gate tuning
     python scripts/compare_encoders.py FOLDER --table docs/encoders.md
 
-Routing is compared with rivals that read the same tokens and are trained as often (rows *as
-routing* and *class and patches*). ``--network "brain 2=FOLDER"`` adds an in-context network that
-``train_in_context.py --brain 2 --out ...`` made, so that simulator and person differ.
-
-What was done before is kept in FOLDER and not done again, so that the script may be stopped. The
-world's counter-worlds, gate off and shared tuning off, are fitted at the largest size, in-context
-also at 100 images. Everything here is simulated.
+Every version of the simulated brain takes part, or those that ``--brain`` names, each with its
+counter-worlds, or those that ``--counter`` names (none is the world itself): the gate off at the
+largest size, shared tuning off at the smallest. Routing is compared with rivals that read the same
+tokens and are trained as often (rows *as routing* and *class and patches*). ``--network "brain
+2=FOLDER"`` adds an in-context network that ``train_in_context.py --brain 2 --out ...`` made, so
+that simulator and person differ. What was done before is kept in FOLDER and not done again, so that
+the script may be stopped. Everything here is simulated.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,44 +24,56 @@ import numpy as np
 from encoder_comparison.encoders import ENCODERS, LIKE_ROUTING, add_network, applies
 from encoder_comparison.localisation import localisation
 from encoder_comparison.table import write_table
-from encoder_comparison.world import N_TEST, WORLDS, Subject, load_subject
+from encoder_comparison.world import (
+    COUNTERS,
+    N_TEST,
+    Subject,
+    file_name,
+    load_subject,
+    world_name,
+)
 
 from brainkit.arrays.atomic import atomic_path
 from brainkit.evaluation import pearson_r
+from brainkit.world.versions import VERSIONS
 
 SEEDS, SIZES = (31, 32, 33), (100, 400, 1600, 4800)
 COUNTER = {
-    "gate off": (
+    "gate": (
         "ridge, oriented energy", "ridge, embedding", "banded ridge", "feature-weighted RF",
         "factorized readout", "semantic readout", "routing, patches", "routing, static twin",
         *LIKE_ROUTING, "routing, one training", "routing",
     ),
-    "shared tuning off": ("ridge, embedding", "in-context", "in-context, published form"),
+    "tuning": ("ridge, embedding", "in-context", "in-context, published form"),
 }  # fmt: skip
 
 
-def jobs(seeds: list[int], sizes: list[int]) -> list[tuple[int, str, str, int]]:
-    """Return (seed, world, encoder, number of images) of all fits, the quickest worlds last."""
+def jobs(
+    seeds: list[int], sizes: list[int], brains: Sequence[int] = tuple(VERSIONS)
+) -> list[tuple[int, str, str, int]]:
+    """Return (seed, world, encoder, number of images) of all fits, counter-worlds last."""
     found = [
-        (seed, "world", name, n)
+        (seed, world_name(brain), name, n)
+        for brain in brains
         for seed in seeds
         for n in sizes
         for name in ENCODERS
         if applies(name, n)
     ]
-    for world, names in COUNTER.items():
-        for seed in seeds:
-            for name in names:
-                wanted = sizes[:1] if world == "shared tuning off" else sizes[-1:]
-                found += [(seed, world, name, n) for n in wanted if applies(name, n)]
+    for counter, names in COUNTER.items():
+        for brain in brains:
+            for seed in seeds:
+                for name in names:
+                    wanted = sizes[:1] if counter == "tuning" else sizes[-1:]
+                    world = world_name(brain, counter)
+                    found += [(seed, world, name, n) for n in wanted if applies(name, n)]
     return found
 
 
 def place(folder: Path, job: tuple[int, str, str, int]) -> Path:
     """Return the file of one fit."""
     seed, world, name, n = job
-    plain = name.replace(", ", "-").replace(" ", "-")
-    return folder / "fits" / f"{world.replace(' ', '-')}-{seed}-{plain}-{n}.npz"
+    return folder / "fits" / f"{file_name(world)}-{seed}-{file_name(name)}-{n}.npz"
 
 
 def fit(folder: Path, job: tuple[int, str, str, int]) -> None:
@@ -108,21 +122,29 @@ def main() -> None:
         "--network", action="append", default=[], metavar="NAME=FOLDER",
         help="a further in-context network, such as one that learned from another simulated brain",
     )  # fmt: skip
-    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
+    parser.add_argument(
+        "--brain", type=int, nargs="+", choices=list(VERSIONS), default=list(VERSIONS),
+        help="versions of the simulated brain",
+    )  # fmt: skip
+    parser.add_argument(
+        "--counter", nargs="+", choices=list(COUNTERS), default=list(COUNTERS),
+        help="counter-worlds, and none for the world itself",
+    )  # fmt: skip
     parser.add_argument("--table", type=Path, help="write the table of what is there and stop")
     chosen = parser.parse_args()
     for network in chosen.network:
         name, _, folder = network.partition("=")
         if not folder:
             parser.error(f"--network is NAME=FOLDER; got {network!r}")
-        COUNTER["shared tuning off"] += (add_network(name, folder),)
+        COUNTER["tuning"] += (add_network(name, folder),)
     names = chosen.encoders or list(ENCODERS)
     if unknown := [name for name in names if name not in ENCODERS]:
         parser.error(f"there is no encoder {unknown[0]!r}; there are {', '.join(ENCODERS)}")
+    worlds = {world_name(brain, name) for brain in chosen.brain for name in chosen.counter}
     wanted = [
         job
-        for job in jobs(chosen.seeds, chosen.sizes)
-        if job[1] in chosen.worlds and job[2] in names
+        for job in jobs(chosen.seeds, chosen.sizes, chosen.brain)
+        if job[1] in worlds and job[2] in names
     ]
     if chosen.table:
         there = {job: place(chosen.folder, job) for job in wanted}

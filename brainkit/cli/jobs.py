@@ -236,6 +236,7 @@ def demo(
         int, typer.Option(min=500, help="Images that each person sees, three times.")
     ] = 9000,
     seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 0,
+    brain: Annotated[int, typer.Option(help="Version of the simulated brain: 1 or 2.")] = 1,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -247,5 +248,7 @@ def demo(
     """
     from brainkit.recipes.demo import run_demo
 
-    metrics = run_demo(out, n_subjects=subjects, images=images, seed=seed, overwrite=overwrite)
+    metrics = run_demo(
+        out, n_subjects=subjects, images=images, seed=seed, brain=brain, overwrite=overwrite
+    )
     _show(metrics, out, as_json)

@@ -15,7 +15,6 @@ from brainkit.data.cards import DatasetCard, Licence, read_card
 from brainkit.data.loading import load
 from brainkit.data.recording import Recording
 from brainkit.data.responses import Responses
-from brainkit.data.world import Population, SceneWorld, write_nsd
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.errors import InputError
@@ -31,12 +30,14 @@ from brainkit.recipes.schema import Recipe, ReconstructRecipe
 from brainkit.reconstruction import ReconstructionParts, ReconstructionResult
 from brainkit.reporting import SubjectResults, write_report
 from brainkit.synthesis import RankingResult
+from brainkit.world import Population, SceneWorld, write_nsd
+from brainkit.world.versions import brain_version
 
 REGIONS = ("V1", "V2", "V3", "hV4", "FFA", "EBA", "OPA", "PPA", "VWFA", "food")
-SIMULATED = {
-    "licence": Licence(name="none needed: simulated data in the layout of NSD"),
-    "citation": "No person was measured; the world is that of brainkit.data.world, version 1.",
-}
+LICENCE = Licence(name="none needed: simulated data in the layout of NSD")
+CITATION = (
+    "No person was measured; the world is that of brainkit.world, version {world}, brain {brain}."
+)
 JOBS = ("encode", "decode", "synthesize")
 DRAWING = "brain_diffuser_simple"
 # A part of the training images is enough for the demonstration; all of them take minutes longer.
@@ -54,6 +55,7 @@ def run_demo(
     n_subjects: int = 4,
     images: int = 9000,
     seed: int = 0,
+    brain: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Simulate people, write them in NSD's layout, do all jobs on them, and report.
@@ -68,6 +70,8 @@ def run_demo(
         Images that each sees three times, at least 500; a tenth of them are shared.
     seed : int, default=0
         Of the world and of the experiment.
+    brain : int, default=1
+        Version of the simulated brain, see docs/world.md.
     overwrite : bool, default=False
         Replace an earlier run.
 
@@ -80,6 +84,8 @@ def run_demo(
     ------
     InputError
         If there are too few people or images.
+    UnknownNameError
+        If there is no such version of the brain.
     OutputError
         If `out` is there and not to be replaced.
     """
@@ -89,11 +95,12 @@ def run_demo(
             f"The demonstration needs at least {FEWEST_SUBJECTS} people who see at least "
             f"{FEWEST_IMAGES} images each; got n_subjects={n_subjects} and images={images}."
         )
+    brain_version(brain)
     check_output(out, overwrite=overwrite)
     study = _Study.of_the_card()
-    options = {"n_subjects": n_subjects, "images": images, "seed": seed}
+    options = {"n_subjects": n_subjects, "images": images, "seed": seed, "brain": brain}
     with output_folder(out, overwrite=overwrite) as run:
-        people = Population(SceneWorld(seed=seed), seed)
+        people = Population(SceneWorld(seed=seed), seed, version=brain)
         _simulate(run / "nsd", people, n_subjects, images)
         results: dict[str, SubjectResults] = {}
         checks: list[dict[str, Any]] = []
@@ -206,9 +213,10 @@ class _Study:
     ) -> dict[str, Any]:
         """Return what the demonstration's manifest says."""
         models = describe_parts(self.parts)
+        citation = CITATION.format(world=SceneWorld.version, brain=options["brain"])
         described = describe_run(
             job="demo",
-            card=self.card.model_copy(update=SIMULATED),
+            card=self.card.model_copy(update={"licence": LICENCE, "citation": citation}),
             root=Path("nsd"),
             recipe={job: recipe.model_dump(mode="json") for job, recipe in self.recipes.items()},
             options=options,

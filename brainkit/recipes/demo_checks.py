@@ -9,8 +9,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainkit.data.recording import Recording
-from brainkit.data.world import Population, SimulatedBrain
-from brainkit.data.world.early import EYE_SIZE
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.evaluation import Correlation, NoiseCeiling, pooled_ceiling_fraction
@@ -18,6 +16,8 @@ from brainkit.recipes.layers import ENERGY
 from brainkit.reconstruction import ReconstructionResult
 from brainkit.reporting import SubjectResults
 from brainkit.synthesis import RankingResult
+from brainkit.world import Population, SimulatedBrain
+from brainkit.world.scenes import EYE_SIZE
 
 Array = NDArray[Any]
 EARLY = ("V1", "V2", "V3", "hV4")

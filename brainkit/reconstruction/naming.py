@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.data.world.scenes import KINDS
 from brainkit.errors import InputError
+from brainkit.world.scenes import KINDS
 
 Words = Mapping[str, Sequence[str]]
 

@@ -1,5 +1,6 @@
 """The comparison as a page of Markdown: means, paired differences, localisation, pRF centres."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 
 from brainkit.arrays.atomic import write_text
 from brainkit.evaluation import compare_encoders, pearson_r
+from brainkit.world.versions import VERSIONS
 from encoder_comparison.encoders import LIKE_ROUTING
-from encoder_comparison.world import LAYER, N_TEST, load_subject
+from encoder_comparison.world import LAYER, N_TEST, load_subject, world_name
 
 Job = tuple[int, str, str, int]
 COLUMNS = ("V1", "V2", "V3", "hV4", "faces", "bodies", "places", "words", "food", "category")
@@ -30,6 +32,11 @@ class Fits:
     def seeds(self) -> list[int]:
         """Return the worlds' seeds."""
         return sorted({seed for seed, *_ in self.places})
+
+    def brains(self) -> list[int]:
+        """Return the versions of the simulated brain that were fitted."""
+        worlds = {world for _, world, *_ in self.places}
+        return [brain for brain in VERSIONS if world_name(brain) in worlds]
 
     def sizes(self) -> list[int]:
         """Return the numbers of training images, ascending."""
@@ -79,10 +86,11 @@ def write_table(target: Path, folder: Path, places: Mapping[Job, Path]) -> None:
     lines = [
         "# Encoders on the simulated world",
         "",
-        f"Simulated subjects (subject 1 of the worlds of seeds {fits.seeds()}), {N_TEST} test "
-        "images, means of three trials. Numbers are the mean over voxels of Pearson's r with the "
-        "measured responses, then over seeds. A simulation shows that a mechanism is found where "
-        "it is; it does not show that it is in a brain.",
+        f"Simulated subjects (subject 1 of the worlds of seeds {fits.seeds()}; the versions of the "
+        f"brain are those of docs/world.md), {N_TEST} test images, means of three trials. Numbers "
+        "are the mean over voxels of Pearson's r with the measured responses, then over seeds. A "
+        "simulation shows that a mechanism is found where it is; it does not show that it is in a "
+        "brain.",
         "",
         f"Readouts and routing read the tokens of {LAYER} of the tiny CLIP (early: blocks.0). "
         "*Routing* is the mean of three trainings that read the class token beside the patches; "
@@ -94,15 +102,17 @@ def write_table(target: Path, folder: Path, places: Mapping[Job, Path]) -> None:
         "",
         "Made by `python scripts/compare_encoders.py FOLDER` and `--table docs/encoders.md`.",
     ]
-    for n in fits.sizes():
-        lines += ["", f"## {n} training images", "", _row(("encoder", *COLUMNS, "CPU s"))]
-        lines += [_row(["---"] * (len(COLUMNS) + 2))]
-        table = {name: fits.means("world", name, n) for name in names}
-        table = {name: row for name, row in table.items() if row}
-        best = {c: max(row.get(c, -1.0) for row in table.values()) for c in COLUMNS}
-        for name, row in table.items():
-            cells = [_cell(row.get(c), best[c]) for c in COLUMNS]
-            lines.append(_row((name, *cells, _seconds(fits, name, n))))
+    for brain in fits.brains():
+        for n in fits.sizes():
+            lines += ["", f"## Simulated brain {brain}, {n} training images", ""]
+            lines += [_row(("encoder", *COLUMNS, "CPU s")), _row(["---"] * (len(COLUMNS) + 2))]
+            world = world_name(brain)
+            table = {name: fits.means(world, name, n) for name in names}
+            table = {name: row for name, row in table.items() if row}
+            best = {c: max(row.get(c, -1.0) for row in table.values()) for c in COLUMNS}
+            for name, row in table.items():
+                cells = [_cell(row.get(c), best[c]) for c in COLUMNS]
+                lines.append(_row((name, *cells, _seconds(fits, world, name, n))))
     lines += _claims(fits)
     lines += _localisation(fits)
     lines += _fields(fits)
@@ -119,12 +129,8 @@ def _cell(value: float | None, best: float) -> str:
     return f"**{value:.3f}**" if value == best else f"{value:.3f}"
 
 
-def _seconds(fits: Fits, name: str, n: int) -> str:
-    spent = [
-        fits.extra(job)["cpu_seconds"]
-        for job in fits.places
-        if job[1] == "world" and job[2] == name and job[3] == n
-    ]
+def _seconds(fits: Fits, world: str, name: str, n: int) -> str:
+    spent = [fits.extra(job)["cpu_seconds"] for job in fits.places if job[1:] == (world, name, n)]
     return f"{np.median(spent):.0f}" if spent else ""
 
 
@@ -134,21 +140,20 @@ def _claims(fits: Fits) -> list[str]:
     lines = ["", "## Paired differences", "", "By seed, over test images, 95 % intervals.", ""]
     lines += [_row(("first less second", "world", "images", "regions", "difference by seed"))]
     lines += [_row(["---"] * 5)]
-    for world in ("world", "gate off"):
-        for name in STATIC:
-            lines += _claim(fits, world, "routing", name, largest, "category")
-    for world in ("world", "gate off"):
-        for name in LIKE_ROUTING:
-            lines += _claim(fits, world, "routing", name, largest, "category")
-        lines += _claim(
-            fits, world, "routing, patches", "routing, static twin", largest, "category"
-        )
-    for name in ("banded ridge", "ridge, oriented energy", "feature-weighted RF, early"):
-        lines += _claim(fits, "world", name, "routing", largest, "V1-V3")
     networks = sorted({name for _, _, name, _ in fits.places if name.startswith("in-context")})
-    for world in ("world", "shared tuning off"):
-        for name in networks:
-            lines += _claim(fits, world, name, "ridge, embedding", smallest, "category")
+    for brain in fits.brains():
+        world, ungated, apart = (world_name(brain, c) for c in ("none", "gate", "tuning"))
+        for where in (world, ungated):
+            for name in (*STATIC, *LIKE_ROUTING):
+                lines += _claim(fits, where, "routing", name, largest, "category")
+            lines += _claim(
+                fits, where, "routing, patches", "routing, static twin", largest, "category"
+            )
+        for name in ("banded ridge", "ridge, oriented energy", "feature-weighted RF, early"):
+            lines += _claim(fits, world, name, "routing", largest, "V1-V3")
+        for where in (world, apart):
+            for name in networks:
+                lines += _claim(fits, where, name, "ridge, embedding", smallest, "category")
     return lines
 
 
@@ -165,27 +170,31 @@ def _localisation(fits: Fits) -> list[str]:
         "with one such object among others; chance is the attention to another such image on the "
         "same places.",
         "",
-        _row(("seed", "region", "images", "on the object", "chance", "area", "difference")),
-        _row(["---"] * 7),
+        _row(
+            ("brain", "seed", "region", "images", "on the object", "chance", "area", "difference")
+        ),
+        _row(["---"] * 8),
     ]
-    for seed in fits.seeds():
-        job = (seed, "world", "routing", fits.sizes()[-1])
+    for brain, seed in itertools.product(fits.brains(), fits.seeds()):
+        job = (seed, world_name(brain), "routing", fits.sizes()[-1])
         if job not in fits.places:
             continue
         for group, row in fits.extra(job)["localisation"].items():
             low, high = row["ci"]
             shares = [f"{row[k]:.2f}" for k in ("attention_on_object", "chance", "area")]
             gap = f"{row['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
-            lines.append(_row((seed, group, row["images"], *shares, gap)))
+            lines.append(_row((brain, seed, group, row["images"], *shares, gap)))
     return lines
 
 
 def _fields(fits: Fits) -> list[str]:
     lines = ["", "## pRF centres", "", "Median distance from the truth in degrees of 8.4.", ""]
-    lines += [_row(("encoder", "seed", "images", "V1", "V2", "V3", "hV4")), _row(["---"] * 7)]
-    for job in sorted(fits.places, key=lambda job: (job[2], job[0], job[3])):
-        error = fits.extra(job).get("prf_error")
-        if job[1] == "world" and error and job[3] == fits.sizes()[-1]:
-            cells = [f"{error[k]:.2f}" if k in error else "" for k in ("V1", "V2", "V3", "hV4")]
-            lines.append(_row((job[2], job[0], job[3], *cells)))
+    lines += [_row(("brain", "encoder", "seed", "images", "V1", "V2", "V3", "hV4"))]
+    lines += [_row(["---"] * 8)]
+    for brain in fits.brains():
+        for job in sorted(fits.places, key=lambda job: (job[2], job[0], job[3])):
+            error = fits.extra(job).get("prf_error")
+            if job[1] == world_name(brain) and error and job[3] == fits.sizes()[-1]:
+                cells = [f"{error[k]:.2f}" if k in error else "" for k in ("V1", "V2", "V3", "hV4")]
+                lines.append(_row((brain, job[2], job[0], job[3], *cells)))
     return lines

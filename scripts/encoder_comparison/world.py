@@ -8,17 +8,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainkit.data.world import SceneWorld, SimulatedBrain
+from brainkit.world import SceneWorld, SimulatedBrain
+from brainkit.world.versions import VERSIONS
 
 N_TRAIN, N_TEST, REPEATS = 4800, 300, 3
-SESSIONS = 24
+SESSIONS, TRIALS_PER_RUN = 24, 63
 VOXELS_PER_REGION = 50
 LAYERS = ("blocks.0", "blocks.2", "blocks.4", "embedding")
 LAYER = "blocks.4"  # whose tokens are read; chosen on the world of seed 0
-WORLDS: dict[str, dict[str, bool]] = {
-    "world": {},
-    "gate off": {"gate": False},
-    "shared tuning off": {"shared_tuning": False},
+# What --counter names, what it is called in tables, and what it switches off.
+COUNTERS: dict[str, tuple[str, dict[str, bool]]] = {
+    "none": ("", {}),
+    "gate": ("gate off", {"gate": False}),
+    "tuning": ("shared tuning off", {"shared_tuning": False}),
+}
+
+
+def world_name(brain: int, counter: str = "none") -> str:
+    """Name a version of the simulated brain, or one of its counter-worlds."""
+    called = COUNTERS[counter][0]
+    return f"brain {brain}, {called}" if called else f"brain {brain}"
+
+
+WORLDS: dict[str, dict[str, Any]] = {
+    world_name(brain, counter): {"version": brain, **switches}
+    for brain in VERSIONS
+    for counter, (_, switches) in COUNTERS.items()
 }
 GROUPS = {
     "V1": ("V1v", "V1d"),
@@ -66,9 +81,14 @@ class Subject:
         return {**found, "V1-V3": early, "category": category}
 
 
+def file_name(text: str) -> str:
+    """Return a world's or an encoder's name as a part of a file's."""
+    return text.replace(", ", "-").replace(" ", "-")
+
+
 def load_subject(folder: Path, seed: int, world: str) -> Subject:
-    """Return subject 1 of a world, simulated when first asked for."""
-    path = folder / f"{world.replace(' ', '-')}-{seed}"
+    """Return subject 1 of a world (see `WORLDS`), simulated when first asked for."""
+    path = folder / f"{file_name(world)}-{seed}"
     if not (path / "done").exists():
         path.mkdir(parents=True, exist_ok=True)
         _simulate(path, seed, world)
@@ -107,10 +127,12 @@ def _simulate(path: Path, seed: int, world: str) -> None:
     total = np.zeros((n_images, len(voxels)))
     for repeat in range(REPEATS):
         order = np.random.default_rng([seed, repeat]).permutation(n_images)
-        sessions = np.empty(n_images, dtype=int)
-        sessions[order] = np.arange(n_images) * SESSIONS // n_images + repeat * SESSIONS + 1
-        trials = scenes + repeat * n_images
-        betas = brain.measure(scenes, sessions, trials, response=response)[:, voxels]
+        place = np.empty(n_images, dtype=int)  # of each image among those of this repeat
+        place[order] = np.arange(n_images)
+        trials = place + repeat * n_images
+        sessions = place * SESSIONS // n_images + repeat * SESSIONS + 1
+        runs = sessions * n_images + trials // TRIALS_PER_RUN  # none goes on in the next session
+        betas = brain.measure(scenes, sessions, trials, runs=runs, response=response)[:, voxels]
         for session in np.unique(sessions):
             here = sessions == session
             training = betas[here & (scenes < N_TRAIN)]

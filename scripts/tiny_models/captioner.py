@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from brainkit.data.world import SceneWorld
 from brainkit.generators.prefix import Prefix, PrefixCaptioner, PrefixConfig
 from brainkit.training import Report, Schedule, Step, train
+from brainkit.world import SceneWorld
 from tiny_models import clip
 from tiny_models.files import finish, what_decides
 from tiny_models.scenes import SIZE, TRAINING, describe_wholly, paint_pool

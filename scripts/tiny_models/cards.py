@@ -34,7 +34,7 @@ def card(name: str, scores: dict[str, Any], training: dict[str, Any]) -> str:
             )
     lines += [
         "",
-        "Painted scenes of `brainkit.data.world`, version 1: world seed 90001, or 90011 for the "
+        "Painted scenes of `brainkit.world`, version 1: world seed 90001, or 90011 for the "
         "judges. Fixed seeds; rerun with `python scripts/train_tiny_models.py`.",
         "",
         "## Scores",

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from brainkit.arrays.atomic import write_json
-from brainkit.data.world import SceneWorld
 from brainkit.training import Report, Schedule, Step, matched_contrast, train
+from brainkit.world import SceneWorld
 from tiny_models.files import declare_single, finish, what_decides
 from tiny_models.scenes import (
     SIZE,

@@ -14,8 +14,8 @@ from torch import nn
 
 from brainkit.arrays.atomic import write_json, write_npy
 from brainkit.arrays.digest import content_digest
-from brainkit.data.world import SceneWorld
 from brainkit.training import Report, Schedule, Step, train
+from brainkit.world import SceneWorld
 from tiny_models import autoencoder, clip
 from tiny_models.files import declare_single, finish, what_decides
 from tiny_models.scenes import SIZE, TRAINING, describe, paint_pool

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import write_json, write_npy
 from brainkit.arrays.progress import track
-from brainkit.data.world import Population, SceneWorld, SimulatedBrain
 from brainkit.encoding.context import simulated_name
 from brainkit.encoding.in_context.checkpoint import Origin, save_network
 from brainkit.encoding.in_context.module import Architecture, Form, InContextNetwork
@@ -31,6 +30,8 @@ from brainkit.encoding.in_context.tasks import (
 )
 from brainkit.features import ModelLayer, extract
 from brainkit.training import Report, Schedule
+from brainkit.world import Population, SceneWorld, SimulatedBrain
+from brainkit.world.versions import VERSIONS
 
 EMBEDDING_MODEL = "open_clip:tiny"
 TRAINING, VALIDATION, TEST = tuple(range(101, 107)), 111, (121, 122, 123)
@@ -95,7 +96,7 @@ DEFAULT = Variant()
 
 def known_versions() -> list[int]:
     """Return the versions of the simulated brain."""
-    return [SimulatedBrain.version]
+    return list(VERSIONS)
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,7 @@ def _measure(
     world = SceneWorld(seed)
     images = world.paint(range(scenes))
     write_npy(embedded, unit_norm(extract(EMBEDDING_MODEL, images)))
-    asked = {} if version == known_versions()[0] else {"version": version}
-    population = Population(world, seed, **asked)  # whose version is that of its people
+    population = Population(world, seed, version=version)  # whose version is that of its people
     for number in track(subjects, f"world {seed}"):
         brain = SimulatedBrain(world, number, population=population, **settings)
         inside = np.flatnonzero(brain.units["nsdgeneral"] == 1)

@@ -171,7 +171,7 @@ def write_card(models: Path, work: Path, scores: Score, variant: Variant = DEFAU
     worlds = sorted({name.split("/")[0] for name in config["origin"]["subjects"]})
     lines += [
         "",
-        f"On {len(config['origin']['subjects'])} simulated subjects of `brainkit.data.world`, "
+        f"On {len(config['origin']['subjects'])} simulated subjects of `brainkit.world`, "
         f"brain version {variant.brain}, worlds {', '.join(worlds)}: noise-free responses, the "
         "noise of one to three trials added to the support anew at each step. World 111 was looked "
         f"at on the way. Fixed seeds; rerun with `{_command(variant)}`.",

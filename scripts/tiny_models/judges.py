@@ -14,10 +14,10 @@ from torch import nn
 from torch.nn import functional
 
 from brainkit.arrays.atomic import write_json
-from brainkit.data.world import SceneWorld
-from brainkit.data.world.objects import BACKGROUNDS, CATEGORIES
-from brainkit.data.world.scenes import COLOURS, KINDS
 from brainkit.training import Report, Schedule, Step, matched_contrast, train
+from brainkit.world import SceneWorld
+from brainkit.world.objects import BACKGROUNDS, CATEGORIES
+from brainkit.world.scenes import COLOURS, KINDS
 from tiny_models.files import finish, what_decides
 from tiny_models.scenes import SIZE, VALIDATION, as_tensor, paint_pool
 

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import write_npy
-from brainkit.data.world import SceneWorld
-from brainkit.data.world.captions import SETTINGS, article, side_words, size_word
-from brainkit.data.world.objects import SceneObject
-from brainkit.data.world.scenes import Scene
+from brainkit.world import SceneWorld
+from brainkit.world.captions import SETTINGS, article, side_words, size_word
+from brainkit.world.objects import SceneObject
+from brainkit.world.scenes import Scene
 
 # Worlds of their own: no scene of the demonstration or of the tests is in them.
 TRAINING, VALIDATION, TEST = 90_001, 90_002, 90_003

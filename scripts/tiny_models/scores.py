@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from brainkit.arrays.seeds import rng
-from brainkit.data.world import SceneWorld
-from brainkit.data.world.scenes import Scene
 from brainkit.evaluation import bootstrap_ci
 from brainkit.reconstruction import identification_among, names_category
+from brainkit.world import SceneWorld
+from brainkit.world.scenes import Scene
 from tiny_models import clip, diffusion, judges
 from tiny_models.scenes import SIZE, TEST, as_tensor, describe_wholly
 

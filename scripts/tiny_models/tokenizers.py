@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from brainkit.data.world import SceneWorld
+from brainkit.world import SceneWorld
 from tiny_models.scenes import SIZE, TRAINING, describe, describe_wholly
 
 CONTEXT = 48

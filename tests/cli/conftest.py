@@ -8,14 +8,14 @@ import yaml
 from typer.testing import CliRunner
 
 from brainkit.cli import app
-from brainkit.data.world import SceneWorld, write_nsd
+from brainkit.world import SceneWorld, write_nsd
 
 MODEL = {"kind": "voxelwise-ridge", "alphas": {"low": 1, "high": 1e4, "count": 3}, "cv": 3}
 PIXELS = {"kind": "pixel-pca", "scale": "space", "settings": {"n_components": 5}}
 ENERGY = {
     "kind": "oriented-energy",
     "scale": "feature",
-    "settings": {"side": 16, "n_orientations": 4, "frequencies": [2.0, 4.0], "n_cells": 2},
+    "settings": {"side": 16, "n_orientations": 4, "frequencies": [2.0, 4.0]},
 }
 RECIPES = {
     "encode": {

@@ -10,7 +10,7 @@ import pytest
 
 import brainkit
 from brainkit.data.preparing import prepare
-from brainkit.data.world import SceneWorld
+from brainkit.world import SceneWorld
 
 JOBS = ("encode", "decode", "synthesize")
 METRIC = {

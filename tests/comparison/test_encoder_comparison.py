@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from compare_encoders import COUNTER, jobs, place
+from compare_encoders import COUNTER, jobs, main, place
 from compare_encoders_digits import ENCODERS as ON_DIGITS
 from compare_encoders_digits import page, recipe_of
 from encoder_comparison.encoders import (
@@ -17,7 +17,16 @@ from encoder_comparison.encoders import (
     scaled,
 )
 from encoder_comparison.localisation import SIDE, localisation, object_mask
-from encoder_comparison.world import CATEGORY, Subject
+from encoder_comparison.table import write_table
+from encoder_comparison.world import (
+    CATEGORY,
+    GROUPS,
+    REPEATS,
+    WORLDS,
+    Subject,
+    load_subject,
+    world_name,
+)
 
 from brainkit.encoding.in_context import InContextEncoder
 from brainkit.encoding.readouts import FactorizedReadout
@@ -90,6 +99,9 @@ def test_spaces_are_centred_and_of_total_variance_one_over_the_training_images()
 def test_every_fit_has_a_file_of_its_own(tmp_path):
     found = jobs([1, 2], [100, 1600])
     assert len({place(tmp_path, job) for job in found}) == len(found) == len(set(found))
+    assert {world for _, world, *_ in found} == set(WORLDS)
+    only = jobs([1], [100], [2])
+    assert {world for _, world, *_ in only} == {name for name in WORLDS if "brain 2" in name}
     assert not any(name.startswith("in-context") and n == 1600 for _, _, name, n in found)
     assert {name for names in COUNTER.values() for name in names} <= set(ENCODERS)
     assert applies("in-context", 100)
@@ -166,9 +178,83 @@ def test_a_further_network_is_a_row(tokens, tmp_path):
         found, _ = ENCODERS[name](tokens, 30)
         own = InContextEncoder(str(folder)).fit(images[:30], tokens.train[:30])
         np.testing.assert_array_equal(found, own.predict(images[N_TRAIN:]))
-        assert (1, "world", name, 100) in jobs([1], [100])
+        assert (1, "brain 1", name, 100) in jobs([1], [100])
     finally:
         del ENCODERS[name]
+
+
+def test_worlds_are_versions_and_what_they_switch_off():
+    assert WORLDS["brain 1"] == {"version": 1}
+    assert WORLDS[world_name(2, "gate")] == {"version": 2, "gate": False}
+    assert WORLDS["brain 2, shared tuning off"] == {"version": 2, "shared_tuning": False}
+    assert len(WORLDS) == 6
+
+
+def test_brains_and_counter_worlds_are_chosen_on_the_command_line(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("compare_encoders.fit", lambda folder, job: asked.append(job))
+    command = ["compare_encoders.py", str(tmp_path), "--seeds", "5", "--sizes", "100"]
+    for options, worlds in (
+        ([], set(WORLDS)),
+        (["--brain", "2"], {name for name in WORLDS if "brain 2" in name}),
+        (["--brain", "2", "--counter", "gate"], {"brain 2, gate off"}),
+        (
+            ["--brain", "1", "--counter", "none", "tuning"],
+            {"brain 1", "brain 1, shared tuning off"},
+        ),
+    ):
+        asked.clear()
+        monkeypatch.setattr("sys.argv", command + options)
+        main()
+        assert {world for _, world, *_ in asked} == worlds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["brain 1", "brain 2, gate off"])
+def test_a_subject_is_measured_as_its_world_says(tmp_path, monkeypatch, name):
+    """Three trials of each image, z-scored by session; noise is what is left of the response."""
+    monkeypatch.setattr("encoder_comparison.world.N_TRAIN", 180)
+    monkeypatch.setattr("encoder_comparison.world.N_TEST", 20)
+    monkeypatch.setattr("encoder_comparison.world.SESSIONS", 2)
+    monkeypatch.setattr("encoder_comparison.world._extract", lambda path, seed: None)
+    (tmp_path / "features-3").mkdir()
+    for part in ("blocks.0", "blocks.2", "blocks.4", "embedding", "class", "energy"):
+        np.save(tmp_path / f"features-3/{part}.npy", np.zeros((200, 1), np.float32))
+    given = load_subject(tmp_path, 3, name)
+    again = load_subject(tmp_path, 3, name)
+    np.testing.assert_array_equal(given.train, again.train)
+    assert given.train.shape[0] == 180
+    assert given.test.shape[0] == 20
+    assert set(given.units["group"]) == set(GROUPS)
+    np.testing.assert_allclose(given.train.mean(axis=0), 0, atol=0.02)
+    # The variance of a mean of three: signal and a third of the noise.
+    ceiling_1 = 1 / (1 + 3 * (1 / given.units["ceiling_3"] - 1))
+    expected = ceiling_1 + (1 - ceiling_1) / REPEATS
+    assert np.median(given.train.var(axis=0) / expected) == pytest.approx(1, abs=0.15)
+
+
+def test_the_page_shows_every_brain_and_its_counter_worlds(tmp_path, monkeypatch):
+    units = pd.DataFrame({"group": list(GROUPS), "roi": [rois[0] for rois in GROUPS.values()]})
+    rng = np.random.default_rng(0)
+    test = rng.normal(size=(40, len(units))).astype(np.float32)
+    person = Subject(test, test, {}, units, pd.DataFrame())
+    monkeypatch.setattr("encoder_comparison.table.load_subject", lambda *given: person)
+    places = {}
+    for world in ("brain 1", "brain 2", "brain 2, shared tuning off"):
+        for name, noise in (("ridge, embedding", 2.0), ("in-context", 1.0)):
+            job = (5, world, name, 100)
+            places[job] = place(tmp_path, job)
+            places[job].parent.mkdir(exist_ok=True)
+            predicted = test + noise * rng.normal(size=test.shape).astype(np.float32)
+            np.savez(places[job], predicted=predicted, r=np.full(len(units), 0.3),
+                     extra='{"cpu_seconds": 1, "prf_error": {"V1": 0.5}}')  # fmt: skip
+    write_table(tmp_path / "page.md", tmp_path, places)
+    page = (tmp_path / "page.md").read_text()
+    assert page.count("## Simulated brain") == 2
+    assert "## Simulated brain 2, 100 training images" in page
+    assert page.count("| in-context − ridge, embedding |") == 3
+    assert "| brain 2, shared tuning off | 100 | category | +0." in page
+    assert "| 2 | in-context | 5 | 100 | 0.50 |" in page
 
 
 @pytest.mark.parametrize("name", sorted(ON_DIGITS))

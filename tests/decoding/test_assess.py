@@ -142,7 +142,7 @@ def test_bank_gives_back_training_images_only(recording):
 
 
 def test_bank_needs_no_inverse(recording):
-    energy = OrientedEnergy(side=12, frequencies=(2.0, 4.0), n_cells=3)
+    energy = OrientedEnergy(side=12, frequencies=(2.0, 4.0))
     result = assess_decoder(
         recording, energy, RidgeDecoder(), DecodingProtocol("nsd-shared1000", back="bank")
     )

@@ -6,12 +6,12 @@ import pytest
 
 import brainkit
 from brainkit import Recording
-from brainkit.data.world import SceneWorld, SimulatedBrain, write_nsd
 from brainkit.encoding import EncodingProtocol
 from brainkit.encoding.ceilings import CEILINGS, check_ceiling, unit_ceiling
 from brainkit.encoding.protocol import prepare_folds
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.evaluation import noise_ceiling
+from brainkit.world import SceneWorld, SimulatedBrain, write_nsd
 
 SPLIT = "nsd-shared1000"
 SUBJECTS = (1, 2, 3)

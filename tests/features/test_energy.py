@@ -1,4 +1,4 @@
-"""Oriented energy against its equation worked out pixel by pixel, and on gratings."""
+"""Oriented energy against its equation worked out pixel by pixel, and gratings in closed form."""
 
 import tracemalloc
 
@@ -7,9 +7,10 @@ import pytest
 
 from brainkit.errors import InputError
 from brainkit.features import OrientedEnergy, oriented_energy
-from brainkit.features.energy import gabor_patch
+from brainkit.features.energy import gabor_wavelets
 
 RNG = np.random.default_rng(0)
+KAY_2008 = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
 def grating(side, cycles, theta, phase=0.3, contrast=1.0):
@@ -19,33 +20,33 @@ def grating(side, cycles, theta, phase=0.3, contrast=1.0):
     return (0.5 + 0.5 * contrast * np.cos(2 * np.pi * along + phase)).astype(np.float32)
 
 
-def direct(image, frequencies, n_orientations, n_cells, exponent=1.3, contrast=0.1):
-    """The documented equation in space: convolve with each whole filter, pool every pixel."""
+def direct(image, frequencies, n_orientations, bandwidth, exponent, semisaturation):
+    """The documented equation, each wavelet written out over all pixels."""
     side = len(image)
-    margin = side // 4
-    wide = np.pad(image.astype(np.float64), margin, "reflect")
-    padded = len(wide)
-    steps = np.arange(padded) - padded // 2
-    lags = np.subtract.outer(np.arange(padded), np.arange(padded))  # circular convolution
-    waves = np.exp(2j * np.pi * steps[:, None, None] * lags / padded) / padded
-    centres = (np.arange(n_cells) + 0.5) * side / n_cells - 0.5
-    windows = np.exp(-((np.arange(side) - centres[:, None]) ** 2) / (2 * (side / n_cells / 2) ** 2))
-    windows /= windows.sum(axis=1, keepdims=True)
-    amplitude, energy = [], 0.0
-    for frequency in frequencies:
-        cycles = frequency * padded / side
-        for theta in np.arange(n_orientations) * np.pi / n_orientations:
-            along_x, along_y = (
-                np.exp(-((steps - cycles * part(theta)) ** 2) / (2 * (0.25 * cycles) ** 2))
-                for part in (np.cos, np.sin)
-            )
-            kernel_x, kernel_y = (np.tensordot(gain, waves, 1) for gain in (along_x, along_y))
-            output = kernel_y @ wide @ kernel_x.T
-            output -= along_x[padded // 2] * along_y[padded // 2] * wide.mean()
-            size = np.abs(output)[margin : margin + side, margin : margin + side]
-            amplitude.append(windows @ size**exponent @ windows.T)
-            energy = energy + windows @ size**2 @ windows.T
-    return (np.array(amplitude) / (contrast**2 + energy) ** (exponent / 2)).ravel()
+    y, x = (np.mgrid[:side, :side] + 0.5) / side  # images
+    features = []
+    for f in frequencies:
+        spread = np.sqrt(2 * np.log(2)) / (2 * np.pi * f)
+        spread *= (2**bandwidth + 1) / (2**bandwidth - 1)
+        n = round(f)
+        level = np.empty((n_orientations, n, n))
+        for i, j in np.ndindex(n, n):
+            dy, dx = y - (i + 0.5) / n, x - (j + 0.5) / n
+            window = np.exp(-(dx**2 + dy**2) / (2 * spread**2))
+            window /= window.sum()
+            deviation = image - (window * image).sum()
+            for k in range(n_orientations):
+                theta = k * np.pi / n_orientations
+                wave = 2 * np.pi * f * (dx * np.cos(theta) + dy * np.sin(theta))
+                even = (4 * window * np.cos(wave) * deviation).sum()
+                odd = (4 * window * np.sin(wave) * deviation).sum()
+                level[k, i, j] = np.hypot(even, odd)
+        if semisaturation is None:
+            features.append(level**exponent)
+        else:
+            population = level.mean(axis=0) ** exponent
+            features.append(level**exponent / (semisaturation**exponent + population))
+    return np.concatenate([level.ravel() for level in features])
 
 
 def pictures(side):
@@ -57,84 +58,165 @@ def pictures(side):
     return np.stack([noise, smooth, edge]).astype(np.float32)
 
 
-@pytest.mark.parametrize("side", [32, 48])
-@pytest.mark.parametrize(("exponent", "contrast"), [(1.3, 0.1), (2.0, 0.02), (1.0, 0.5)])
-def test_features_are_the_documented_equation(side, exponent, contrast):
+@pytest.mark.parametrize("side", [24, 33])
+@pytest.mark.parametrize(
+    ("exponent", "semisaturation", "bandwidth"),
+    [(1.0, 0.5, 1.0), (1.0, None, 1.0), (2.0, 0.1, 0.8), (2.0, None, 1.5)],
+)
+def test_features_are_the_documented_equation(side, exponent, semisaturation, bandwidth):
+    frequencies = (1.0, 2.6, 6.0)
+    settings = {"bandwidth": bandwidth, "exponent": exponent, "semisaturation": semisaturation}
     images = pictures(side)
-    found = oriented_energy(
-        images, n_orientations=3, frequencies=(2.5, 5.0, 9.0), n_cells=4, side=side,
-        exponent=exponent, contrast=contrast,
+    features = oriented_energy(
+        images, n_orientations=3, frequencies=frequencies, side=side, **settings
+    )
+    assert features.shape == (3, 3 * (1 + 9 + 36))
+    for row, image in zip(features, images, strict=True):
+        expected = direct(image.astype(np.float64), frequencies, 3, **settings)
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-5 * expected.max())
+
+
+def test_the_constants_are_the_published_ones():
+    """Kay et al. (2008): octaves, 8 orientations, f × f positions; Kay et al. (2013): r, s."""
+    settings = OrientedEnergy().get_params()
+    assert settings["n_orientations"] == 8
+    assert settings["bandwidth"] == 1
+    assert (settings["exponent"], settings["semisaturation"]) == (1, 0.5)
+    np.testing.assert_array_equal(np.diff(np.log2(settings["frequencies"])), 1)
+    assert settings["frequencies"][0] == 1
+    assert settings["side"] / settings["frequencies"][-1] == 128 / KAY_2008[-1]
+    image = np.zeros((1, 128, 128), np.uint8)
+    assert OrientedEnergy().transform(image).shape == (1, 8 * (1 + 4 + 16 + 64 + 256))
+    # 10,921 channels in the paper, one of them the mean luminance.
+    whole = OrientedEnergy(frequencies=KAY_2008, side=128, semisaturation=None)
+    assert whole.transform(image).shape == (1, 10920)
+
+
+def amplitudes(images, frequency, n_orientations=8, **settings):
+    """Amplitudes of one frequency, (n, orientation, position, position)."""
+    features = oriented_energy(
+        images, frequencies=(frequency,), n_orientations=n_orientations, semisaturation=None,
+        **settings,
     )  # fmt: skip
-    for row, image in zip(found, images, strict=True):
-        expected = direct(image, (2.5, 5.0, 9.0), 3, 4, exponent, contrast)
-        # Cut filters and coarse samples are an approximation, most of all where the frame cuts a
-        # window.
-        error = (row - expected).reshape(-1, 4, 4)
-        inner, size = error[:, 1:-1, 1:-1], expected.reshape(-1, 4, 4)[:, 1:-1, 1:-1]
-        assert np.sqrt(np.mean(error**2)) < 0.01 * np.sqrt(np.mean(expected**2))
-        assert (np.abs(inner) < 0.02 * size + 0.001 * expected.max()).all()
-        np.testing.assert_allclose(row, expected, rtol=0.05, atol=0.01 * expected.max())
+    n = max(round(frequency), 1)
+    return features.reshape(len(images), n_orientations, n, n)
+
+
+@pytest.mark.parametrize("theta", np.arange(8) * np.pi / 8)
+def test_the_optimal_grating_gives_its_contrast(theta):
+    """In units of Michelson contrast, at every phase, for a wavelet away from the frame."""
+    for contrast in (1.0, 0.3):
+        images = [grating(64, 8.0, theta, phase, contrast) for phase in np.linspace(0, 6, 7)]
+        level = amplitudes(np.stack(images), 8.0)[:, :, 2:6, 2:6]
+        best = level[:, round(theta * 8 / np.pi)]
+        np.testing.assert_allclose(best, contrast, rtol=2e-3)
+        assert (level.argmax(axis=1) == round(theta * 8 / np.pi)).all()
+
+
+@pytest.mark.parametrize("octaves", [0.7, 1.0])
+@pytest.mark.parametrize(
+    ("ratio", "turn"),
+    [(2 / 3, 0.0), (4 / 3, 0.0), (0.5, 0.0), (1.0, 0.2), (1.0, 0.335), (1.2, -0.4), (1, np.pi / 2)],
+)
+def test_tuning_is_a_gaussian_round_the_wave_vector(octaves, ratio, turn):
+    """A grating k off the optimum k₀ passes by exp(−2π²σ²|k − k₀|²)."""
+    image = grating(64, 8.0 * ratio, turn)
+    level = amplitudes(image[None], 8.0, bandwidth=octaves)[0, 0, 3:5, 3:5]
+    spread = np.sqrt(2 * np.log(2)) / (2 * np.pi * 8) * (2**octaves + 1) / (2**octaves - 1)
+    off = 8 * np.hypot(ratio * np.cos(turn) - 1, ratio * np.sin(turn))
+    np.testing.assert_allclose(level, np.exp(-2 * (np.pi * spread * off) ** 2), atol=4e-3)
+
+
+@pytest.mark.parametrize("octaves", [0.7, 1.0])
+def test_bandwidth_is_the_octaves_at_half_height(octaves):
+    low, high = 2 / (2**octaves + 1), 2 ** (octaves + 1) / (2**octaves + 1)
+    assert np.log2(high / low) == pytest.approx(octaves)
+    images = np.stack([grating(128, 8.0 * ratio, 0.0) for ratio in (low, high)])
+    level = amplitudes(images, 8.0, side=128, bandwidth=octaves)[:, 0, 3:5, 3:5]
+    np.testing.assert_allclose(level, 0.5, atol=4e-3)
 
 
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize("scale", range(3))
 @pytest.mark.parametrize("phase", [0.0, 1.0, 2.5])
 def test_a_grating_excites_its_own_orientation_and_frequency_most(number, scale, phase):
-    frequencies = (3.0, 6.0, 12.0)
+    frequencies = (4.0, 8.0, 16.0)
     image = grating(64, frequencies[scale], number * np.pi / 4, phase)
-    found = oriented_energy(image[None], n_orientations=4, frequencies=frequencies, n_cells=4)
-    found = found.reshape(3, 4, 16).mean(axis=-1)
-    assert np.unravel_index(np.argmax(found), found.shape) == (scale, number)
+    features = oriented_energy(image[None], n_orientations=4, frequencies=frequencies)[0]
+    levels = np.split(features, np.cumsum([4 * 16, 4 * 64]))
+    strength = [level.reshape(4, -1).mean(axis=1) for level in levels]
+    assert np.unravel_index(np.argmax(strength), (3, 4)) == (scale, number)
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 3), (3, 2)])
 def test_energy_is_where_the_contrast_is(row, column):
     image = np.full((64, 64), 0.5, dtype=np.float32)
     patch = slice(16 * row, 16 * row + 16), slice(16 * column, 16 * column + 16)
-    image[patch] = grating(64, 12.0, 0.0)[patch]
-    found = oriented_energy(image[None], frequencies=(12.0,), n_cells=4, contrast=1.0)
-    found = found.reshape(8, 4, 4)
-    assert np.unravel_index(np.argmax(found[0]), (4, 4)) == (row, column)
+    image[patch] = grating(64, 16.0, 0.0)[patch]
+    level = amplitudes(image[None], 16.0)[0, 0]
+    strongest = level.reshape(4, 4, 4, 4).sum(axis=(1, 3))
+    assert np.unravel_index(np.argmax(strongest), (4, 4)) == (row, column)
 
 
-def test_amplitude_ignores_phase():
-    phases = np.stack([grating(64, 8.0, 0.0, phase) for phase in np.linspace(0, 6, 7)])
-    found = oriented_energy(phases, frequencies=(8.0,), n_cells=3, n_orientations=4)
-    middle = found[:, 4]  # away from the borders
-    assert np.ptp(middle) < 0.02 * middle.mean()
+def test_amplitudes_are_linear_in_contrast_and_normalisation_bends_them():
+    """z = c w / (s + c w̄): half of its limit w / w̄ where the population's contrast c w̄ is s."""
+    contrasts = np.array([0.05, 0.1, 0.4, 1.0])
+    images = np.stack([grating(64, 8.0, 0.0, contrast=c) for c in contrasts])
+    level = amplitudes(images, 8.0)[:, :, 3:5, 3:5]
+    tuning = level[-1]  # (orientation, position, position)
+    for row, contrast in zip(level, contrasts, strict=True):
+        np.testing.assert_allclose(row, contrast * tuning, atol=1e-5)
+    population = tuning.mean(axis=0)
+    for exponent, semisaturation in [(1.0, 0.5), (2.0, 0.2)]:
+        features = oriented_energy(
+            images, frequencies=(8.0,), exponent=exponent, semisaturation=semisaturation
+        ).reshape(4, 8, 8, 8)[:, :, 3:5, 3:5]
+        for row, contrast in zip(features, contrasts, strict=True):
+            expected = (contrast * tuning) ** exponent
+            expected /= semisaturation**exponent + (contrast * population) ** exponent
+            np.testing.assert_allclose(row, expected, rtol=1e-3, atol=1e-5)
+    half = oriented_energy(images, frequencies=(8.0,), semisaturation=float(population[0, 0]))
+    half = half.reshape(4, 8, 8, 8)[3, 0, 3, 3]
+    assert half == pytest.approx(0.5 * tuning[0, 0, 0] / population[0, 0], rel=1e-3)
 
 
-def test_contrast_counts_as_its_power_until_it_is_divided_away():
-    options = {"frequencies": (8.0,), "n_cells": 3, "n_orientations": 4}
-    images = np.stack([grating(64, 8.0, 0.0, contrast=c) for c in (0.1, 0.2, 1.0)])
-    weak = oriented_energy(images, contrast=100.0, **options)[:, 4]
-    np.testing.assert_allclose(weak[1:] / weak[0], [2**1.3, 10**1.3], rtol=1e-3)
-    saturated = oriented_energy(images, contrast=1e-4, **options)[:, 4]
-    np.testing.assert_allclose(saturated, saturated[0], rtol=1e-3)
-    shares = oriented_energy(images, exponent=2.0, contrast=1e-4, **options).reshape(3, 4, 9)
-    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-4)  # of the contrast energy
+def test_normalisation_sums_over_orientations_and_no_further():
+    """A grating on another place or of another frequency leaves a normalised response alone."""
+    image = np.full((64, 64), 0.5, dtype=np.float32)
+    image[:16, :16] = grating(64, 16.0, 0.0)[:16, :16]
+    beside = image.copy()
+    beside[40:, 40:] = grating(64, 16.0, np.pi / 2)[40:, 40:]
+    features = oriented_energy(np.stack([image, beside]), frequencies=(16.0,))
+    alone, with_neighbour = features.reshape(2, 8, 16, 16)[:, :, :4, :4]
+    np.testing.assert_allclose(alone, with_neighbour, atol=1e-4)
+    crossed = 0.5 * (grating(64, 8.0, 0.0) + grating(64, 8.0, np.pi / 2))
+    images = np.stack([grating(64, 8.0, 0.0, contrast=0.5), crossed])
+    single, masked = oriented_energy(images, frequencies=(8.0,)).reshape(2, 8, 8, 8)[:, 0, 3, 3]
+    assert masked < 0.9 * single  # cross-orientation suppression
 
 
 def test_grey_of_any_level_has_no_energy():
     levels = np.array([0.0, 0.5, 1.0], dtype=np.float32)[:, None, None]
-    found = oriented_energy(np.broadcast_to(levels, (3, 64, 64)))
-    np.testing.assert_allclose(found, 0, atol=1e-3)
+    features = oriented_energy(np.broadcast_to(levels, (3, 64, 64)))
+    np.testing.assert_allclose(features, 0, atol=1e-5)
 
 
 def test_grey_images_have_no_colour_energy_and_colour_does():
     grey = RNG.uniform(size=(3, 32, 32)).astype(np.float32)
-    options = {"side": 32, "frequencies": (4.0,), "n_cells": 3}
+    options = {"side": 32, "frequencies": (4.0,)}
     tripled = np.repeat(grey[..., None], 3, axis=-1)
-    found = oriented_energy(tripled, colour=True, **options).reshape(3, 3, -1)
-    np.testing.assert_allclose(found[:, 1:], 0, atol=1e-4)
-    np.testing.assert_allclose(found[:, 0], oriented_energy(grey, **options), rtol=1e-3, atol=1e-5)
+    features = oriented_energy(tripled, colour=True, **options).reshape(3, 3, -1)
+    np.testing.assert_allclose(features[:, 1:], 0, atol=1e-5)
+    luminance = oriented_energy(grey, **options)
+    np.testing.assert_allclose(features[:, 0], luminance, rtol=1e-3, atol=1e-5)
     red_green = np.zeros((1, 32, 32, 3), dtype=np.float32)
     wave = grating(32, 4.0, 0.0)
     red_green[0, ..., 0], red_green[0, ..., 1] = wave, 1 - wave
-    parts = oriented_energy(red_green, colour=True, contrast=1.0, **options).reshape(3, -1)
-    luminance, opponent, blue = parts
-    assert opponent.max() > 1.3 * luminance.max()
-    assert opponent.max() > 1.3 * blue.max()
+    parts = oriented_energy(red_green, colour=True, semisaturation=None, **options).reshape(3, -1)
+    luminance, opponent, blue = parts[:, 5]  # the first orientation, a place away from the frame
+    assert opponent == pytest.approx(1, rel=0.01)  # the full range of the axis
+    assert luminance == pytest.approx(0.587 - 0.299, rel=0.01)
+    assert blue < 0.01
 
 
 def test_uint8_and_float_images_agree():
@@ -142,59 +224,52 @@ def test_uint8_and_float_images_agree():
     np.testing.assert_array_equal(
         oriented_energy(images), oriented_energy(images.astype(np.float32) / np.float32(255))
     )
-    np.testing.assert_allclose(oriented_energy(images), oriented_energy(images / 255), rtol=1e-4)
+    np.testing.assert_allclose(
+        oriented_energy(images), oriented_energy(images / 255), rtol=1e-4, atol=1e-6
+    )
 
 
-def test_features_do_not_depend_on_the_batch(monkeypatch):
-    images = RNG.integers(0, 256, size=(9, 32, 32), dtype=np.uint8)
-    options = {"side": 32, "frequencies": (4.0,), "n_cells": 3}
-    whole = oriented_energy(images, **options)
+def test_features_are_the_same_bits_in_any_batch(monkeypatch):
+    images = RNG.integers(0, 256, size=(9, 40, 48), dtype=np.uint8)
+    together = oriented_energy(images)
     for number in range(9):
-        alone = oriented_energy(images[number : number + 1], **options)
-        np.testing.assert_allclose(alone[0], whole[number], rtol=1e-5, atol=1e-6)
+        alone = oriented_energy(images[number : number + 1])
+        np.testing.assert_array_equal(alone[0], together[number])
     import brainkit.features.energy as module
 
     monkeypatch.setattr(module, "LARGEST_BATCH", 2)
-    np.testing.assert_allclose(oriented_energy(images, **options), whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(oriented_energy(images), together)
 
 
 def test_transformer_has_the_features_of_the_function():
     images = RNG.integers(0, 256, size=(3, 64, 64, 3), dtype=np.uint8)
-    space = OrientedEnergy(n_orientations=3, n_cells=3, colour=True)
-    found = space.transform(images)
+    space = OrientedEnergy(n_orientations=3, frequencies=(2.0, 8.0), colour=True)
+    features = space.transform(images)
     np.testing.assert_array_equal(
-        found, oriented_energy(images, n_orientations=3, n_cells=3, colour=True)
+        features, oriented_energy(images, n_orientations=3, frequencies=(2.0, 8.0), colour=True)
     )
-    assert found.shape == (3, 3 * 6 * 3 * 9)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(space.fit_transform(images), found)
-    without = OrientedEnergy(n_orientations=3, n_cells=3).transform(images)
-    np.testing.assert_allclose(without, found[:, : found.shape[1] // 3], rtol=1e-5)
-    assert OrientedEnergy().transform(images[:0]).shape == (0, 3072)
+    assert features.shape == (3, 3 * 3 * (4 + 64))
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(space.fit_transform(images), features)
+    without = OrientedEnergy(n_orientations=3, frequencies=(2.0, 8.0)).transform(images)
+    np.testing.assert_allclose(without, features[:, : 3 * 68], rtol=1e-5)
+    assert OrientedEnergy().transform(images[:0]).shape == (0, 2728)
 
 
-@pytest.mark.parametrize(("theta", "peak"), [(0.0, (0, 12)), (np.pi / 2, (12, 0))])
-def test_filters_are_a_gaussian_at_one_frequency(theta, peak):
-    patch = gabor_patch(64, 16, 8.0, theta, 0.25, 4)  # 12 cycles over 96 pixels, spread 3
-    gain = np.zeros((96, 96))
-    size = len(patch.gain)
-    assert size < 48  # a small part of the spectrum
-    gain[patch.place] = np.fft.fftshift(patch.gain) * (96 / size) ** 2
-    assert np.unravel_index(np.argmax(gain), gain.shape) == peak
-    assert gain[peak] == pytest.approx(1)
-    assert gain[0, 0] == 0
-    assert gain[peak[0] + 3, peak[1]] == pytest.approx(np.exp(-0.5), rel=1e-5)
-    assert gain[peak[0], peak[1] + 6] == pytest.approx(np.exp(-2), rel=1e-5)
-
-
-def test_windows_are_means_on_a_lattice():
-    windows = gabor_patch(32, 8, 5.0, 0.0, 0.25, 4).windows
-    np.testing.assert_allclose(windows.sum(axis=1), 1, rtol=1e-6)
-    assert (windows >= 0).all()
-    pixels = np.arange(windows.shape[1]) * 48 / windows.shape[1] - 8
-    np.testing.assert_allclose((windows @ pixels)[1:3], [11.5, 19.5], atol=0.1)
-    half = 24 / windows.shape[1]  # of the stretch that a sample stands for
-    assert not windows[:, (pixels < -0.5 - half) | (pixels > 31.5 + half)].any()
+def test_wavelets_are_a_gaussian_by_a_wave_on_a_lattice():
+    wavelets = gabor_wavelets(64, 4.0, 2)
+    assert wavelets.rows.shape == wavelets.columns.shape == (2, 4, 64)
+    np.testing.assert_allclose(wavelets.envelope.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(wavelets.envelope.argmax(axis=1), [7, 23, 39, 55], atol=1)
+    pixels = np.arange(64) - 23.5
+    spread = 0.5622 * 64 / 4  # Kay et al.: one octave
+    expected = np.exp(-(pixels**2) / (2 * spread**2))
+    expected /= expected.sum()
+    np.testing.assert_allclose(wavelets.envelope[1], expected, atol=1e-5)
+    wave = np.exp(2j * np.pi * 4 * pixels / 64)
+    np.testing.assert_allclose(wavelets.columns[0, 1], 2 * expected * wave, atol=1e-5)
+    np.testing.assert_allclose(wavelets.rows[0, 1], 2 * expected, atol=1e-5)
+    np.testing.assert_allclose(wavelets.columns[1, 1], 2 * expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -202,12 +277,12 @@ def test_windows_are_means_on_a_lattice():
     [
         ({"frequencies": ()}, "frequencies of oriented energy must be above 0; got 0"),
         ({"frequencies": (0.0, 6.0)}, "frequencies of oriented energy must be above 0; got 0"),
-        ({"frequencies": (3.0, 22.0)}, r"At side=64 and bandwidth=0.25 .* up to 21.3 cycles"),
-        ({"n_cells": 0}, "n_cells of oriented energy must be above 0; got 0"),
+        ({"frequencies": (3.0, 25.0)}, r"At side=64 and bandwidth=1.0 .* up to 24 cycles"),
         ({"n_orientations": 0}, "n_orientations of oriented energy must be above 0; got 0"),
         ({"bandwidth": -1.0}, "bandwidth of oriented energy must be above 0; got -1"),
         ({"exponent": 0.0}, "exponent of oriented energy must be above 0"),
-        ({"contrast": float("nan")}, "contrast of oriented energy must be above 0; got nan"),
+        ({"semisaturation": 0.0}, "semisaturation of oriented energy must be above 0; got 0"),
+        ({"semisaturation": float("nan")}, "semisaturation of .* must be above 0; got nan"),
     ],
 )
 def test_settings_without_meaning(settings, message):
@@ -223,7 +298,7 @@ def test_batches_bound_the_memory(monkeypatch):
     images = np.broadcast_to(RNG.integers(0, 256, (1, 96, 96, 3), np.uint8), (400, 96, 96, 3))
     tracemalloc.start()
     try:
-        oriented_energy(images, side=32, frequencies=(4.0,), n_cells=2)
+        oriented_energy(images, side=32, frequencies=(4.0,))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

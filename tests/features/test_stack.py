@@ -153,9 +153,9 @@ def test_images_of_other_type_or_settings_are_others(counted):
 
 
 def test_remembered_energy_is_the_energy():
-    energy = OrientedEnergy(side=16, frequencies=(3.0,), n_cells=2)
+    energy = OrientedEnergy(side=16, frequencies=(3.0,))
     np.testing.assert_array_equal(Remembered(energy).transform(IMAGES), energy.transform(IMAGES))
-    assert Remembered(energy).transform(IMAGES[:0]).shape == (0, 32)
+    assert Remembered(energy).transform(IMAGES[:0]).shape == (0, 72)
 
 
 def test_bad_input():
@@ -179,7 +179,7 @@ def test_bad_input():
 
 def test_forgetting_reaches_clones_and_changes_no_feature():
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
-    space = Remembered(OrientedEnergy(side=16, frequencies=(2.0,), n_cells=2))
+    space = Remembered(OrientedEnergy(side=16, frequencies=(2.0,)))
     before = clone(space).fit_transform(images)
     assert len(space._values) == 3
     clone(space).forget()

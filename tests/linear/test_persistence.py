@@ -53,7 +53,7 @@ def test_predictions_come_back_bit_for_bit(tmp_path, kind, shape, dtype):
 def test_features_come_back_bit_for_bit(tmp_path):
     stack = FeatureStack(
         [
-            SingleSpace(Remembered(OrientedEnergy(side=32, frequencies=(4.0,), n_cells=3))),
+            SingleSpace(Remembered(OrientedEnergy(side=32, frequencies=(4.0,)))),
             SingleSpace(PixelPCA(5), scale="space"),
         ]
     ).fit(IMAGES[:20])

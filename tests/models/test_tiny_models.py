@@ -14,11 +14,11 @@ from tiny_models.scenes import TEST, describe_wholly
 from tiny_models.scores import Scenes, judge_features, score_captioner, score_clip
 
 from brainkit.arrays.share import share_folder
-from brainkit.data.world import SceneWorld
 from brainkit.evaluation import identification
 from brainkit.features import ModelLayer, extract
 from brainkit.generators import Captioner, Generator
 from brainkit.reconstruction import identification_among
+from brainkit.world import SceneWorld
 
 MODELS = share_folder("models") / "tiny"
 NAMES = ("clip", "clip-transformers", "diffusion", "captioner", "judge-a", "judge-b")

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import yaml
 
-from brainkit.data.world import SceneWorld, write_nsd
+from brainkit.world import SceneWorld, write_nsd
 
 WIDTH = 24
 DECODER = {

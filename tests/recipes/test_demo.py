@@ -10,11 +10,11 @@ import pytest
 from brainkit import Recording
 from brainkit.data.cards import read_card
 from brainkit.data.loading import load
-from brainkit.data.world import SimulatedBrain
-from brainkit.errors import InputError, OutputError
+from brainkit.errors import InputError, OutputError, UnknownNameError
 from brainkit.recipes import demo_checks
 from brainkit.recipes.demo import FEWEST_IMAGES, FEWEST_SUBJECTS, REGIONS, run_demo
 from brainkit.recipes.demo_checks import EARLY, JUDGED, LATE, NAMED, RIVALS
+from brainkit.world import SimulatedBrain
 
 PEOPLE = [f"subj{number:02d}" for number in range(1, FEWEST_SUBJECTS + 1)]
 FILES = {
@@ -57,7 +57,12 @@ def test_the_run_folder_is_complete(run):
             found = {path.name for path in (out / person / job).iterdir()}
             assert found == expected | ({"estimator"} if job != "layers" else set())
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["options"] == {"n_subjects": len(PEOPLE), "images": FEWEST_IMAGES, "seed": 0}
+    assert manifest["options"] == {
+        "n_subjects": len(PEOPLE),
+        "images": FEWEST_IMAGES,
+        "seed": 0,
+        "brain": 1,
+    }
     assert list(manifest["recipe"]) == ["encode", "decode", "synthesize", "layers", "reconstruct"]
     assert set(manifest["models"]) == {"embedding", "generator", "captioner", "judges"}
     assert list(manifest["subjects"]) == PEOPLE
@@ -241,3 +246,25 @@ def test_an_earlier_run_stays(tmp_path):
     with pytest.raises(OutputError, match="overwrite"):
         run_demo(tmp_path / "run", n_subjects=FEWEST_SUBJECTS, images=FEWEST_IMAGES)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.slow
+def test_the_brain_is_the_version_that_was_asked_for(tmp_path, monkeypatch):
+    """Only what is simulated is looked at: no encoder runs."""
+    seen = []
+
+    def person(self, run, number, people):
+        manifest = json.loads((run / "nsd/SIMULATED.json").read_text())
+        options = {"n_subjects": 2, "images": FEWEST_IMAGES, "seed": 0, "brain": 2}
+        seen.extend([manifest, people.version, self.manifest({}, options)])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("brainkit.recipes.demo._Study.person", person)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path / "run", n_subjects=FEWEST_SUBJECTS, images=FEWEST_IMAGES, brain=2)
+    simulated, version, manifest = seen
+    assert simulated["brain"]["version"] == version == 2
+    assert manifest["citation"].endswith("version 1, brain 2.")
+    with pytest.raises(UnknownNameError, match="version of the simulated brain 3: there are 1, 2"):
+        run_demo(tmp_path / "run", brain=3)
+    assert list(tmp_path.iterdir()) == []

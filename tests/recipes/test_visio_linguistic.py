@@ -9,13 +9,13 @@ import pytest
 import brainkit
 from brainkit.data.bold5000 import KEYS
 from brainkit.data.cards import read_card
-from brainkit.data.world import SceneWorld, write_bold5000
 from brainkit.errors import InputError
 from brainkit.features import FeatureStack, SideBySide, read_for
 from brainkit.recipes import run_job
 from brainkit.recipes.building import build_features
 from brainkit.recipes.reading import read_recipe
 from brainkit.recipes.schema import EncodeRecipe
+from brainkit.world import SceneWorld, write_bold5000
 
 QUICK = (
     "protocol.split=kfold:3:stimulus",

@@ -9,7 +9,7 @@ import pytest
 
 from brainkit import Recording
 from brainkit.data.stimuli import Stimuli
-from brainkit.data.world import SceneWorld
+from brainkit.world import SceneWorld
 
 WIDTH = 24
 LETTERS = 256  # of the longest caption: to the random pipeline every letter is a token

@@ -27,7 +27,7 @@ from brainkit.reconstruction.nulls import CAPTION_NULLS, IMAGE_NULLS
 from brainkit.reconstruction.parts import GeneratorEmbedding, _network
 
 N_TRAIN, N_TEST = 70, 20
-ENERGY = OrientedEnergy(side=32, frequencies=(2.0, 4.0), n_cells=4)
+ENERGY = OrientedEnergy(side=32, frequencies=(2.0, 4.0))
 PROTOCOL = ReconstructionProtocol(
     "nsd-shared1000", n_images=8, steps=2, guidance=2.0, seed=3, max_new_tokens=8
 )

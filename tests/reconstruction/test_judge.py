@@ -132,7 +132,7 @@ def test_more_than_there_are_is_refused():
 def test_scores_are_named_by_direction_and_judge():
     rng = np.random.default_rng(4)
     shown = rng.uniform(size=(8, 16, 16, 3)).astype(np.float32)
-    judges = {"energy": OrientedEnergy(side=16, frequencies=(2.0, 4.0), n_cells=4)}
+    judges = {"energy": OrientedEnergy(side=16, frequencies=(2.0, 4.0))}
     images = {"reconstruction": shown, "no_brain": shown[::-1].copy()}
     scores = judge_scores(judges, shown, images, 8)
     assert len(scores) == 4

@@ -2,10 +2,10 @@
 
 import pytest
 
-from brainkit.data.world import SceneWorld
 from brainkit.errors import InputError
 from brainkit.reconstruction import first_named, names_category, scene_words
 from brainkit.reconstruction.naming import words_for
+from brainkit.world import SceneWorld
 
 
 def test_captions_of_the_world_name_their_largest_object_first():

@@ -23,7 +23,7 @@ from brainkit.reconstruction.nulls import (
     nearest_training,
 )
 
-ENERGY = OrientedEnergy(side=32, frequencies=(2.0, 4.0), n_cells=4)
+ENERGY = OrientedEnergy(side=32, frequencies=(2.0, 4.0))
 NOTHING = np.zeros((5, 4, 4), np.uint8)
 
 

@@ -180,11 +180,11 @@ def test_bad_input(changes, message):
 
 
 def test_features_of_one_kind_and_other_settings_are_other_features():
-    energy = fitted(OrientedEnergy(side=8, frequencies=(2.0,), n_cells=2), FIRST)
-    other = fitted(OrientedEnergy(side=8, frequencies=(2.5,), n_cells=2), SECOND)
+    energy = fitted(OrientedEnergy(side=8, frequencies=(2.0,)), FIRST)
+    other = fitted(OrientedEnergy(side=8, frequencies=(2.5,)), SECOND)
     assert rank_stimuli(energy, other, STIMULI, BANK, REGION, n=3).rows.shape == (3,)
     assert rank_stimuli(fitted(PixelPCA(5), FIRST), energy_on_second(), STIMULI, BANK, REGION, n=1)
 
 
 def energy_on_second():
-    return fitted(OrientedEnergy(side=8, frequencies=(2.0,), n_cells=2), SECOND)
+    return fitted(OrientedEnergy(side=8, frequencies=(2.0,)), SECOND)

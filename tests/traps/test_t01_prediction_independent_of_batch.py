@@ -18,7 +18,7 @@ from brainkit.reconstruction import EmbeddingDecoder
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, size=(60, 16, 16), dtype=np.uint8)
-ENERGY = OrientedEnergy(side=16, frequencies=(3.0,), n_cells=3)
+ENERGY = OrientedEnergy(side=16, frequencies=(3.0,))
 SPACES = [
     ENERGY,
     PixelPCA(8),

@@ -17,7 +17,7 @@ UNITS = np.ones(4, dtype=bool)
 
 
 def energy(**settings):
-    return OrientedEnergy(side=16, frequencies=(3.0,), n_cells=2, **settings)
+    return OrientedEnergy(side=16, frequencies=(3.0,), **settings)
 
 
 def fitted(features, rows, responses=None):
@@ -53,7 +53,7 @@ def test_it_cannot_be_its_own_judge():
     ("one", "other"),
     [
         (energy(), energy()),
-        (energy(), OrientedEnergy(8, (3.0,), 2, 16, False, 0.25, 1.3, 0.1)),  # spelt out
+        (energy(), OrientedEnergy(8, (3.0,), 16, False, 1.0, 1.0, 0.5)),  # spelt out
         (energy(), Remembered(energy())),
         (SingleSpace(energy(), "feature"), SingleSpace(energy(), "space")),
         (SingleSpace(Remembered(energy())), FeatureStack([SingleSpace(energy())])),
@@ -68,7 +68,7 @@ def test_the_same_features_in_other_clothes_are_refused(one, other):
 
 def test_long_descriptions_that_begin_alike_are_told_apart():
     many = [PixelPCA(number) for number in range(1, 25)]
-    judge = FeatureStack([OrientedEnergy(side=16, frequencies=(f,), n_cells=1) for f in (2.0, 4.0)])
+    judge = FeatureStack([OrientedEnergy(side=16, frequencies=(f,)) for f in (2.0, 4.0)])
     assert rank_stimuli(
         fitted(FeatureStack(many), FIRST), fitted(judge, SECOND), STIMULI, BANK, UNITS
     ).rows.size

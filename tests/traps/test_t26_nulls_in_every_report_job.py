@@ -94,7 +94,7 @@ def test_every_encoding_metric_of_prediction_carries_shuffled_features():
 
 
 def test_every_ranking_carries_random_stimuli():
-    energy = OrientedEnergy(side=12, frequencies=(2.0, 4.0), n_cells=3)
+    energy = OrientedEnergy(side=12, frequencies=(2.0, 4.0))
     result = assess_ranking(
         recorded("pixels"), (PixelPCA(15), VoxelwiseRidge()), (energy, VoxelwiseRidge()),
         RankingProtocol("nsd-shared1000", bank="test", n=5, average_repeats=False),
@@ -120,7 +120,7 @@ def parts(repository, tmp_path_factory):
     built["conftest"].unclip_pipeline(24, text_length=256).save_pretrained(folder)
     return ReconstructionParts(
         Generator.from_pretrained(folder, device="cpu"),
-        {"energy": OrientedEnergy(side=12, frequencies=(2.0, 4.0), n_cells=3)},
+        {"energy": OrientedEnergy(side=12, frequencies=(2.0, 4.0))},
         captioner=built["test_captioner"].build(embedding_width=24),
     )
 

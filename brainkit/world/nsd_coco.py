@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from brainkit.data.world.objects import CATEGORIES, SceneObject
-from brainkit.data.world.scenes import SceneWorld
+from brainkit.world.objects import CATEGORIES, SceneObject
+from brainkit.world.scenes import SceneWorld
 
 # As the simulated nsd_stim_info_merged.csv has it in `cocoSplit`, where the dataset has train2017
 # or val2017.

@@ -18,17 +18,16 @@ import scipy.io
 from brainkit.arrays.atomic import atomic_path, write_json, write_text
 from brainkit.arrays.progress import track
 from brainkit.data.simulation import MANIFEST
-from brainkit.data.world.anatomy import ROI_FILES, Anatomy
-from brainkit.data.world.brain import SimulatedBrain
-from brainkit.data.world.early import EYE_SIZE
-from brainkit.data.world.manifest import check_root
-from brainkit.data.world.nsd_betas import Recorder, write_nifti
-from brainkit.data.world.nsd_coco import coco_annotations
-from brainkit.data.world.nsd_design import Design, draw_design, stimulus_info
-from brainkit.data.world.population import Population, ReadImages
-from brainkit.data.world.scenes import SceneWorld
-from brainkit.data.world.workers import in_order, n_workers
 from brainkit.errors import InputError
+from brainkit.world.anatomy import ROI_FILES, Anatomy
+from brainkit.world.brain import SimulatedBrain, chosen_version
+from brainkit.world.manifest import check_root
+from brainkit.world.nsd_betas import Recorder, write_nifti
+from brainkit.world.nsd_coco import coco_annotations
+from brainkit.world.nsd_design import Design, draw_design, stimulus_info
+from brainkit.world.population import Population, ReadImages
+from brainkit.world.scenes import EYE_SIZE, SceneWorld
+from brainkit.world.workers import in_order, n_workers
 
 BETAS_VERSION: Final = "betas_fithrf_GLMdenoise_RR"
 _ATLAS_WIDTH: Final = 0.02
@@ -46,6 +45,7 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     trials_per_session: int = 750,
     betas_version: str = BETAS_VERSION,
     nifti: bool = False,
+    brain_version: int | None = None,
     gate: bool = True,
     shared_tuning: bool = True,
     seed: int | None = None,
@@ -74,6 +74,8 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
         Folder of the betas.
     nifti : bool
         Write each session as ``.nii.gz`` beside the HDF5 file too.
+    brain_version : int, optional
+        Version of the simulated brain; the population's, or 1 by default.
     gate, shared_tuning, seed, density, population
         As for `SimulatedBrain`.
     workers : int, optional
@@ -107,6 +109,7 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     design = draw_design(chosen, images_per_subject, shared, trials_per_session, seed)
     held = _held_sessions(sessions, design)
     options: dict[str, Any] = {
+        "version": chosen_version(brain_version, population),
         "gate": gate,
         "shared_tuning": shared_tuning,
         "seed": seed,
@@ -114,7 +117,7 @@ def write_nsd(  # noqa: PLR0913  a whole experiment in one flat call, all but th
     }
     manifest = _describe(world, options, design, held, betas_version)
     check_root(root, manifest)
-    people = population or Population(world, seed, gate=gate)
+    people = population or Population(world, seed, gate=gate, version=options["version"])
     brains = [SimulatedBrain(world, one, population=people, **options) for one in chosen]
     # Written first, so that a broken-off run can be told from real data and started again.
     write_json(root / MANIFEST, {**manifest, "complete": False})
@@ -142,7 +145,7 @@ def _describe(
         "simulated": True,
         "layout": "NSD",
         "world": {"version": world.version, "seed": world.seed, "size": world.size},
-        "brain": {"version": SimulatedBrain.version, **options},
+        "brain": dict(options),
         "subjects": list(design.subjects),
         "sessions": {str(subject): count for subject, count in held.items()},
         "images_per_subject": design.subjectim.shape[1],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from brainkit.data.world import Population, SceneWorld, SimulatedBrain, write_nsd
+from brainkit.world import Population, SceneWorld, SimulatedBrain, write_nsd
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +15,19 @@ def world() -> SceneWorld:
 @pytest.fixture(scope="session")
 def population(world: SceneWorld) -> Population:
     return Population(world)
+
+
+@pytest.fixture(scope="session")
+def second_population(world: SceneWorld) -> Population:
+    return Population(world, version=2)
+
+
+@pytest.fixture(scope="session")
+def second_brains(world: SceneWorld, second_population: Population) -> dict[int, SimulatedBrain]:
+    return {
+        subject: SimulatedBrain(world, subject, density=0.25, population=second_population)
+        for subject in (1, 2, 3)
+    }
 
 
 @pytest.fixture(scope="session")

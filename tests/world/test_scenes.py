@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from brainkit.data.world import SceneWorld
-from brainkit.data.world.objects import CATEGORIES
-from brainkit.data.world.scenes import SIZES
 from brainkit.errors import InputError
+from brainkit.world import SceneWorld
+from brainkit.world.objects import CATEGORIES
+from brainkit.world.scenes import SIZES
 
 
 def test_a_picture_depends_on_world_and_id_only(world: SceneWorld) -> None:

@@ -9,10 +9,10 @@ import pytest
 import scipy.io
 from numpy.testing import assert_allclose, assert_array_equal
 
-from brainkit.data.world import Population, SceneWorld, SimulatedBrain, write_nsd
-from brainkit.data.world.anatomy import ROI_FILES
-from brainkit.data.world.nsd_design import draw_design, trials_by_run
 from brainkit.errors import InputError, OutputError
+from brainkit.world import Population, SceneWorld, SimulatedBrain, write_nsd
+from brainkit.world.anatomy import ROI_FILES
+from brainkit.world.nsd_design import draw_design, trials_by_run
 
 VERSION = "betas_fithrf_GLMdenoise_RR"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from brainkit.data.world.objects import SceneObject
+from brainkit.world.objects import SceneObject
 
 SETTINGS: Final = {
     "field": "on a green field",

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from brainkit.data.world.captions import caption_scene
-from brainkit.data.world.objects import BACKGROUNDS, CATEGORIES, SceneObject
-from brainkit.data.world.painting import paint_scene
 from brainkit.errors import InputError
+from brainkit.world.captions import caption_scene
+from brainkit.world.objects import BACKGROUNDS, CATEGORIES, SceneObject
+from brainkit.world.painting import paint_scene
 
 KINDS: Final = {
     "face": ("smiling", "calm", "surprised"),
@@ -71,6 +71,7 @@ SIZES: Final = {
 }
 OUTDOORS: Final = (0, 1, 2, 5)
 MINIMUM_SIZE: Final = 64
+EYE_SIZE: Final = 64  # the side at which simulated brains see scenes, whatever the world's size
 
 # Scenes with these ids set the world's own scale (means, variances, orthogonality); they are never
 # shown to a subject, so that nothing measured on stimuli can lean on them.

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from brainkit.arrays.atomic import atomic_path
 from brainkit.arrays.progress import track
-from brainkit.data.world.anatomy import Anatomy
-from brainkit.data.world.brain import SimulatedBrain
-from brainkit.data.world.noise import SCALE
-from brainkit.data.world.nsd_design import N_REPEATS, Design
-from brainkit.data.world.population import ReadImages
-from brainkit.data.world.workers import in_order
+from brainkit.world.anatomy import Anatomy
+from brainkit.world.brain import SimulatedBrain
+from brainkit.world.noise import SCALE
+from brainkit.world.nsd_design import N_REPEATS, Design
+from brainkit.world.population import ReadImages
+from brainkit.world.workers import in_order
 
 _BLOCK: Final = 256
 
@@ -66,6 +66,7 @@ class Recorder:
         """
         brain, count = self.brain, design.trials_per_session
         shown = design.shown(brain.subject)[: held * count]
+        runs = design.runs()
         seen, rows = np.unique(shown, return_inverse=True)
         response = brain.response(seen, images=images, workers=self.workers)
         recipe = _NoiseCeiling(np.bincount(rows), brain.n_voxels)
@@ -75,7 +76,9 @@ class Recorder:
             trials = np.arange((session - 1) * count, session * count)
             sessions = np.full(count, session)
             known = response[rows[trials]]
-            betas = brain.measure(shown[trials], sessions, trials, response=known)
+            betas = brain.measure(
+                shown[trials], sessions, trials, runs=runs[trials], response=known
+            )
             betas *= np.float32(SCALE)
             stored = np.round(betas, out=betas).astype(np.int16)
             self._write_session(session, stored)

@@ -1,6 +1,6 @@
 """A simulated brain that answers scenes, and whose truth can be asked for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,30 +10,23 @@ import pandas as pd
 
 from brainkit.arrays.files import read_json
 from brainkit.data.simulation import MANIFEST
-from brainkit.data.world.anatomy import build_anatomy
-from brainkit.data.world.noise import (
-    LIMIT,
-    UNLABELLED_CEILING,
-    Measurement,
-    ceiling_from_ncsnr,
-    region_ceiling,
-)
-from brainkit.data.world.population import Population, ReadImages
-from brainkit.data.world.scenes import SceneWorld
-from brainkit.data.world.tuning import draw_tuning
-from brainkit.data.world.workers import in_order
-from brainkit.errors import CorruptFileError, InputError
+from brainkit.errors import CorruptFileError, InputError, listed
+from brainkit.world.anatomy import build_anatomy
+from brainkit.world.noise import LIMIT, UNLABELLED_CEILING, ceiling_from_ncsnr, region_ceiling
+from brainkit.world.population import Ids, Population, ReadImages
+from brainkit.world.scenes import SceneWorld
+from brainkit.world.tuning import Rows
+from brainkit.world.versions import VERSIONS, brain_version
+from brainkit.world.workers import in_order
 
 FloatArray = npt.NDArray[np.float32]
-Ids = Sequence[int] | npt.NDArray[np.integer]
 
 _BLOCK: Final = 256
 OWN_VARIANCE: Final = 0.4
-SOFTPLUS_BIAS: Final = 1.0
 
 
 class SimulatedBrain:
-    r"""One subject's brain, version 1 of the simulated world's.
+    r"""One subject's brain.
 
     Parameters
     ----------
@@ -41,9 +34,11 @@ class SimulatedBrain:
         The scenes; the brain looks at them at 64 pixels a side whatever the world's own size.
     subject : int
         1..8. Subjects differ in grid, voxel counts, layout, tuning, private channels and noise.
+    version : int, optional
+        Of the brain: 1 (`first_brain`) or 2 (`second_brain`). The population's, or 1 by default.
     gate : bool
-        False gives the counter-world in which category voxels are neither gated by content nor
-        suppressed by competing content.
+        False gives the counter-world in which category voxels do not look for what they prefer and
+        are not suppressed by competing content.
     shared_tuning : bool
         False gives the counter-world in which everything is a subject's own.
     seed : int, optional
@@ -51,76 +46,50 @@ class SimulatedBrain:
     density : float
         Fraction of the full number of voxels, for small worlds.
     population : Population, optional
-        The population of this world, seed and gate, to share its work between subjects.
+        The population of this world, seed, gate and version, to share its work between subjects.
 
     Attributes
     ----------
+    version : int
     units : DataFrame
         One row a voxel of the brain mask: ``i, j, k``, ``hemisphere``, ``cortex``, ``roi`` (a
         region's name or ""), and a column of labels for each ROI file (-1 outside cortex, 0
         unlabelled, 1 and more).
     truth : DataFrame
         One row a voxel: ``roi``, ``kind`` (early, category, mixed, silent), ``prf_x, prf_y,
-        prf_size`` (fractions of the side, origin at the top left), ``orientation`` (radians),
-        ``frequency`` (cycles per image), ``surface_share``, ``gate``, ``weight_<category>``,
-        ``ncsnr``, ``ceiling_1``, ``ceiling_3``, ``signal_sd``, ``noise_sd``, ``mean``.
+        prf_size`` (fractions of the side, origin at the top left), ``gate``,
+        ``weight_<category>``, what else the version's tuning is made of, ``ncsnr``, ``ceiling_1``,
+        ``ceiling_3``, ``signal_sd``, ``noise_sd``, ``mean``.
 
     Raises
     ------
     InputError
         If the subject does not exist, `density` is not in (0, 1], or `population` belongs to
-        another world, seed or gate.
+        another world, seed, gate or version.
+    UnknownNameError
+        If there is no such version.
 
     Notes
     -----
-    **Early channels** (`early`). Picture values are 0..1; luminance L = .299 R + .587 G + .114 B.
-    Six orientations (0, 30, … 150°) by three frequencies (3.5, 7, 14 cycles per image) of one-sided
-    log-Gabor filters, radial ratio .6, angular deviation .42 rad, on the mean-free luminance under
-    a sine-squared taper of four pixels. With a the filter's analytic output and *pool* the variance
-    of luminance under a Gaussian of .10 of the side::
-
-        c = (|a|² / (.01 + pool))^.6
-
-    Energies, and the surfaces L, R - G and B - (R + G)/2, are averaged under Gaussian windows (.075
-    of the side) on an 8 × 8 lattice. **Content channels** are those of
-    `category.content_channels`, **common channels** and **private channels** those of `Population`.
-    A subject's private filters: three orientations 60° apart from a random start, 6 to 14 cycles
-    per image (log-uniform), radial ratio .7, angular deviation .30 rad, each under the same windows
-    at six places, a 3 × 2 lattice jittered by up to .3 of its spacing.
-
-    **Shared drive** s: an early voxel weighs lattice points by its pRF, exp(-|p - p₀|²/2σ²), with
-    σ = (base + .12 eccentricity) exp(.1 ε), base .05, .07, .095, .15 in V1, V2, V3, hV4 and .22 in
-    unlabelled voxels; energies by exp(1.5 (cos 2(θ - θ₀) - 1)) exp(-ln²(f/f₀)/(2 · .7²)), f₀ = 10,
-    8, 6.5, 5 (6 unlabelled) times exp(.3 ε); surfaces by normal weights (1, .6, .6; in hV4 .6, 1,
-    1). Both sums are projected on the population's components; surfaces make .3 of the variance of
-    the two, in hV4 .4. A category voxel sums ``weight_c ((1 - g) Σ_j π_j covered_cj + g
-    anywhere_c)`` with π its normalised pRF over the nine places, g uniform in .55 to .90 (0 in the
-    counter-world), its weight exp(.2 ε) for its own category and .15 |ε| for others. Unlabelled
-    voxels of nsdgeneral mix both equally (weights .9 |ε|); all other voxels are silent.
-
-    **Own drive** o: an early voxel weighs its subject's private energies by
-    exp(-|p - p₀|² / 2(σ² + .12²)) times a liking exp(.7 ε) for each of the three filters; a
-    category voxel weighs the private functions of content by normal weights; both times the
-    channel's residual deviation. Unlabelled voxels mix both equally.
-
-    **Response**. Drives have unit variance over the reference scenes, over which shared and own are
-    uncorrelated by construction::
+    Shared drive s and own drive o are the version's. Both have unit variance over the reference
+    scenes; o is made of channels that are uncorrelated there with what all people share and with
+    what earlier subjects have alone (`Population`)::
 
         d = √.6 s + √.4 o            (d = o without shared tuning)
-        z = standardised ln(1 + exp(d + 1))        (over the reference scenes)
+        z = standardised f(d)                      (over the reference scenes; f of the version)
         response = mean + signal_sd z              percent signal change
         beta = gain (response + noise_sd n) + offset, clipped to ±32767/300
 
-    with n and the session's gain and offset from `noise.Measurement`, where ceilings are described.
+    with n the version's noise and the session's gain and offset from `noise.Measurement`, where
+    ceilings are described. Equations, constants and sources: docs/world.md.
     """
-
-    version: Final = 1
 
     def __init__(
         self,
         world: SceneWorld,
         subject: int = 1,
         *,
+        version: int | None = None,
         gate: bool = True,
         shared_tuning: bool = True,
         seed: int | None = None,
@@ -131,35 +100,39 @@ class SimulatedBrain:
             raise InputError(f"density must be above 0 and at most 1, but {density} was given.")
         self.world = world
         self.subject = subject
+        self.version = chosen_version(version, population)
         self.gate = gate
         self.shared_tuning = shared_tuning
         self.seed = world.seed if seed is None else seed
         self.density = density
-        self.population = population or Population(world, self.seed, gate=gate)
+        self.population = population or Population(
+            world, self.seed, gate=gate, version=self.version
+        )
         self._check_population()
-        reference = self.population.reference_private(subject)
+        self.population.reference_private(subject)
+        parts = brain_version(self.version)
         self.anatomy = build_anatomy(subject, self.seed, density)
         self.units = self.anatomy.units
-        tuning = draw_tuning(self.units, self.population, subject)
-        self._shared, self._own = tuning.shared, tuning.own
-        kind = tuning.truth["kind"]
+        self._tuning = parts.tuning(self.units, self.population, subject)
+        self._output = parts.output
+        kind = self._tuning.truth["kind"]
         self._responsive = np.flatnonzero(kind != "silent")
         labelled = self.units["roi"].map(region_ceiling).to_numpy()
         ceilings = np.where(kind == "mixed", UNLABELLED_CEILING, labelled)
         ceilings = np.where(kind == "silent", 0.0, ceilings)
-        self._measurement = Measurement.draw(ceilings, self.anatomy.places, subject, self.seed)
-        self.truth = self._tell_truth(tuning.truth)
+        self._measurement = parts.measurement(ceilings, self.anatomy, subject, self.seed)
+        self.truth = self._tell_truth(self._tuning.truth)
         self._output_mean = np.zeros(self.n_voxels)
         self._output_sd = np.ones(self.n_voxels)
-        common, private = self.population.reference_common, reference
-        for voxels, output in self._outputs(common, private):
+        for voxels, output in self._outputs(self._tuning.reference):
             self._output_mean[voxels] = output.mean(axis=0)
             self._output_sd[voxels] = output.std(axis=0)
 
     def __repr__(self) -> str:
         return (
-            f"SimulatedBrain({self.world!r}, subject={self.subject}, gate={self.gate}, "
-            f"shared_tuning={self.shared_tuning}, seed={self.seed}, density={self.density})"
+            f"SimulatedBrain({self.world!r}, subject={self.subject}, version={self.version}, "
+            f"gate={self.gate}, shared_tuning={self.shared_tuning}, seed={self.seed}, "
+            f"density={self.density})"
         )
 
     @classmethod
@@ -193,15 +166,17 @@ class SimulatedBrain:
         )
         try:
             world, brain = manifest["world"], manifest["brain"]
-            if (world["version"], brain["version"]) != (SceneWorld.version, cls.version):
+            if world["version"] != SceneWorld.version or brain["version"] not in VERSIONS:
                 raise CorruptFileError(
                     f"{path} tells of version {world['version']} of the world and "
-                    f"{brain['version']} of the brain; this brainkit has versions "
-                    f"{SceneWorld.version} and {cls.version}. Simulate again with this version."
+                    f"{brain['version']} of the brain; this brainkit has version "
+                    f"{SceneWorld.version} of the world and {listed(list(VERSIONS))} of the brain. "
+                    "Simulate again with one of these."
                 )
             return cls(
                 SceneWorld(world["seed"], world["size"]),
                 subject,
+                version=brain["version"],
                 gate=brain["gate"],
                 shared_tuning=brain["shared_tuning"],
                 seed=brain["seed"],
@@ -220,13 +195,13 @@ class SimulatedBrain:
 
     def shared_drive(self, scene_ids: Ids) -> FloatArray:
         """Give the part that all subjects' channels make, (n_scenes, n_voxels), before the 60 %."""
-        common, _ = self.population.channels(scene_ids, self.subject)
-        return (common @ self._shared).astype(np.float32)
+        rows = self.population.gather(scene_ids, self.subject, self._tuning.rows)
+        return self._tuning.shared_drive(rows, np.s_[:]).astype(np.float32)
 
     def own_drive(self, scene_ids: Ids) -> FloatArray:
         """Give the part that the subject alone has, (n_scenes, n_voxels), before the 40 %."""
-        _, private = self.population.channels(scene_ids, self.subject)
-        return (private @ self._own).astype(np.float32)
+        rows = self.population.gather(scene_ids, self.subject, self._tuning.rows)
+        return self._tuning.own_drive(rows, np.s_[:]).astype(np.float32)
 
     def response(
         self, scene_ids: Ids, *, images: ReadImages | None = None, workers: int | None = None
@@ -245,19 +220,25 @@ class SimulatedBrain:
         response : float32 array (n_scenes, n_voxels)
             Percent signal change.
         """
-        common, private = self.population.channels(
-            scene_ids, self.subject, images=images, workers=workers
+        rows = self.population.gather(
+            scene_ids, self.subject, self._tuning.rows, images=images, workers=workers
         )
         mean, sd = self._measurement.mean, self._measurement.signal_sd
-        response = np.empty((len(common), self.n_voxels), dtype=np.float32)
+        response = np.empty((len(scene_ids), self.n_voxels), dtype=np.float32)
         response[:] = mean.astype(np.float32)  # all there is to a silent voxel
-        for voxels, output in self._outputs(common, private, workers):
+        for voxels, output in self._outputs(rows, workers):
             z = (output - self._output_mean[voxels]) / self._output_sd[voxels]
             response[:, voxels] = z * sd[voxels] + mean[voxels]
         return response
 
     def measure(
-        self, scene_ids: Ids, sessions: Ids, trials: Ids, *, response: FloatArray | None = None
+        self,
+        scene_ids: Ids,
+        sessions: Ids,
+        trials: Ids,
+        *,
+        runs: Ids | None = None,
+        response: FloatArray | None = None,
     ) -> FloatArray:
         """Measure single trials, with noise and drift.
 
@@ -268,7 +249,11 @@ class SimulatedBrain:
         sessions : sequence of int (n_trials,)
             The session of each trial; it fixes gain and offset.
         trials : sequence of int (n_trials,)
-            The trial's number in the whole experiment; it fixes the noise.
+            The trial's number in the whole experiment; with the run it fixes the noise.
+        runs : sequence of int (n_trials,), optional
+            The run of each trial, counted through all sessions, 0 or more: where noise hangs
+            together in time, it does between neighbouring trials of a run. A session is one run by
+            default.
         response : float32 array (n_trials, n_voxels), optional
             What `response` gives for `scene_ids`, if it is known.
 
@@ -280,24 +265,35 @@ class SimulatedBrain:
         Raises
         ------
         InputError
-            If the three sequences differ in length.
+            If the sequences differ in length.
         """
-        lengths = (len(scene_ids), len(sessions), len(trials))
+        runs = sessions if runs is None else runs
+        lengths = (len(scene_ids), len(sessions), len(trials), len(runs))
         if len(set(lengths)) != 1:
             raise InputError(
-                "Scenes, sessions and trials must be equally many, but there are "
-                f"{lengths[0]}, {lengths[1]} and {lengths[2]}."
+                "Scenes, sessions, trials and runs must be equally many, but there are "
+                f"{lengths[0]}, {lengths[1]}, {lengths[2]} and {lengths[3]}."
             )
         betas = self._known_or_new(scene_ids, response)
         noise_sd = self._measurement.noise_sd.astype(np.float32)
-        for row, trial in enumerate(trials):
-            betas[row] += noise_sd * self._measurement.noise(int(trial), self.subject, self.seed)
+        noise = self._measurement.noise([int(t) for t in trials], [int(r) for r in runs])
+        for row, fluctuation in enumerate(noise):
+            betas[row] += noise_sd * fluctuation
         numbers = np.asarray(sessions)
         for session in np.unique(numbers):
-            gain, offset = self._measurement.drift(int(session), self.subject, self.seed)
+            gain, offset = self._measurement.drift(int(session))
             rows = numbers == session
             betas[rows] = betas[rows] * gain.astype(np.float32) + offset.astype(np.float32)
         return np.clip(betas, -LIMIT, LIMIT)
+
+    def haemodynamic_gains(self, seconds: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Give the size of the response at times after the image began, as a share of the peak.
+
+        Parameters
+        ----------
+        seconds : array_like (n_times,)
+        """
+        return self._measurement.haemodynamic_gains(np.asarray(seconds, dtype=float))
 
     def ceiling(self, n_repeats: float = 3) -> npt.NDArray[np.float64]:
         """Give each voxel's true explainable fraction for a mean over repeats, (n_voxels,)."""
@@ -315,19 +311,16 @@ class SimulatedBrain:
         return np.asarray(self.response(unique)[inverse])
 
     def _outputs(
-        self,
-        common: npt.NDArray[np.float64],
-        private: npt.NDArray[np.float64],
-        workers: int | None = None,
+        self, rows: Rows, workers: int | None = None
     ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]]:
         """Mix the drives and pass them on, some responsive voxels at a time to spare memory."""
         own_share = OWN_VARIANCE if self.shared_tuning else 1.0
 
         def output(voxels: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-            drive = np.sqrt(own_share) * (private @ self._own[:, voxels])
+            drive = np.sqrt(own_share) * self._tuning.own_drive(rows, voxels)
             if self.shared_tuning:
-                drive += np.sqrt(1 - own_share) * (common @ self._shared[:, voxels])
-            return np.asarray(np.logaddexp(0, drive + SOFTPLUS_BIAS))
+                drive += np.sqrt(1 - own_share) * self._tuning.shared_drive(rows, voxels)
+            return self._output(drive)
 
         blocks = [
             self._responsive[start : start + _BLOCK]
@@ -348,10 +341,17 @@ class SimulatedBrain:
 
     def _check_population(self) -> None:
         given = self.population
-        theirs = (given.world.seed, given.seed, given.gate)
-        ours = (self.world.seed, self.seed, self.gate)
+        theirs = (given.world.seed, given.seed, given.gate, given.version)
+        ours = (self.world.seed, self.seed, self.gate, self.version)
         if theirs != ours:
             raise InputError(
-                f"The population has (world seed, seed, gate) = {theirs}, the brain {ours}; build "
-                "the population with the same."
+                f"The population has (world seed, seed, gate, version) = {theirs}, the brain "
+                f"{ours}; build the population with the same."
             )
+
+
+def chosen_version(version: int | None, population: Population | None) -> int:
+    """Return the version that was asked for: the population's, or 1, where none was."""
+    if version is None:
+        return population.version if population else 1
+    return version

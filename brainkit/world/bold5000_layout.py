@@ -20,12 +20,12 @@ from brainkit.arrays.progress import track
 from brainkit.data.bold5000 import REGIONS, REPEATED, TRIALS_PER_RUN
 from brainkit.data.bold5000_stimuli import PRESENTED, STIMULI
 from brainkit.data.simulation import MANIFEST
-from brainkit.data.world.brain import SimulatedBrain
-from brainkit.data.world.manifest import check_root
-from brainkit.data.world.nsd_coco import SPLIT, coco_annotations
-from brainkit.data.world.population import Population
-from brainkit.data.world.scenes import SceneWorld
 from brainkit.errors import InputError
+from brainkit.world.brain import SimulatedBrain, chosen_version
+from brainkit.world.manifest import check_root
+from brainkit.world.nsd_coco import SPLIT, coco_annotations
+from brainkit.world.population import Population
+from brainkit.world.scenes import SceneWorld
 
 N_REPEATS: Final = 4
 PEOPLE: Final = (1, 2, 3, 4)
@@ -40,18 +40,8 @@ REGION_NAMES: Final[dict[str, tuple[str, ...]]] = {
 }
 TR_SECONDS: Final = 2.0
 _N_TRS: Final = 5
+VOLUME_SECONDS: Final = TR_SECONDS * (np.arange(_N_TRS) + 0.5)  # their middles, after the image
 _DESIGN_KEY: Final = 808
-
-
-def haemodynamic_gains() -> npt.NDArray[np.float64]:
-    """Give the size of the response in the five volumes after an image, the largest 1, (5,).
-
-    The response is a gamma density of shape 6 and scale 1 s, whose peak is 5 s after the image, at
-    the middles of the volumes: 1, 3, 5, 7 and 9 s.
-    """
-    t = TR_SECONDS * (np.arange(_N_TRS) + 0.5)
-    response = t**5 * np.exp(-t)
-    return np.asarray(response / response.max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +63,9 @@ def write_bold5000(  # noqa: PLR0913  a whole experiment in one flat call, all b
     repeated: int = 20,
     sessions: int = 5,
     mat: bool = False,
+    brain_version: int | None = None,
     gate: bool = True,
+    shared_tuning: bool = True,
     seed: int | None = None,
     density: float = 1.0,
     population: Population | None = None,
@@ -97,7 +89,7 @@ def write_bold5000(  # noqa: PLR0913  a whole experiment in one flat call, all b
         Sessions, of runs of 37 trials; the last run of a session may be shorter.
     mat : bool
         Write the regions as MATLAB files beside the HDF5 files too.
-    gate, seed, density, population, workers
+    brain_version, gate, shared_tuning, seed, density, population, workers
         As for `write_nsd`.
 
     Returns
@@ -114,8 +106,9 @@ def write_bold5000(  # noqa: PLR0913  a whole experiment in one flat call, all b
     Notes
     -----
     With r the brain's noise-free response to a scene (percent signal change), volume k of a trial
-    is measured as h_k r, with h of `haemodynamic_gains`, the session's gain and offset, and noise
-    of its own (`SimulatedBrain.measure`); ``TR34`` is the mean of the volumes 3 and 4. LOC, for
+    is measured as h_k r, with h of `SimulatedBrain.haemodynamic_gains` at the volumes' middles (1,
+    3, 5, 7 and 9 s after the image), the session's gain and offset, and noise of its own
+    (`SimulatedBrain.measure`); ``TR34`` is the mean of the volumes 3 and 4. LOC, for
     which the world has no region, is made of its two lateral category regions, OFA and EBA.
     """
     root = Path(root)
@@ -123,21 +116,26 @@ def write_bold5000(  # noqa: PLR0913  a whole experiment in one flat call, all b
     chosen = tuple(int(subject) for subject in subjects)
     seed = seed if seed is not None else population.seed if population else world.seed
     design = _draw_design(chosen, images, repeated, sessions, seed)
-    options: dict[str, Any] = {"gate": gate, "seed": seed, "density": density}
+    options: dict[str, Any] = {
+        "version": chosen_version(brain_version, population),
+        "gate": gate,
+        "shared_tuning": shared_tuning,
+        "seed": seed,
+        "density": density,
+    }
     manifest = {
         "simulated": True,
         "layout": "BOLD5000 release 1",
         "world": {"version": world.version, "seed": world.seed, "size": world.size},
-        "brain": {"version": SimulatedBrain.version, "shared_tuning": True, **options},
+        "brain": options,
         "subjects": list(chosen),
         "trials_per_run": {f"CSI{person}": runs for person, runs in design.runs.items()},
         "images": images,
         "repeated": repeated,
         "scene_of_stimulus": "the scene's id is the number in the image's name",
-        "haemodynamic_gains": haemodynamic_gains().tolist(),
     }
     check_root(root, manifest)
-    people = population or Population(world, seed, gate=gate)
+    people = population or Population(world, seed, gate=gate, version=options["version"])
     # Written first, so that a broken-off run can be told from real data and started again.
     write_json(root / MANIFEST, {**manifest, "complete": False})
     _write_stimuli(root, world, images, design.repeated)
@@ -219,10 +217,13 @@ def _write_regions(
     seen, rows = np.unique(shown, return_inverse=True)
     response = brain.response(seen, workers=workers)[rows]
     volumes: dict[str, npt.NDArray[np.float32]] = {}
-    for number, gain in enumerate(haemodynamic_gains()):
+    lengths = [length for session in design.runs[person] for length in session]
+    runs = np.repeat(np.arange(len(lengths)), lengths)
+    for number, gain in enumerate(brain.haemodynamic_gains(VOLUME_SECONDS)):
         trials = _N_TRS * np.arange(len(shown)) + number  # noise of its own for every volume
-        scaled = response * np.float32(gain)
-        volumes[str(number + 1)] = brain.measure(shown, sessions, trials, response=scaled)
+        volumes[str(number + 1)] = brain.measure(
+            shown, sessions, trials, runs=runs, response=response * np.float32(gain)
+        )
     volumes["34"] = (volumes["3"] + volumes["4"]) / np.float32(2)
     masks = _region_masks(brain)
     for tr, values in volumes.items():

@@ -3,13 +3,12 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from brainkit.data.world import Population, SceneWorld, SimulatedBrain
-from brainkit.data.world.anatomy import REGIONS, ROI_FILES
-from brainkit.data.world.category import content_channels
-from brainkit.data.world.noise import LIMIT, ceiling_from_ncsnr, ncsnr_from_ceiling
-from brainkit.data.world.objects import CATEGORIES
-from brainkit.data.world.scenes import REFERENCE_IDS, Content
 from brainkit.errors import CorruptFileError, InputError, MissingFileError
+from brainkit.world import Population, SceneWorld, SimulatedBrain
+from brainkit.world.anatomy import REGIONS, ROI_FILES
+from brainkit.world.noise import LIMIT, ceiling_from_ncsnr, ncsnr_from_ceiling
+from brainkit.world.objects import CATEGORIES
+from brainkit.world.scenes import REFERENCE_IDS
 
 FRESH = np.arange(50_000, 51_200)
 MANY = np.arange(50_000, 52_600)
@@ -33,19 +32,6 @@ def responses(brains: Brains) -> Arrays:
         subject: brain.response(MANY)[:, (brain.truth["kind"] != "silent").to_numpy()]
         for subject, brain in brains.items()
     }
-
-
-def one_object(category: int, x: float, y: float, other_size: float = 0.0) -> Content:
-    """Give a scene of one object of size .4, and perhaps a word in the middle."""
-    kinds = np.array([[category, 4 if other_size else -1, -1]])
-    return Content(
-        category=kinds,
-        x=np.array([[x, 0.5, 0.0]]),
-        y=np.array([[y, 0.5, 0.0]]),
-        size=np.array([[0.4, other_size, 0.0]]),
-        colour=np.zeros((1, 3, 3)),
-        background=np.zeros(1, dtype=np.int64),
-    )
 
 
 def explained(predictors: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -189,18 +175,6 @@ def test_gate_makes_category_voxels_answer_wherever_the_object_is(
     assert dependence[1] < dependence[0] - 0.15
 
 
-def test_content_channels_have_closed_forms() -> None:
-    gated = content_channels(one_object(0, 0.5, 0.2), gate=True)[0]
-    assert gated[0, -1] == pytest.approx(0.4**0.5)
-    # Places run by rows: (x, y) = (.5, .2) is the second window.
-    assert gated[0, 1] == pytest.approx(0.4**0.5)
-    assert gated[0, 0] == pytest.approx(0.4**0.5 * np.exp(-0.5 * (0.3 / 0.2) ** 2))
-    assert_allclose(gated[1:], 0)
-    crowded = one_object(0, 0.5, 0.2, other_size=0.3)
-    assert content_channels(crowded, gate=True)[0, 0, -1] == pytest.approx(0.4**0.5 / 1.3)
-    assert content_channels(crowded, gate=False)[0, 0, -1] == pytest.approx(0.4**0.5)
-
-
 def test_ceilings_follow_the_published_medians(world: SceneWorld, population: Population) -> None:
     truth = SimulatedBrain(world, 1, population=population).truth
     area = truth["roi"].str.rstrip("vd")
@@ -254,6 +228,8 @@ def test_bad_input(brains: Brains, world: SceneWorld, population: Population) ->
         SimulatedBrain(world, 1, density=0, population=population)
     with pytest.raises(InputError, match="build the population with the same"):
         SimulatedBrain(world, 1, gate=False, population=population)
+    with pytest.raises(InputError, match="build the population with the same"):
+        SimulatedBrain(world, 1, seed=7, population=population)
     with pytest.raises(InputError, match="equally many"):
         brains[1].measure([1, 2], [1], [1, 2])
     with pytest.raises(InputError, match="response must be"):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import brainkit
-from brainkit.data.world import SceneWorld
-from brainkit.data.world.nsd_coco import coco_annotations
+from brainkit.world import SceneWorld
+from brainkit.world.nsd_coco import coco_annotations
 
 N = 70
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from brainkit.data.world import Population, SceneWorld, SimulatedBrain, write_nsd
-from brainkit.data.world.workers import in_order, n_workers
 from brainkit.errors import InputError
+from brainkit.world import Population, SceneWorld, SimulatedBrain, write_nsd
+from brainkit.world.workers import in_order, n_workers
 
 
 def contents(root: Path) -> dict[str, np.ndarray | bytes]:

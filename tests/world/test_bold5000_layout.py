@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import brainkit
 from brainkit.data.bold5000 import KEYS
-from brainkit.data.world import Population, SceneWorld, SimulatedBrain, write_bold5000
-from brainkit.data.world.bold5000_layout import haemodynamic_gains, image_name
 from brainkit.errors import CorruptFileError, InputError, OutputError
+from brainkit.world import Population, SceneWorld, SimulatedBrain, write_bold5000
+from brainkit.world.bold5000_layout import VOLUME_SECONDS, image_name
 
 COUNTS = {"images": 70, "repeated": 10, "sessions": 2, "density": 0.15}
 
@@ -70,7 +70,7 @@ def test_values_are_the_brains(tree: Path, population: Population) -> None:
     brain = SimulatedBrain.from_manifest(tree, 1, population=population)
     shown = scenes(tree, 1)
     sessions = np.repeat([1, 2], 50)
-    gains = haemodynamic_gains()
+    gains = brain.haemodynamic_gains(VOLUME_SECONDS)
     assert gains.argmax() == 2
     assert_allclose(gains[[0, 3]], [np.exp(4) / 5**5, (7 / 5) ** 5 * np.exp(-2)])
     response = gains[1] * brain.response(shown)

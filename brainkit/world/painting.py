@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from brainkit.data.world.objects import SceneObject
+from brainkit.world.objects import SceneObject
 
 Rgb: TypeAlias = tuple[int, int, int]
 Point: TypeAlias = tuple[float, float]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from brainkit.data.world.nsd_coco import SPLIT
 from brainkit.errors import InputError
+from brainkit.world.nsd_coco import SPLIT
 
 N_SUBJECTS: Final = 8
 N_REPEATS: Final = 3
@@ -56,6 +56,12 @@ class Design:
         """Give the 0-based stimulus row of each trial of a subject, all designed trials."""
         places = self.masterordering[0].astype(np.int64) - 1
         return np.asarray(self.subjectim[subject - 1, places], dtype=np.int64) - 1
+
+    def runs(self) -> npt.NDArray[np.int64]:
+        """Give the run of each designed trial, counted through all sessions from 0."""
+        n_sessions = self.masterordering.shape[1] // self.trials_per_session
+        lengths = np.tile(trials_by_run(self.trials_per_session), n_sessions)
+        return np.repeat(np.arange(N_RUNS * n_sessions), lengths)
 
     def as_mat(self) -> dict[str, npt.NDArray[Any]]:
         """Give the variables of ``nsd_expdesign.mat``."""
