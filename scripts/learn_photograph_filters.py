@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import atomic_path
-from brainkit.world.second_brain import N_POOLS, PATCH, SHARPNESS, inner, retina
+from brainkit.world.eye import N_POOLS, PATCH, SHARPNESS, inner, retina
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 N_FILTERS, PATCHES, PASSES = 64, 20_000, 12

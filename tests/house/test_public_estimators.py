@@ -154,7 +154,7 @@ TRANSFORMERS = [
     FeaturePCA(n_components=2),
     SparseProjection(n_components=8),
     Images(PixelPCA(n_components=1)),
-    Images(OrientedEnergy(frequencies=(1.0,), n_cells=2, side=8, n_orientations=2)),
+    Images(OrientedEnergy(frequencies=(1.0,), side=8, n_orientations=2)),
 ]
 
 # Estimators whose inputs are no numbers, which no shell can make of a table: they take stimuli, or

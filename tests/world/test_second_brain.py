@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from brainkit.errors import InputError
 from brainkit.world import Population, SceneWorld, SimulatedBrain
 from brainkit.world import second_brain as second
+from brainkit.world.eye import FILTERS, N_POOLS, Eye, inner, retina
 from brainkit.world.objects import CATEGORIES
 from brainkit.world.scenes import REFERENCE_IDS, Content
 
@@ -71,7 +72,7 @@ def grating(cycles: float, contrast: float = 0.5) -> np.ndarray:
 
 
 def test_the_filters_are_those_that_were_learned() -> None:
-    digest = hashlib.sha256(second.FILTERS.read_bytes()).hexdigest()
+    digest = hashlib.sha256(FILTERS.read_bytes()).hexdigest()
     assert digest == "41e18b77969b92ec6768033b4a234cb4293d402ed82859ba60dd7f7200717960"
 
 
@@ -88,7 +89,7 @@ def test_filters_have_unit_norm_and_pools_sum_like_channels(second_population: P
 @pytest.mark.parametrize("cycles", [2, 8, 16])
 def test_retina_passes_luminance_by_frequency_and_grey_has_no_colour(cycles: int) -> None:
     image = (grating(cycles) / 255).astype(np.float32)[None]
-    seen = second.inner(second.retina(image))[0]
+    seen = inner(retina(image))[0]
     f = cycles / 64
     gain = f * np.exp(-((f / 0.4) ** 4))
     inside = seen[0, 16:48, 16:48]
@@ -99,7 +100,7 @@ def test_retina_passes_luminance_by_frequency_and_grey_has_no_colour(cycles: int
 
 def test_the_eye_is_calibrated_on_the_reference_set(world: SceneWorld) -> None:
     images = world.paint(REFERENCE_IDS[:100])
-    eye = second.Eye(images)
+    eye = Eye(images)
     assert_allclose(eye.outputs(images).std(axis=(0, 1)), 1, rtol=1e-3)
     maps = eye.look(images)
     assert maps.shape == (100, 32, 256)
@@ -553,6 +554,6 @@ def test_stored_pools_are_those_of_the_stored_filters(repository, monkeypatch) -
     import learn_photograph_filters as script
     from safetensors.numpy import load_file
 
-    stored = load_file(second.FILTERS)
-    again = script.pool(stored["filters"].astype(np.float32), second.N_POOLS)
+    stored = load_file(FILTERS)
+    again = script.pool(stored["filters"].astype(np.float32), N_POOLS)
     assert_allclose(again, stored["pools"], atol=1e-3)
