@@ -1,7 +1,8 @@
 """Progress on standard error for anything that takes more than two seconds.
 
 On a terminal and in a notebook bars move. In a log (a pipe, a file, a batch job) a line is written
-after two seconds and then at most every half minute.
+after two seconds and then at most every half minute. TQDM_DISABLE=1 in the environment turns all
+of it off.
 """
 
 import sys
@@ -77,6 +78,9 @@ def track(
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     with bar(description, total=total) as shown:
+        if shown.disable:  # by $TQDM_DISABLE, which leaves a bar without its state
+            yield from iterable
+            return
         later = shown.mininterval
         shown.mininterval = min(later, DELAY)  # the first line of a log need not wait for long
         # Counted here: tqdm's own loop keeps the interval it began with, and miscounts if it grows.
@@ -113,6 +117,8 @@ def _show_elapsed(description: str, done: threading.Event) -> None:
         return
     interval = 1.0 if is_live() else LOG_INTERVAL
     with bar(description, bar_format="{desc} … {elapsed}") as shown:
+        if shown.disable:
+            return
         shown.delay, shown.start_t = 0, shown.start_t - DELAY  # what has passed before the bar
         shown.refresh()
         while not done.wait(interval):

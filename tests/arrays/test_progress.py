@@ -120,3 +120,12 @@ def test_nested_bars_on_a_terminal_are_cleared():
     # Every step down is taken back, and the last thing left on the line is blank.
     assert text.count("\n") == text.count("\x1b[A")
     assert text.rstrip("\r").rsplit("\r", 1)[-1].strip() == ""
+
+
+def test_bars_can_be_turned_off():
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "TQDM_DISABLE": "1"}, capture_output=True, text=True, check=True,
+        timeout=60,
+    )  # fmt: skip
+    assert (process.stdout, process.stderr) == ("done\n", "")
