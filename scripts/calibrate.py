@@ -12,8 +12,9 @@ dependence. Of every metric three things are shown:
 - *coverage*: how often the 95 % interval holds chance (of the difference from the null: 0).
 
 A row is marked where it lies outside three standard errors (of .95 for coverage, which may be
-above it: where a score takes few values, no interval covers exactly .95). With ``--signal`` the
-brains see something, truth is the mean over all runs, and coverage is shown alone.
+above it: where a score takes few values, no interval covers exactly .95). Intervals of fewer than
+ten units, which reports mark too, have a †: their coverage is shown and promises nothing. With
+``--signal`` the brains see something, truth is the mean over all runs, and coverage is shown alone.
 """
 
 import argparse
@@ -98,6 +99,7 @@ class Reading:
     chance: float
     ci: tuple[float, float] | None = None
     p: tuple[float, ...] = ()
+    few: bool = False  # whether reports mark the interval, as of fewer than ten units
 
 
 DEPENDENCE = {
@@ -187,12 +189,14 @@ def readings(metrics: dict[str, Any]) -> Iterator[Reading]:
         null = metric.chance if isinstance(metric.chance, str) else None
         if null in (None, "1/n"):
             ci = entry.get("ci")
-            yield Reading(name, entry["value"], entry["chance"], ci and tuple(ci))
+            few = bool(entry.get("few_units"))
+            yield Reading(name, entry["value"], entry["chance"], ci and tuple(ci), few=few)
             continue
         gap = (entry.get("above_nulls") or {}).get(null)
         ci = gap["ci"] if gap else None
         # The difference from the null is what has an expectation: 0.
-        yield Reading(name, entry["value"] - entry["nulls"][null], 0.0, ci and tuple(ci))
+        few = bool(entry.get("few_units"))
+        yield Reading(name, entry["value"] - entry["nulls"][null], 0.0, ci and tuple(ci), few=few)
 
 
 def encode(case: Case, seed: int) -> list[Reading]:
@@ -211,12 +215,13 @@ def encode(case: Case, seed: int) -> list[Reading]:
     result = assess_encoder(recording, features, ENCODER, protocol)
     region_p = tuple(result.metrics["encoding_r"]["p_by_roi"].values())
     measured = list(readings(result.metrics))
+    few = bool(result.metrics["encoding_r"].get("few_units"))
     if not case.signal:
         measured.append(Reading("encoding_r: units' p", 0.0, 0.0, None, tuple(result.units["p"])))
         measured.append(Reading("encoding_r: regions' p", 0.0, 0.0, None, region_p))
     for region, ci in result.metrics["encoding_r"]["ci_by_roi"].items():
         value = result.metrics["encoding_r"]["by_roi"][region]
-        measured.append(Reading("encoding_r by region", value, 0.0, tuple(ci)))
+        measured.append(Reading("encoding_r: by region", value, 0.0, tuple(ci), few=few))
     return measured
 
 
@@ -401,8 +406,9 @@ def row(case: Case, name: str, runs: list[list[Reading]]) -> dict[str, Any]:
     ])  # fmt: skip
     if len(covered):
         spread = max(covered.std(ddof=1), np.sqrt(0.05 * 0.95)) / np.sqrt(len(covered))
-        summary |= {"coverage": covered.mean(), "coverage error": spread}
-        in_line = in_line and covered.mean() >= 0.95 - 3 * spread
+        few = any(one.few for run in runs for one in run)
+        summary |= {"coverage": covered.mean(), "coverage error": spread, "few": few}
+        in_line = in_line and (few or covered.mean() >= 0.95 - 3 * spread)
     summary["in line"] = in_line
     return summary
 
@@ -417,7 +423,10 @@ def as_table(rows: list[dict[str, Any]]) -> str:
     for one in rows:
         mean = f"{one['mean']:+.4f} ± {one['error']:.4f}" if "mean" in one else ""
         rate = f"{one['type I']:.3f} ± {one['type I error']:.3f}" if "type I" in one else ""
-        cover = f"{one['coverage']:.3f} ± {one['coverage error']:.3f}" if "coverage" in one else ""
+        few = " †" if one.get("few") else ""
+        cover = ""
+        if "coverage" in one:
+            cover = f"{one['coverage']:.3f} ± {one['coverage error']:.3f}{few}"
         cells = [one["job"], f"`{one['metric']}`", one["folds"], one["items"], one["dependence"]]
         cells += [one["fold seeds"], one["runs"], *([one["signal"]] if signal else [])]
         cells += [mean, rate, cover, "" if one["in line"] else "**outside**"]
@@ -427,7 +436,9 @@ def as_table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Run what is asked for and print, or write, the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=200, help="runs of each case (default 200)")
     parser.add_argument("--only", nargs="+", choices=list(JOBS), help="these jobs alone")
     parser.add_argument("--signal", action="store_true", help="intervals of what is not noise")

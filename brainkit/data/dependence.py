@@ -5,18 +5,21 @@
 - *Conditions* that come back in every run: runs are independent; within a run chance decided which
   condition came when.
 - *Stretches* of time: where both what was shown and what was measured change slowly, neighbours are
-  alike on both sides, and only stretches longer than that are exchangeable.
+  alike on both sides. Only stretches longer than that are independent; chance runs shift what was
+  shown in time, since that leaves both sides as slow as they are; and training rows so near to a
+  test row are left out, as their likeness would pass for prediction.
 """
 
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.seeds import rng
 from brainkit.arrays.sources import Index
 from brainkit.data.recording import Recording
 from brainkit.data.standardising import run_keys
@@ -46,6 +49,10 @@ class Rows:
         Where given, what was shown is exchanged within each stratum alone.
     blocks : array of int (rows,) or None
         Where given, stretches of rows change places as wholes, in the order of the rows.
+    series : array of int (rows,) or None
+        Where given, rows of one series that are fewer than `reach` apart are alike, and what was
+        shown is shifted in time.
+    reach : int
     facts : dict
         What a manifest says: what is independent, and why.
     """
@@ -55,18 +62,64 @@ class Rows:
     place: Index
     strata: Index | None = None
     blocks: Index | None = None
+    series: Index | None = None
+    reach: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
 
     def take(self, rows: NDArray[Any]) -> "Rows":
         """Return some of the rows, by mask or number."""
-        strata, blocks = (None if one is None else one[rows] for one in (self.strata, self.blocks))
-        own = (self.shown[rows], self.groups[rows], self.place[rows])
-        return Rows(*own, strata, blocks, self.facts)
+        strata, blocks, series = (
+            None if one is None else one[rows] for one in (self.strata, self.blocks, self.series)
+        )
+        return replace(
+            self, shown=self.shown[rows], groups=self.groups[rows], place=self.place[rows],
+            strata=strata, blocks=blocks, series=series,
+        )  # fmt: skip
+
+    def near(self, others: "Rows") -> NDArray[np.bool_]:
+        """Tell of each row whether another of `others` is too near in time to be independent."""
+        near = np.zeros(len(self.place), dtype=bool)
+        if self.series is None or others.series is None:
+            return near
+        for series in np.unique(others.series):
+            here = self.series == series
+            there = np.sort(others.place[others.series == series])
+            after = np.searchsorted(there, self.place[here])
+            ahead = there[np.minimum(after, len(there) - 1)] - self.place[here]
+            behind = self.place[here] - there[np.maximum(after - 1, 0)]
+            near[here] = np.minimum(np.abs(ahead), np.abs(behind)) < self.reach
+        return near
 
     def exchanged(self, generator: np.random.Generator) -> Index:
         """Return for each row another one, whose stimulus chance might as well have shown here."""
+        if self.series is not None:
+            n = len(self.series)
+            least = min(self.reach, n // 4)  # as far as rows are alike, so that no truth is left
+            return _shifted(n, int(generator.integers(least, max(n - least, least + 1))))
         order = exchanged_rows(self.shown, generator, strata=self.strata, blocks=self.blocks)
         return order.astype(np.int64)
+
+    def permuted(self, number: int, n_permutations: int) -> Index:
+        """Return one of the exchanges that a p value counts among.
+
+        Random ones; in time, shifts by equal steps, which with none at all are a group, so that p
+        is exact where what was measured might have begun anywhere.
+
+        Parameters
+        ----------
+        number : int
+            From 0 to `n_permutations` - 1.
+        n_permutations : int
+        """
+        if self.series is not None:
+            n = len(self.series)
+            return _shifted(n, round((number + 1) * n / (n_permutations + 1)))
+        return self.exchanged(rng(number, "permuted items"))
+
+
+def _shifted(n: int, rows: int) -> Index:
+    """Follow n rows from another one on, round from the last to the first."""
+    return np.roll(np.arange(n, dtype=np.int64), rows)
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
@@ -82,6 +135,8 @@ def joined(parts: Sequence[Rows]) -> Rows:
         np.concatenate([part.place for part in parts]),
         one([part.strata for part in parts]),
         one([part.blocks for part in parts]),
+        one([part.series for part in parts]),
+        parts[0].reach,
         parts[0].facts,
     )
 
@@ -142,8 +197,9 @@ def dependence(
     if stretch:
         if int(stretch[1]) < 1:
             raise InputError(f"resample={resample!r}: a block holds at least 1 trial.")
-        blocks = time_blocks(_runs(recording), int(stretch[1])).astype(np.int64)
-        return Rows(shown, blocks, place, blocks=blocks, facts=facts)
+        runs, length = _runs(recording), int(stretch[1])
+        blocks = time_blocks(runs, length).astype(np.int64)
+        return Rows(shown, blocks, place, series=runs, reach=length, facts=facts)
     if resample not in rows:
         raise InputError(
             f"resample={resample!r} names no column of the trials, which are {list(rows.columns)}; "
@@ -177,7 +233,11 @@ def _runs(recording: Recording) -> Index:
 
 
 def _length(recording: Recording, features: NDArray[Any]) -> int:
-    """Return over how many trials features and responses are both alike; 1 if they are not."""
+    """Return how long stretches are that are independent; 1 if each trial is.
+
+    Twice as many trials as features and responses are both alike over, since the ends of longer
+    stretches still are.
+    """
     n = min(len(features), ROWS_LOOKED_AT)
     runs = _runs(recording)[:n]
     of_features = correlation_length(features.reshape(len(features), -1)[:n], runs)
@@ -185,7 +245,8 @@ def _length(recording: Recording, features: NDArray[Any]) -> int:
         return 1
     units = np.linspace(0, recording.responses.shape[1] - 1, _UNITS_LOOKED_AT).astype(int)
     responses = recording.responses.read(np.arange(n), np.unique(units)).reshape(n, -1)
-    return min(of_features, correlation_length(responses, runs))
+    of_responses = correlation_length(responses, runs)
+    return 1 if of_responses == 1 else 2 * min(of_features, of_responses)
 
 
 def _slow(recording: Recording, length: int) -> str:
@@ -194,8 +255,9 @@ def _slow(recording: Recording, length: int) -> str:
         few = f" There are only {len(recording.rows) // length} of them."
     return (
         f"What {recording.subject} was shown and what was measured both change slowly, over about "
-        f"{length} trials: p values and intervals take stretches of {length} trials as independent "
-        f"(resample='block:{length}').{few} Split by runs or stretches too (split='stretches:5'), "
-        "since neighbours on both sides of a split look like prediction. If trials are independent "
-        "in spite of it, say resample='stimulus'."
+        f"{length // 2} trials: p values and intervals take stretches of {length} trials as "
+        f"independent (resample='block:{length}'), and training trials fewer than {length} from a "
+        f"test trial are left out, as neighbours would look like prediction.{few} Split by runs or "
+        "stretches (split='stretches:5'), which leaves most of them. If trials are independent in "
+        "spite of it, say resample='stimulus'."
     )

@@ -190,10 +190,12 @@ def prepare(
     InputError
         If no unit can be used, or there is nothing to average by.
     SplitError
-        If a group has too few training trials to be z-scored.
+        If a group has too few training trials to be z-scored, or no training trial is far enough
+        from the test trials where neighbours in time are alike.
     """
-    standardised = fold if zscore is None else fold.zscore(zscore, unseen=unseen)
     rows = dependence(fold.recording) if rows is None else rows
+    fold = _apart_in_time(fold, rows)
+    standardised = fold if zscore is None else fold.zscore(zscore, unseen=unseen)
     train, place = _items(standardised, "train", average_repeats is True)
     test, test_place = _items(standardised, "test", average_repeats in (True, "test"))
     y_train, y_test = train.targets(), test.targets()
@@ -218,6 +220,20 @@ def prepare(
         usable=usable,
         zscore=dict(standardised.recording.info.get("zscore", {})),
     )
+
+
+def _apart_in_time(fold: Fold, rows: Rows) -> Fold:
+    """Leave training rows out that are too near to a test row in time."""
+    train = np.asarray(fold.rows["train"])
+    kept = train[~rows.take(train).near(rows.take(fold.rows["test"]))]
+    if len(kept) < 2:
+        raise SplitError(
+            f"All {len(train)} training trials of a fold are fewer than {rows.reach} from a test "
+            "trial, and what was shown and measured changes that slowly. Split by runs or "
+            "stretches (split='stretches:5'); if trials are independent in spite of it, say "
+            "resample='stimulus'."
+        )
+    return replace(fold, rows={**fold.rows, "train": kept})
 
 
 def _items(fold: Fold, name: str, average: bool) -> tuple[Recording, Index]:

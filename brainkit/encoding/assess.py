@@ -178,7 +178,11 @@ def assess_encoder(
 
     def null(seed: int) -> tuple[Array, Array, PatternScores]:
         """Return r, R² and pattern scores of fits to exchanged stimuli, over all fold seeds."""
-        runs = [run(parts, exchanged_stimuli(parts, rows, seed)) for parts in folds]
+
+        def exchange(part: Rows, number: int) -> Array:
+            return part.exchanged(rng(seed, "exchanged stimuli", number))
+
+        runs = [run(parts, exchanged_stimuli(parts, rows, exchange)) for parts in folds]
         return (
             np.mean([one.r() for one in runs], axis=0),
             np.mean([one.r2() for one in runs], axis=0),
@@ -188,11 +192,19 @@ def assess_encoder(
     shuffled = [
         null(number) for number in track(range(protocol.shuffles), f"{who}: shuffled stimuli")
     ]
+
+    def permuted_r(number: int) -> Array:
+        """Return r of fits to permuted stimuli; with one fold those of the test part change."""
+        if len(folds[0]) > 1:
+            moved = exchanged_stimuli(
+                folds[0], rows, lambda part, _: part.permuted(number, protocol.permutations)
+            )
+            return run(folds[0], moved).r()
+        order = first.rows.permuted(number, protocol.permutations)
+        return np.asarray(pearson_r(first.truth, first.predicted[order], fold=first.fold))
+
     permuted = [
-        run(folds[0], exchanged_stimuli(folds[0], rows, 1000 + number)).r()
-        if len(folds[0]) > 1
-        else _permuted_r(first, number)
-        for number in track(range(protocol.permutations), f"{who}: permutations")
+        permuted_r(number) for number in track(range(protocol.permutations), f"{who}: permutations")
     ]
     scores = Scores(
         r=np.mean(sums.r, axis=0),
@@ -253,9 +265,3 @@ def dependent_rows(
         here = np.isin(head, stimuli)
         values[here] = table[np.searchsorted(stimuli, head[here])]
     return dependence(recording, "auto", features=values)
-
-
-def _permuted_r(run: HeldOut, seed: int) -> Array:
-    """Return r of each unit with the stimuli of the fixed predictions exchanged."""
-    order = run.rows.exchanged(rng(seed, "permuted test items"))
-    return np.asarray(pearson_r(run.truth, run.predicted[order], fold=run.fold))

@@ -1,6 +1,6 @@
 """Held-out predictions of one pass over prepared folds, of the true stimuli or exchanged ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from brainkit.arrays.seeds import rng
 from brainkit.data.dependence import Rows, joined
 from brainkit.data.preparing import Prepared
 from brainkit.data.recording import Recording
@@ -72,28 +71,27 @@ def stimuli_of(recording: Recording) -> Stimuli:
 
 
 def exchanged_stimuli(
-    folds: Sequence[Prepared], rows: Rows, seed: int
+    folds: Sequence[Prepared], rows: Rows, exchange: Callable[[Rows, int], Array]
 ) -> list[tuple[Array, Array]]:
-    """Return the training and test stimuli of each fold after a random exchange, for null runs.
+    """Return the training and test stimuli of each fold after an exchange, for null runs.
 
     With several folds the exchange is one over the whole recording; with one fold it stays within
-    each part. What changes places with what is said by `Rows.exchanged`.
+    each part.
 
     Parameters
     ----------
     folds : sequence of Prepared
     rows : Rows
         All rows of the recording.
-    seed : int
+    exchange : callable
+        ``exchange(rows, part)`` gives for each row that whose stimulus is said to have been shown,
+        as `Rows.exchanged` does; parts are numbered.
     """
     if len(folds) == 1:
         parts = (folds[0].train_rows, folds[0].test_rows)
-        moved = [
-            part.shown[part.exchanged(rng(seed, "exchanged stimuli", number))]
-            for number, part in enumerate(parts)
-        ]
+        moved = [part.shown[exchange(part, number)] for number, part in enumerate(parts)]
         return [(moved[0], moved[1])]
-    shown = rows.shown[rows.exchanged(rng(seed, "exchanged stimuli"))]
+    shown = rows.shown[exchange(rows, 0)]
     return [(shown[fold.train_rows.place], shown[fold.test_rows.place]) for fold in folds]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.errors import InputError
-from brainkit.evaluation import Interval, bootstrap_ci
+from brainkit.evaluation import Interval
 from brainkit.evaluation.metrics import metric_entry
 from brainkit.evaluation.rsa import (
     PeakDifference,
@@ -22,6 +22,7 @@ from brainkit.evaluation.rsa import (
     bootstrap_rdms,
     compare_rdms,
     held_out_best,
+    held_out_interval,
     peak_difference,
     permute_rdms,
     rdm,
@@ -169,7 +170,7 @@ def assess_rsa(
     null = permute_rdms(models, people, comparison, n=protocol.permutations, seed=seed)
     bootstrap = bootstrap_rdms(models, people, comparison, n=protocol.bootstraps, seed=seed)
     layers = _layer_table(list(checked), data.regions, bootstrap, null)
-    best = _best_table(layers, similarity, null, seed)
+    best = _best_table(layers, similarity, null)
     pairs = list(combinations(range(len(data.regions)), 2))
     order = {(data.regions[i], data.regions[j]): peak_difference(bootstrap, i, j) for i, j in pairs}
     rise = {
@@ -235,7 +236,7 @@ def _people_table(
 
 
 def _best_table(
-    layers: pd.DataFrame, similarity: Mapping[str, RDMSimilarity], null: RDMPermutation, seed: int
+    layers: pd.DataFrame, similarity: Mapping[str, RDMSimilarity], null: RDMPermutation
 ) -> pd.DataFrame:
     rows = []
     # The best of several layers beats 0 by luck: its null is the best of each relabelling.
@@ -243,8 +244,8 @@ def _best_table(
     for (region, values), lucky in zip(similarity.items(), luck, strict=True):
         part = layers[layers["region"] == region].reset_index(drop=True)
         top = int(part["similarity"].argmax())
-        scores, chosen = held_out_best(values)
-        held_out = bootstrap_ci(np.asarray(scores), seed=seed)
+        chosen = held_out_best(values)[1]
+        held_out = held_out_interval(values, LEVEL)
         rows.append(
             {
                 "region": region,

@@ -9,7 +9,7 @@ import pytest
 from brainkit import Recording
 from brainkit.data.dependence import dependence
 from brainkit.data.preparing import prepare_split
-from brainkit.errors import DependenceWarning, InputError
+from brainkit.errors import DependenceWarning, InputError, SplitError
 
 
 def recording(stimulus, *, units=3, seed=0, responses=None, **options):
@@ -71,8 +71,8 @@ def test_slow_features_and_responses_are_told_by_stretches():
     with pytest.warns(DependenceWarning, match=r"change slowly.*resample='block:\d+'"):
         rows = dependence(both, features=features)
     length = int(rows.facts["independent"].split(":")[1])
-    assert 10 < length < 60  # .9^k is small
-    assert rows.blocks is not None
+    assert 20 < length < 120  # twice the lag at which .9^k is small
+    assert rows.reach == length
     assert all(len(set(run[rows.groups == block])) == 1 for block in np.unique(rows.groups))
     order = rows.exchanged(np.random.default_rng(0))
     assert (np.diff(order) == 1).mean() > 0.9  # what was shown keeps its order
@@ -82,7 +82,57 @@ def test_slow_features_and_responses_are_told_by_stretches():
         assert dependence(both, features=quick).facts["independent"] == "stimulus"
         fresh = recording(np.arange(400), columns={"run": run}, units=30)
         assert dependence(fresh, features=features).facts["independent"] == "stimulus"
-        assert dependence(both, "stimulus", features=features).blocks is None
+        assert dependence(both, "stimulus", features=features).series is None
+
+
+def test_chance_runs_shift_what_was_shown_in_time():
+    rows = dependence(recording(np.arange(60)), "block:5")
+    for seed in range(20):
+        order = rows.exchanged(np.random.default_rng(seed))
+        apart = (np.arange(60) - order) % 60
+        assert len(set(apart.tolist())) == 1
+        assert 5 <= apart[0] <= 55  # no truth is left
+    shifts = [int(rows.permuted(number, 19)[0]) for number in range(19)]
+    # With no shift at all they are a group: steps of three round 60 rows.
+    assert sorted(-shift % 60 for shift in shifts) == [3 * step for step in range(1, 20)]
+    free = dependence(recording(np.arange(60)), "stimulus")
+    drawn = [free.permuted(number, 19) for number in range(19)]
+    assert all(sorted(order) == list(range(60)) for order in drawn)
+    assert len({order.tobytes() for order in drawn}) == 19
+    np.testing.assert_array_equal(drawn[3], free.permuted(3, 19))
+
+
+def test_rows_are_near_within_their_run():
+    columns = {"run": np.repeat([0, 1], 20)}
+    rows = dependence(recording(np.arange(40), columns=columns), "block:4")
+    test = rows.take(np.arange(8, 12))
+    assert np.flatnonzero(rows.near(test)).tolist() == list(range(5, 15))
+    last = rows.take(np.arange(18, 20))
+    assert np.flatnonzero(rows.near(last)).tolist() == [15, 16, 17, 18, 19]  # not the next run
+    plain = dependence(recording(np.arange(40), columns=columns), "run")
+    assert not plain.near(plain.take(np.arange(8, 12))).any()
+
+
+@pytest.mark.parametrize("split", ["stretches:4", "kfold:4:run"])
+def test_training_rows_near_a_test_row_are_left_out(split):
+    columns = {"run": np.repeat(np.arange(4), 10)}
+    values = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    trials = recording(np.arange(40), responses=values, columns=columns)
+    rows = dependence(trials, "block:3")
+    settings = {"zscore": None, "average_repeats": False}
+    for fold in prepare_split(trials, split, rows=rows, **settings):
+        assert not fold.train_rows.near(fold.test_rows).any()
+        assert len(fold.train) == 30  # runs, whose neighbours are no neighbours
+    longer = recording(np.arange(40), responses=values)
+    sizes = [
+        len(fold.train)
+        for fold in prepare_split(
+            longer, "stretches:4", rows=dependence(longer, "block:3"), **settings
+        )
+    ]
+    assert sizes == [28, 26, 26, 28]  # two at each end of the test part
+    with pytest.raises(SplitError, match=r"split='stretches:5'.*resample='stimulus'"):
+        prepare_split(longer, "kfold:2", rows=dependence(longer, "block:30"), **settings)
 
 
 def test_what_is_asked_for_is_taken():
@@ -103,10 +153,9 @@ def test_what_is_asked_for_is_taken():
 
 def test_averages_count_where_they_were_shown_first():
     shown = np.random.default_rng(0).permutation(np.repeat(np.arange(12), 2))
-    rows = dependence(recording(shown), "block:4")
-    (fold, *_) = prepare_split(
-        recording(shown), "kfold:3", zscore=None, average_repeats=True, rows=rows
-    )
+    trials = recording(shown, columns={"block": np.arange(24) // 4})
+    rows = dependence(trials, "block")
+    (fold, *_) = prepare_split(trials, "kfold:3", zscore=None, average_repeats=True, rows=rows)
     first = [int(np.flatnonzero(shown == one)[0]) for one in fold.test_stimuli]
     np.testing.assert_array_equal(fold.test_rows.place, first)
     np.testing.assert_array_equal(fold.test_rows.groups, np.array(first) // 4)

@@ -216,7 +216,11 @@ def test_exchange_keeps_repeats_together_and_parts_apart():
     recording, _ = linear_brain(n_train=30, n_test=10, n_units=3)
     protocol = EncodingProtocol("nsd-shared1000", average_repeats=False)
     folds = prepare_folds(recording, protocol)
-    ((train, test),) = exchanged_stimuli(folds, dependence(recording), 5)
+
+    def exchange(part, number):
+        return part.exchanged(np.random.default_rng([5, number]))
+
+    ((train, test),) = exchanged_stimuli(folds, dependence(recording), exchange)
     for shown, given, part in (
         (train, folds[0].train_stimuli, range(30)),
         (test, folds[0].test_stimuli, range(30, 40)),
@@ -227,7 +231,7 @@ def test_exchange_keeps_repeats_together_and_parts_apart():
     assert (train != folds[0].train_stimuli).mean() > 0.8
     many = prepare_folds(recording, EncodingProtocol("kfold:4", average_repeats=False))
     moved = {}
-    exchanged = exchanged_stimuli(many, dependence(recording), 5)
+    exchanged = exchanged_stimuli(many, dependence(recording), exchange)
     for fold, (train, test) in zip(many, exchanged, strict=True):
         given = [*fold.train_stimuli, *fold.test_stimuli]
         for one, other in zip(given, [*train, *test], strict=True):

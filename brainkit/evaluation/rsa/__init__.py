@@ -5,7 +5,12 @@ what is added are named quantities, checks, seeds, and a null by permuting which
 """
 
 from brainkit.evaluation.rsa.ceiling import CEILING_POOLS, RDMCeiling, rdm_noise_ceiling
-from brainkit.evaluation.rsa.choice import PeakDifference, held_out_best, peak_difference
+from brainkit.evaluation.rsa.choice import (
+    PeakDifference,
+    held_out_best,
+    held_out_interval,
+    peak_difference,
+)
 from brainkit.evaluation.rsa.comparison import COMPARISONS, RDMSimilarity, compare_rdms
 from brainkit.evaluation.rsa.dissimilarity import DISSIMILARITIES, rdm
 from brainkit.evaluation.rsa.inference import (
@@ -29,6 +34,7 @@ __all__ = [
     "compare_rdms",
     "condensed",
     "held_out_best",
+    "held_out_interval",
     "peak_difference",
     "permute_rdms",
     "rdm",
