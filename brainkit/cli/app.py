@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import sys
+import warnings
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -46,14 +47,16 @@ class Guarded(TyperGroup):
             return super().main(*args, **{**settings, "standalone_mode": False})
         settings["standalone_mode"] = False
         tell("")  # a process may run several commands
-        try:
-            code = super().main(*args, **settings)
-        except Exception as error:
-            code = UNPRINTED if _is_unprinted(error) else MISTAKE
-            message = _unprinted(error) if code == UNPRINTED else _mistake(error)
-            if message is None:
-                raise
-            _tell(message)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                code = super().main(*args, **settings)
+            except Exception as error:
+                code = UNPRINTED if _is_unprinted(error) else MISTAKE
+                message = _unprinted(error) if code == UNPRINTED else _mistake(error)
+                if message is None:
+                    raise
+                _tell(message)
         if code == INTERRUPTED:
             _tell(said())
         sys.exit(code if isinstance(code, int) else 0)
@@ -90,7 +93,7 @@ def _mistake(error: Exception) -> str | None:
             _sentence(f"{problem}. See '{where} --help'.") if problem else ""
         )  # the help was shown
     if isinstance(error, BrainkitError):
-        return _sentence(str(error))
+        return _sentence(in_options(str(error)))
     if isinstance(error, OSError):
         place = f": {error.filename}" if error.filename else ""
         reason = _reason(error)
@@ -115,6 +118,33 @@ def _reason(error: OSError) -> str:
     if SHORT_WRITE.search(text):
         return os.strerror(errno.ENOSPC)
     return text.rstrip(".") or type(error).__name__
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,
+    file: Any = None, line: str | None = None,
+) -> None:  # fmt: skip
+    """Show what users should know as a sentence; what concerns programmers as Python does."""
+    if issubclass(category, UserWarning):
+        _tell(_sentence(f"Warning: {in_options(str(message))}"))
+    else:
+        _tell(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
+
+
+def in_options(message: str) -> str:
+    """Say settings in the words of a command: ``zscore=None`` is --set protocol.zscore=null."""
+    from brainkit.recipes.schema import PROTOCOL_SETTINGS
+
+    names = "|".join(sorted(name for name in PROTOCOL_SETTINGS if len(name) > 1))
+    found = re.compile(rf"\b({names})=('[^']*'|None|True|False|[\d.]+\b)")
+    return found.sub(lambda setting: _as_option(setting[1], setting[2].strip("'")), message)
+
+
+def _as_option(name: str, value: str) -> str:
+    said = {"None": "null", "True": "true", "False": "false"}.get(value, value)
+    if name == "ceiling":
+        return f"--ceiling {'none' if said == 'null' else said}"
+    return f"--set protocol.{name}={said}"
 
 
 def _sentence(message: str) -> str:

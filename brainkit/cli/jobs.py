@@ -125,7 +125,8 @@ def encode(
     ceiling: Annotated[
         str | None,
         typer.Option(
-            help="The noise ceiling: ncsnr, split-half, cross-subject, cross-subject-all or none. "
+            help="The noise ceiling: auto (what the repeats allow), ncsnr, split-half, "
+            "cross-subject, cross-subject-all or none. "
             "Default: the recipe's.",
             show_default=False,
         ),

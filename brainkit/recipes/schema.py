@@ -282,3 +282,13 @@ ADAPTER: TypeAdapter[Recipe] = TypeAdapter(
         ),
     ]
 )
+
+# Names of all settings that a protocol has, as ``--set protocol.NAME=VALUE`` changes them.
+PROTOCOL_SETTINGS = frozenset(
+    name
+    for settings in (
+        EncodeSettings, LayersSettings, DecodeSettings, ReconstructSettings, RankSettings,
+        RSASettings,
+    )
+    for name in settings.model_fields
+)  # fmt: skip

@@ -1,6 +1,7 @@
 """Every mistake that a user can make with data or settings: one sentence, and nothing changed."""
 
 import json
+import warnings
 
 import h5py
 import nibabel
@@ -11,6 +12,7 @@ import yaml
 from scipy.io import loadmat, savemat
 
 import brainkit
+from brainkit.cli.app import _show_warning, in_options
 from brainkit.data.cards import read_card
 
 BETAS = "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
@@ -443,3 +445,43 @@ def test_a_faulty_card(refused, tmp_path):
     content = {**read_card("nsd").model_dump(mode="json"), "reader": "nope"}
     path.write_text(yaml.safe_dump(content))
     assert "names the reader 'nope'" in refused("encode", path, "--root", tmp_path)
+
+
+# ------------------------------------------------------------------------- in words of options
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("zscore='day' names no column", "--set protocol.zscore=day names no column"),
+        ("Choose ceiling=None, or 'auto'.", "Choose --ceiling none, or 'auto'."),
+        ("(split='stretches:5')", "(--set protocol.split=stretches:5)"),
+        ("resample='block:46'", "--set protocol.resample=block:46"),
+        ("average_repeats=False", "--set protocol.average_repeats=false"),
+        ("steps=40.", "--set protocol.steps=40."),
+        ("size=64 and n=3", "size=64 and n=3"),  # no settings of a protocol
+        ("xzscore=None", "xzscore=None"),
+    ],
+)
+def test_settings_are_said_as_options(message, said):
+    assert in_options(message) == said
+
+
+def test_a_refused_setting_is_named_as_it_was_given(refused, base):
+    said = refused(*base("encode"), "--set", "protocol.average_repeats=7")
+    assert "protocol.average_repeats" in said
+    said = refused(*base("encode"), "--set", "protocol.zscore=day")
+    assert said.startswith("brainkit: --set protocol.zscore=day names no column")
+
+
+def test_a_warning_is_a_sentence_too(capsys):
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("always")
+        warnings.warn("Values stay\n as they are (zscore=None says so).", stacklevel=1)
+        warnings.warn("for programmers", DeprecationWarning, stacklevel=1)
+    ours, theirs, *_ = capsys.readouterr().err.splitlines()
+    assert ours == (
+        "brainkit: Warning: Values stay as they are (--set protocol.zscore=null says so)."
+    )
+    assert theirs.endswith("DeprecationWarning: for programmers")
