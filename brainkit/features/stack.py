@@ -18,6 +18,7 @@ from brainkit.features.pixels import principal_axes
 from brainkit.features.reading import ReadsAsInner, SideBySide, read_for, reads
 
 Float = NDArray[np.float32]
+ROUNDING = 1e-6  # deviation of a constant column, as a share of its largest value
 
 
 class SingleSpace(ReadsAsInner, TransformerMixin, BaseEstimator):
@@ -53,11 +54,12 @@ class SingleSpace(ReadsAsInner, TransformerMixin, BaseEstimator):
         values = self.space.fit(stimuli).transform(stimuli)
         self.mean_ = values.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = values.std(axis=0, dtype=np.float64)
+        spread[spread <= ROUNDING * np.abs(values).max(axis=0)] = 0  # constant, in any unit
         if self.scale == "space":
             spread = np.full_like(spread, np.sqrt(np.sum(spread**2)))
         else:
             spread *= np.sqrt(len(spread))
-        self.scale_ = np.where(spread > 1e-8, spread, 1.0).astype(np.float32)
+        self.scale_ = np.where(spread > 0, spread, 1.0).astype(np.float32)
         return (values - self.mean_) / self.scale_
 
     def transform(self, stimuli: Any) -> Float:

@@ -207,3 +207,25 @@ def test_settings_that_print_alike_are_told_apart():
     twin = clone(space).set_params(space__shift=other)
     first, second = space.transform(IMAGES[:2]), twin.transform(IMAGES[:2])
     np.testing.assert_array_equal(np.flatnonzero(first[0] != second[0]), [100])
+
+
+@pytest.mark.parametrize("scale", ["feature", "space"])
+@pytest.mark.parametrize("unit", [1e-9, 1e-3, 1e6])
+def test_the_unit_of_features_changes_nothing(scale, unit):
+    """Volts and microvolts are one space; a column of one value stays constant in both."""
+
+    class Measured(Pixels):
+        def transform(self, images):
+            values = super().transform(images) + 50.0
+            values[:, 0] = 7.0
+            return (unit * values).astype(np.float32)
+
+    found = SingleSpace(Measured(), scale=scale).fit_transform(IMAGES)
+    varying = (super(Measured, Measured()).transform(IMAGES) + 50.0).astype(np.float64)[:, 1:]
+    deviation = varying - varying.mean(axis=0)
+    spread = deviation.std(axis=0)
+    total = spread * np.sqrt(varying.shape[1] + 1) if scale == "feature" else np.sqrt(
+        np.sum(spread**2)
+    )  # fmt: skip
+    np.testing.assert_allclose(found[:, 1:], deviation / total, atol=1e-4)
+    np.testing.assert_allclose(found[:, 0], 0, atol=1e-5)
