@@ -13,8 +13,9 @@ dependence. Of every metric three things are shown:
 
 A row is marked where it lies outside three standard errors (of .95 for coverage, which may be
 above it: where a score takes few values, no interval covers exactly .95). Intervals of fewer than
-ten units, which reports mark too, have a †: their coverage is shown and promises nothing. With
-``--signal`` the brains see something, truth is the mean over all runs, and coverage is shown alone.
+ten units, which reports mark too, have a †: their coverage is shown and promises nothing. Rates of
+p that are *below* .05 are of scores that take few values, as r within folds of two items does: ties
+count against a score. With ``--signal`` the brains see something, truth is the mean over all runs, and coverage is shown alone.
 """
 
 import argparse
@@ -393,7 +394,8 @@ def row(case: Case, name: str, runs: list[list[Reading]]) -> dict[str, Any]:
     if len(p):
         error = max(p.std(ddof=1), np.sqrt(0.05 * 0.95) / len(runs[0][0].p)) / np.sqrt(len(p))
         summary |= {"type I": p.mean(), "type I error": error}
-        summary["in line"] = abs(p.mean() - 0.05) <= 3 * error
+        summary["in line"] = p.mean() - 0.05 <= 3 * error
+        summary["below"] = p.mean() - 0.05 < -3 * error
         return summary
     values = np.array([np.mean([one.value for one in run]) for run in runs])
     truth = values.mean() if case.signal else runs[0][0].chance
@@ -429,7 +431,8 @@ def as_table(rows: list[dict[str, Any]]) -> str:
             cover = f"{one['coverage']:.3f} ± {one['coverage error']:.3f}{few}"
         cells = [one["job"], f"`{one['metric']}`", one["folds"], one["items"], one["dependence"]]
         cells += [one["fold seeds"], one["runs"], *([one["signal"]] if signal else [])]
-        cells += [mean, rate, cover, "" if one["in line"] else "**outside**"]
+        note = "below" if one.get("below") else ""
+        cells += [mean, rate, cover, note if one["in line"] else "**outside**"]
         lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     return "\n".join(lines)
 

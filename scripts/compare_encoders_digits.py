@@ -2,10 +2,9 @@
 
     python scripts/compare_encoders_digits.py ROOT [--slow 19] [--only NAME ...]
 
-ROOT is where digits69 lies. Ten folds by trial; p by refits of the whole pipeline on exchanged
-stimuli, so that the bias of folds is in the null, too: 99 for what is quick, `--slow` for the pRF
-grid and what is trained by gradient descent (none by default: each takes minutes; with 19 the
-smallest p is .05). One person, 100 trials of 28-pixel digits: a network
+ROOT is where digits69 lies. Ten folds by trial, r within folds; p by refits of the whole pipeline
+on exchanged stimuli: 99 for what is quick, `--slow` for the pRF grid and what is trained by
+gradient descent (none by default: each takes minutes; with 19 the smallest p is .05). One person, 100 trials of 28-pixel digits: a network
 trained on painted scenes has little to say here, and the table shows it.
 """
 
