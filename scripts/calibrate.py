@@ -15,7 +15,8 @@ A row is marked where it lies outside three standard errors (of .95 for coverage
 above it: where a score takes few values, no interval covers exactly .95). Intervals of fewer than
 ten units, which reports mark too, have a †: their coverage is shown and promises nothing. Rates of
 p that are *below* .05 are of scores that take few values, as r within folds of two items does: ties
-count against a score. With ``--signal`` the brains see something, truth is the mean over all runs, and coverage is shown alone.
+count against a score. With ``--signal`` the brains see something, truth is the mean over all runs,
+and coverage is shown alone.
 """
 
 import argparse

@@ -4,8 +4,9 @@
 
 ROOT is where digits69 lies. Ten folds by trial, r within folds; p by refits of the whole pipeline
 on exchanged stimuli: 99 for what is quick, `--slow` for the pRF grid and what is trained by
-gradient descent (none by default: each takes minutes; with 19 the smallest p is .05). One person, 100 trials of 28-pixel digits: a network
-trained on painted scenes has little to say here, and the table shows it.
+gradient descent (none by default: each takes minutes; with 19 the smallest p is .05). One person,
+100 trials of 28-pixel digits: a network trained on painted scenes has little to say here, and the
+table shows it.
 """
 
 import argparse
