@@ -50,6 +50,12 @@ encoder = InContextEncoder.from_pretrained("{checkpoint}").fit(X_support, Y_supp
 predicted = encoder.predict(X)
 ```
 """
+OF_FORM = {
+    "product": "",
+    "published": " Its scores hardly change with the number of images: in so few steps this form "
+    "learns what voxels of a kind have in common, and not yet to read their responses "
+    "(`docs/published.md`).",
+}
 TITLES = {"product": "", "published": ", the published form"}
 CHECKPOINTS = {"in-context": "tiny", "in-context-published": "tiny-published"}
 
@@ -188,7 +194,15 @@ def write_card(models: Path, work: Path, scores: Score, variant: Variant = DEFAU
         "|---|---|---|---|",
     ]
     lines += [_row(measure, value) for measure, value in scores.items()]
-    lines += ["", "## Limits", "", LIMITS, "", "Licence: that of brainkit.", ""]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        LIMITS + OF_FORM[variant.form],
+        "",
+        "Licence: that of brainkit.",
+        "",
+    ]
     write_text(folder / "README.md", "\n".join(lines))
 
 
