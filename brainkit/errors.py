@@ -84,6 +84,10 @@ class PenaltyWarning(UserWarning):
     """Penalties do not suit the data: the best are at the edge of their grid, or all too large."""
 
 
+class FoldsWarning(PenaltyWarning):
+    """Penalties are chosen by fewer folds than a model makes by default."""
+
+
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line outside of brainkit that led here, which a user knows and can filter by."""
     depth, frame = 1, sys._getframe()
@@ -94,7 +98,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 @contextmanager
 def told_once(category: type[Warning], *, silent: bool = False) -> Iterator[None]:
-    """Pass on the first warning of a kind alone, or none: folds and null runs repeat it.
+    """Pass on the first warning of each kind alone, or none: folds and null runs repeat it.
 
     Parameters
     ----------
@@ -105,12 +109,12 @@ def told_once(category: type[Warning], *, silent: bool = False) -> Iterator[None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    told = silent
+    told = set()
     for one in caught:
         if issubclass(one.category, category):
-            if not told:
+            if not silent and one.category not in told:
                 warn(str(one.message), one.category)
-            told = True
+            told.add(one.category)
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 

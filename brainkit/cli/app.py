@@ -136,7 +136,7 @@ def in_options(message: str) -> str:
     from brainkit.recipes.schema import PROTOCOL_SETTINGS
 
     names = "|".join(sorted(name for name in PROTOCOL_SETTINGS if len(name) > 1))
-    found = re.compile(rf"\b({names})=('[^']*'|None|True|False|[\d.]+\b)")
+    found = re.compile(rf"(?<![\w.])({names})=('[^']*'|None|True|False|[\d.]+\b)")
     return found.sub(lambda setting: _as_option(setting[1], setting[2].strip("'")), message)
 
 

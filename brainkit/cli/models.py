@@ -14,7 +14,8 @@ def features(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="SOURCE:NAME[/WEIGHTS], such as open_clip:tiny or timm:resnet18/random.",
+            help="SOURCE:NAME or SOURCE:NAME/WEIGHTS, such as open_clip:tiny or "
+            "timm:resnet18/random.",
         ),
     ],
     list_layers: Annotated[

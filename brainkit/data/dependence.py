@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.seeds import rng
@@ -221,7 +222,7 @@ def _codes(recording: Recording, column: str) -> Index:
     else:
         within = [name for name in ("session", "run", column) if name in rows]
         keys = rows[within].astype(str).agg("/".join, axis=1)
-    return np.unique(keys.to_numpy(), return_inverse=True)[1].astype(np.int64)
+    return pd.factorize(keys.to_numpy())[0].astype(np.int64)  # names of any types
 
 
 def _runs(recording: Recording) -> Index:

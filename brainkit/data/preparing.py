@@ -18,7 +18,7 @@ from brainkit.arrays.sources import Float, Index
 from brainkit.data.dependence import Rows, dependence
 from brainkit.data.recording import Recording
 from brainkit.data.splits import Fold, SplitLike, describe_split
-from brainkit.errors import InputError, SplitError
+from brainkit.errors import InputError, PenaltyWarning, SplitError, told_once
 from brainkit.evaluation import training_share
 
 AverageRepeats = bool | Literal["test"]
@@ -193,11 +193,17 @@ def prepare(
         If a group has too few training trials to be z-scored, or no training trial is far enough
         from the test trials where neighbours in time are alike.
     """
+    if not isinstance(average_repeats, bool | np.bool_) and average_repeats != "test":
+        raise InputError(
+            f"average_repeats is True, False or 'test'; got {average_repeats!r} "
+            f"({type(average_repeats).__name__})."
+        )
+    everywhere = average_repeats != "test" and bool(average_repeats)
     rows = dependence(fold.recording) if rows is None else rows
     fold = _apart_in_time(fold, rows)
     standardised = fold if zscore is None else fold.zscore(zscore, unseen=unseen)
-    train, place = _items(standardised, "train", average_repeats is True)
-    test, test_place = _items(standardised, "test", average_repeats in (True, "test"))
+    train, place = _items(standardised, "train", everywhere)
+    test, test_place = _items(standardised, "test", everywhere or average_repeats == "test")
     y_train, y_test = train.targets(), test.targets()
     # Extremes carry NaN and infinity on, and need no array of the responses' size.
     low, high = y_train.min(axis=0), y_train.max(axis=0)
@@ -279,6 +285,7 @@ def training_shares(
     Returns
     -------
     array (targets,)
+        1, which makes the widest intervals, where a model cannot be fitted to fewer groups.
     """
     first = folds[0]
     if len(first) == 1:
@@ -300,7 +307,11 @@ def training_shares(
     thinner = [
         fold.without(LEFT_OUT, rng(0, "without a third", number)) for number, fold in enumerate(few)
     ]
-    again = refit(thinner)
+    try:
+        with told_once(PenaltyWarning, silent=True):
+            again = refit(thinner)
+    except InputError:  # too few groups are left for the model's own folds
+        return np.ones(predictions[0].shape[1])
     # A mean over n items and one over a share s of them differ by (1 / s - 1) / n in variance.
     kept = np.mean([_n_groups(part) / _n_groups(fold) for part, fold in zip(
         thinner, few, strict=True)])  # fmt: skip

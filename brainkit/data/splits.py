@@ -302,7 +302,8 @@ def _stratified(recording: Recording, arguments: list[str], seed: int) -> list[d
     column = arguments[1] if len(arguments) > 1 else "label"
     labels = _column(recording.rows, column, "stratified").to_numpy()
     groups, n_folds = _together(recording), int(arguments[0])
-    counts = np.unique(labels, return_counts=True)[1]
+    labels = pd.factorize(labels)[0]  # names of any types
+    counts = np.bincount(labels)
     if n_folds < 2 or n_folds > counts.min():
         raise SplitError(
             f"{n_folds} folds cannot have all values of {column!r}, of which the rarest stands in "

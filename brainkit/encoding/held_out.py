@@ -16,7 +16,7 @@ from brainkit.encoding.context import context_of, tell
 from brainkit.errors import InputError
 from brainkit.evaluation import pearson_r, r2
 from brainkit.features import read_for
-from brainkit.linear.estimator import fit_rows
+from brainkit.linear.estimator import fit_rows, penalties_of, predict_rows
 
 Array = NDArray[Any]
 Table = tuple[Any, Array, Array]  # a fitted space; features of training and test stimuli
@@ -139,10 +139,11 @@ def held_out(
         mean = np.full(len(fold.usable), np.nan, dtype=np.float32)
         mean[fold.usable] = Y_train.mean(axis=0, dtype=np.float64)
         prediction = np.full(fold.test.shape, np.nan, dtype=np.float32)
-        prediction[:, fold.usable] = encoder.predict(test_features[test_items])
+        n_usable = int(fold.usable.sum())
+        prediction[:, fold.usable] = predict_rows(encoder, test_features[test_items], n_usable)
         prediction -= mean
         alpha = np.full(len(fold.usable), np.nan)
-        alpha[fold.usable] = getattr(encoder, "alpha_", np.nan)  # deep encoders have no penalty
+        alpha[fold.usable] = penalties_of(encoder, n_usable)
         truth.append(fold.test - mean)
         predicted.append(prediction)
         alphas.append(alpha)

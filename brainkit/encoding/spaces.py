@@ -26,7 +26,7 @@ from brainkit.evaluation import Estimate, pearson_r
 from brainkit.evaluation.estimates import correlation_influences
 from brainkit.evaluation.metrics import by_region, metric_entry, share_of
 from brainkit.features import as_features, read_for
-from brainkit.linear.estimator import fit_rows
+from brainkit.linear.estimator import fit_rows, predict_rows
 
 Array = NDArray[Any]
 VALIDATION_PART, FEWEST_STIMULI = 0.2, 10
@@ -158,10 +158,10 @@ def compare_spaces(
         encoder = clone(model)
         Y = fold.train[shown][:, fold.usable]
         fit_rows(encoder, X, Y, groups=fold.train_rows.groups[shown])
-        aside = encoder.predict(
-            _by_item(fitted.transform, fitted, stimuli, fold.train_stimuli[chosen])
+        aside, predicted = (
+            predict_rows(encoder, _by_item(fitted.transform, fitted, stimuli, rows), Y.shape[1])
+            for rows in (fold.train_stimuli[chosen], fold.test_stimuli)
         )
-        predicted = encoder.predict(_by_item(fitted.transform, fitted, stimuli, fold.test_stimuli))
         validation[name] = pearson_r(fold.train[chosen][:, fold.usable], aside)
         test[name] = np.asarray(pearson_r(truth, predicted))
         shuffled[name] = np.asarray(pearson_r(truth, predicted[order]))

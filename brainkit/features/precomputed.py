@@ -76,7 +76,7 @@ class Precomputed(TransformerMixin, BaseEstimator):
         ids = self.ids
         if ids is None and isinstance(self.values, pd.DataFrame):
             index = self.values.index
-            ids = None if isinstance(index, pd.RangeIndex) else index
+            ids = None if index.equals(pd.RangeIndex(len(index))) else index
         array = np.asarray(self.values)
         if array.dtype.kind not in "buif" or array.ndim < 2:
             raise InputError(

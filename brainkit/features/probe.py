@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from brainkit.features.backbones.base import Backbone
 
+OTHER_TEXTS = (
+    "a",
+    "two people and a dog walk along the shore of a wide lake while the sun goes down behind hills",
+)
 AGAIN = 64.0
 """How many units of rounding two equal passes may differ by, of a layer's largest value: parallel
 sums need not be added in one order."""
@@ -34,7 +38,7 @@ def probe_items(items: Any) -> list[Any]:
     -------
     list
         The first image, and the same inverted and turned; or the first text, the longest and the
-        shortest.
+        shortest, and two of other lengths.
     """
     (first,) = items.read(range(1))
     if items.modality == "image":
@@ -42,7 +46,8 @@ def probe_items(items: Any) -> list[Any]:
 
         return [first, ImageOps.invert(first), first.rotate(180)]
     texts = items.read(range(len(items)))
-    return list(dict.fromkeys([first, max(texts, key=len), min(texts, key=len)]))
+    # Of one length, however they are counted, texts would need no padding.
+    return list(dict.fromkeys([first, max(texts, key=len), min(texts, key=len), *OTHER_TEXTS]))
 
 
 def check_frozen(

@@ -19,10 +19,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from array_api_compat import array_namespace
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError, listed
+
+TWICE = 0.1  # of the usual step: two rows that are nearer are one moment told twice
 
 Array = Any  # a NumPy array or a torch tensor
 
@@ -47,7 +50,7 @@ def delay(
         together, and none is missing in between.
     times : array (n_samples,), optional
         When each sample was taken, rising within a run: whole numbers of samples, such as row
-        numbers of the whole recording, or times in any unit, whose smallest step is one sample.
+        numbers of the whole recording, or times in any unit, whose usual step is one sample.
 
     Returns
     -------
@@ -115,6 +118,9 @@ def contiguous_spans(
         places (without times), or times do not rise within a run.
     """
     labels = _one_each("runs", runs, n_samples)
+    if labels is not None and pd.isna(labels).any():
+        row = int(np.flatnonzero(pd.isna(labels))[0])
+        raise InputError(f"runs must tell of every sample; that of row {row} is missing.")
     moments = _one_each("times", times, n_samples)
     if n_samples == 0:
         return iter([])
@@ -136,9 +142,29 @@ def contiguous_spans(
             f"times must rise within a run; rows {row} and {row + 1} have {moments[row]} and "
             f"{moments[row + 1]}. Sort the rows by time, or tell runs apart by runs."
         )
-    step = 1.0 if moments.dtype.kind in "iu" else float(inside.min(initial=np.inf))
+    step = 1.0 if moments.dtype.kind in "iu" else _usual_step(inside)
+    if moments.dtype.kind in "iu" and len(inside) and not (inside == 1).any():
+        raise InputError(
+            "times in whole numbers are the numbers of samples, of which neighbours differ by 1; "
+            f"these differ by {inside.min():.0f} or more. Give times in seconds as real numbers, "
+            "such as times * 1.0."
+        )
+    if len(inside) and inside.min() < TWICE * step:
+        row = int(np.flatnonzero(~new_run & (steps == inside.min()))[0])
+        raise InputError(
+            f"Rows {row} and {row + 1} are {inside.min():.3g} apart in time where neighbours are "
+            f"{step:.3g} apart: a time that stands there twice, or that is wrong."
+        )
     # Times that are read from a clock jitter; a missing sample is a whole step more.
     return _spans(new_run | (steps > 1.5 * step), n_samples)
+
+
+def _usual_step(steps: NDArray[np.float64]) -> float:
+    """Return how far neighbours in time are apart, where samples may be missing between others."""
+    if not len(steps):
+        return np.inf
+    small = np.quantile(steps, 0.1, method="higher")  # not the least: clocks jitter
+    return float(np.median(steps[steps <= 1.5 * small]))
 
 
 def _one_each(name: str, values: ArrayLike | None, n_samples: int) -> NDArray[Any] | None:
@@ -156,8 +182,8 @@ def _one_each(name: str, values: ArrayLike | None, n_samples: int) -> NDArray[An
 def _check_together(labels: NDArray[Any], new_run: NDArray[np.bool_]) -> None:
     """Raise if the rows of a run stand in several places."""
     firsts = labels[np.concatenate([[0], np.flatnonzero(new_run) + 1])]
-    names, counts = np.unique(firsts, return_counts=True)
-    torn = names[counts > 1]
+    codes, names = pd.factorize(firsts)  # names of any types
+    torn = names[np.bincount(codes) > 1]
     if len(torn):
         raise InputError(
             "Rows of a run must stand together, in order of time; those of these runs stand in "

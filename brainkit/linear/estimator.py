@@ -10,11 +10,21 @@ from array_api_compat import array_namespace
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    GroupShuffleSplit,
+    LeaveOneGroupOut,
+    LeavePGroupsOut,
+    RandomizedSearchCV,
+    StratifiedGroupKFold,
+    check_cv,
+)
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from brainkit.arrays.devices import device_name, solver_device, to_device, to_numpy
-from brainkit.errors import InputError, unknown_name
+from brainkit.errors import FoldsWarning, InputError, unknown_name, warn
 from brainkit.linear.folds import split_folds
 from brainkit.linear.leave_one_out import WAYS
 from brainkit.linear.penalties import STANDARD_GRID, judge_choice, mean_variance, penalty_grid
@@ -45,14 +55,80 @@ def fit_rows(model: Any, X: Any, Y: Any, **by_row: Any) -> Any:
         The model, fitted.
     """
     known = {name: values for name, values in by_row.items() if values is not None}
+    _fit_default_folds(model, known.get("groups"))
     parameters = inspect.signature(model.fit).parameters
     named = {name for name, parameter in parameters.items() if parameter.kind not in _STARRED}
     if get_config()["enable_metadata_routing"] and hasattr(model, "get_metadata_routing"):
         routing = get_routing_for_object(model)
         named |= set(routing.consumes("fit", set(known) - named))
+    elif isinstance(model, GridSearchCV | RandomizedSearchCV) and isinstance(
+        check_cv(model.cv), GROUPED
+    ):
+        named.add("groups")
     return model.fit(X, Y, **{name: values for name, values in known.items() if name in named})
 
 
+def predict_rows(model: Any, X: Any, n_targets: int | None = None) -> NDArray[Any]:
+    """Predict (n_samples, n_targets), also where a regressor gives one target as a row of numbers.
+
+    Parameters
+    ----------
+    model : estimator
+    X : array (n_samples, ...)
+    n_targets : int, optional
+        How many there must be; any number where not given.
+
+    Raises
+    ------
+    InputError
+        If predictions have another shape.
+    """
+    predicted = np.asarray(model.predict(X))
+    if predicted.ndim == 1 and n_targets in (None, 1):
+        predicted = predicted[:, None]
+    if n_targets is not None and predicted.shape != (len(X), n_targets):
+        raise InputError(
+            f"{type(model).__name__} predicts {predicted.shape} of {len(X)} samples and "
+            f"{n_targets} targets: a model fits all targets at once. scikit-learn's "
+            "MultiOutputRegressor makes one of a regressor that does not."
+        )
+    return predicted
+
+
+def penalties_of(model: Any, n_targets: int) -> NDArray[np.float64]:
+    """Return each target's penalty after a fit; NaN where the model has none.
+
+    An `alpha_` is one only where the model takes penalties; in Bayesian regression it is the
+    precision of the noise, in Gaussian processes weights of samples.
+    """
+    penalties = np.full(n_targets, np.nan)
+    if {"alpha", "alphas"} & set(model.get_params(deep=False)):
+        alpha = np.asarray(getattr(model, "alpha_", np.nan), dtype=np.float64)
+        if alpha.shape in ((), (1,), (n_targets,)):
+            penalties[:] = alpha
+    return penalties
+
+
+def _fit_default_folds(model: Any, groups: Any) -> None:
+    """Let a default number of folds be no larger than the number of groups."""
+    parameter = inspect.signature(type(model)).parameters.get("cv")
+    folds = getattr(model, "cv", None)
+    if groups is None or parameter is None or type(folds) is not int or folds != parameter.default:
+        return
+    n_groups = len(np.unique(np.asarray(groups)))
+    if 2 <= n_groups < folds:
+        warn(
+            f"There are {n_groups} independent groups to choose penalties by, so that each is held "
+            f"out in turn, where {type(model).__name__} makes {folds} folds by default (cv=).",
+            FoldsWarning,
+        )
+        model.set_params(cv=n_groups)
+
+
+# Splitters of scikit-learn that need to be told of groups.
+GROUPED = (
+    GroupKFold, GroupShuffleSplit, LeaveOneGroupOut, LeavePGroupsOut, StratifiedGroupKFold,
+)  # fmt: skip
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 

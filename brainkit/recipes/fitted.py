@@ -17,6 +17,7 @@ from brainkit.decoding.images import invert
 from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.errors import InputError
 from brainkit.features import read_for
+from brainkit.linear.estimator import predict_rows
 from brainkit.recipes.reconstruct import captioner_options, generator_options
 from brainkit.recipes.schema import Recipe, ReconstructRecipe
 from brainkit.reconstruction import ReconstructionResult
@@ -53,7 +54,8 @@ class ImageEncoder(BaseEstimator):
         Where the recipe z-scores, predictions are in standard deviations of the training trials.
         An encoder whose features read captions takes what `read` gives.
         """
-        predicted = np.asarray(self.model.predict(self.features.transform(images)))
+        features = self.features.transform(images)
+        predicted = predict_rows(self.model, features, int(np.sum(self.usable)))
         whole = np.full((len(predicted), len(self.usable)), np.nan, dtype=predicted.dtype)
         whole[:, self.usable] = predicted
         return whole

@@ -24,6 +24,7 @@ from brainkit.features import (
     SingleSpace,
     read_for,
 )
+from brainkit.linear.estimator import predict_rows
 
 Array = NDArray[Any]
 BATCH = 512  # stimuli read at once: a bank of photographs does not fit in memory
@@ -54,7 +55,7 @@ class FittedEncoder:
 
     def predict(self, stimuli: Any) -> Array:
         """Predict the responses of all units, (n, units), to what `read` gives."""
-        return np.asarray(self.model.predict(self.features.transform(stimuli)))
+        return predict_rows(self.model, self.features.transform(stimuli))
 
 
 @dataclass(frozen=True)

@@ -461,6 +461,7 @@ def test_a_faulty_card(refused, tmp_path):
         ("steps=40.", "--set protocol.steps=40."),
         ("size=64 and n=3", "size=64 and n=3"),  # no settings of a protocol
         ("xzscore=None", "xzscore=None"),
+        ("as in protocol.permutations=20", "as in protocol.permutations=20"),
     ],
 )
 def test_settings_are_said_as_options(message, said):

@@ -11,10 +11,12 @@ import pytest
 import yaml
 
 import brainkit
+from brainkit.cli import app
 from brainkit.data.cards import card_names, read_card
 from brainkit.recipes import running
 
-COMMANDS = ["encode", "decode", "synthesize", "demo", "download", "datasets"]
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+NO_FOLDER = {"download", "datasets", "features"}  # commands that make no run folder
 PROGRAM = Path(sys.executable).with_name("brainkit")
 
 
@@ -24,7 +26,7 @@ def test_help_has_an_example(call, command):
     assert result.exit_code == 0
     assert f"Example: brainkit {command}" in result.stdout
     assert "--json" in result.stdout
-    assert ("--out" in result.stdout) == (command not in ("download", "datasets"))
+    assert ("--out" in result.stdout) == (command not in NO_FOLDER)
 
 
 def test_help_lists_the_commands(call):

@@ -3,16 +3,21 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.linear_model import BayesianRidge, LinearRegression, Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVR
 
 from brainkit import Recording
 from brainkit.decoding import DecodingProtocol, assess_decoder
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder, compare_spaces
-from brainkit.errors import PenaltyWarning
+from brainkit.errors import FoldsWarning, InputError, PenaltyWarning
 from brainkit.features import PixelPCA
+from brainkit.linear.estimator import penalties_of, predict_rows
 from brainkit.synthesis import RankingProtocol, assess_ranking
 
 N = 80
@@ -75,3 +80,106 @@ def test_null_runs_say_nothing_of_their_penalties(recording, features):
         assess_encoder(
             recording, features, VoxelwiseRidge(alphas=np.geomspace(1e-4, 1e6, 15)), PROTOCOL
         )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        make_pipeline(Ridge()),
+        SVR(),
+        GridSearchCV(Ridge(), {"alpha": [1.0, 10.0]}, cv=GroupKFold(3)),
+        BayesianRidge(),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_one_unit_is_enough_for_a_regressor(recording, features, model):
+    one = Recording.from_arrays(
+        recording.responses.read(np.arange(N), [0]), stimuli=recording.stimuli
+    )
+    result = assess_encoder(one, features, model, PROTOCOL)
+    assert result.metrics["encoding_r"]["value"] > 0.8
+    assert np.isnan(result.units["alpha"]).all()  # none of them is a penalty of ours
+
+
+def test_what_is_no_penalty_is_not_told_as_one(recording, features):
+    model = GaussianProcessRegressor(alpha=0.1)  # whose alpha_ are weights of samples
+    result = assess_encoder(recording, features, model, PROTOCOL)
+    assert result.units["alpha"].isna().all()
+    assert penalties_of(Ridge(), 3).shape == (3,)
+    fitted = VoxelwiseRidge(alphas=(1.0,)).fit(features, np.ones((N, 2)) * features[:, :1])
+    np.testing.assert_array_equal(penalties_of(fitted, 2), [1, 1])
+
+
+def test_predictions_of_another_shape_are_refused(features):
+    model = Ridge().fit(features, features[:, 0])
+    assert predict_rows(model, features, 1).shape == (N, 1)
+    assert predict_rows(model, features).shape == (N, 1)
+    with pytest.raises(InputError, match=r"Ridge predicts \(80,\) of 80 samples and 2 targets"):
+        predict_rows(model, features, 2)
+
+
+@pytest.mark.parametrize(("n_runs", "told"), [(3, True), (4, True), (6, False), (7, False)])
+def test_few_runs_are_enough_for_default_folds(n_runs, told):
+    """Of six runs five train, and a refit without a third of them has fewer than five folds."""
+    rng = np.random.default_rng(0)
+    shown = np.tile(np.arange(5), 2 * n_runs)
+    trials = pd.DataFrame({"stimulus": shown, "run": np.repeat(np.arange(n_runs), 10)})
+    drive = rng.normal(size=(5, 4))
+    recording = Recording.from_arrays(
+        drive[shown] + rng.normal(size=(10 * n_runs, 4)), trials=trials,
+        stimuli=np.zeros((5, 4, 4), np.uint8), stimuli_are="conditions",
+    )  # fmt: skip
+    protocol = EncodingProtocol(
+        "leave-one-run-out", zscore=None, average_repeats=False, permutations=3
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = assess_encoder(recording, np.eye(5), VoxelwiseRidge(), protocol)
+    said = [str(one.message) for one in caught if one.category is FoldsWarning]
+    assert len(said) == told
+    low, high = result.metrics["encoding_r"]["ci"]
+    assert low < result.metrics["encoding_r"]["value"] < high
+    with pytest.raises(InputError, match="4 folds cannot be made of"):
+        assess_encoder(
+            recording.select(trials=trials["run"] < 3), np.eye(5), VoxelwiseRidge(cv=4), protocol
+        )
+
+
+@pytest.mark.parametrize("average", ["yes", None, "tests", 2])
+def test_averaging_is_a_choice_of_three(recording, features, average):
+    protocol = EncodingProtocol("kfold:4", zscore=None, average_repeats=average)
+    with pytest.raises(InputError, match="average_repeats is True, False or 'test'"):
+        assess_encoder(recording, features, Ridge(), protocol)
+
+
+def test_numpys_truth_is_truth():
+    shown = np.tile(np.arange(20), 3)
+    rng = np.random.default_rng(0)
+    recording = Recording.from_arrays(
+        rng.normal(size=(60, 3)), trials=pd.DataFrame({"stimulus": shown}),
+        stimuli=np.zeros((20, 4, 4), np.uint8),
+    )  # fmt: skip
+    sizes = [
+        len(assess_encoder(
+            recording, rng.normal(size=(20, 3)), Ridge(),
+            EncodingProtocol("kfold:4", zscore=None, average_repeats=average, permutations=0),
+        ).predictions)
+        for average in (True, np.True_, False, np.False_)
+    ]  # fmt: skip
+    assert sizes == [20, 20, 60, 60]
+
+
+def test_names_of_runs_may_be_of_several_types(recording, features):
+    trials = pd.DataFrame(
+        {
+            "stimulus": np.arange(N),
+            "run": np.repeat(np.array([1, "2", "a", 3.5], dtype=object), N // 4),
+        }
+    )
+    mixed = Recording.from_arrays(
+        recording.responses.read(np.arange(N), np.arange(10)), trials=trials,
+        stimuli=recording.stimuli,
+    )  # fmt: skip
+    whole = assess_encoder(mixed, features, Ridge(), PROTOCOL).metrics["encoding_r"]["value"]
+    plain = assess_encoder(recording, features, Ridge(), PROTOCOL).metrics["encoding_r"]["value"]
+    assert whole == pytest.approx(plain)

@@ -89,3 +89,14 @@ def test_ids_are_text_whatever_they_come_as():
     np.testing.assert_array_equal(space.read(stimuli, [0, 1]), [[2.0], [1.0]])
     with pytest.raises(InputError, match="some are missing"):
         Precomputed(np.ones((2, 1)), ids=["a", None]).read(stimuli, [0])
+
+
+@pytest.mark.parametrize("index", [pd.RangeIndex(29, -1, -1), pd.RangeIndex(0, 60, 2)])
+def test_only_an_index_that_counts_the_rows_says_nothing(index):
+    """A table that was turned round names its stimuli in another order."""
+    values = np.arange(60.0).reshape(30, 2)
+    table = pd.DataFrame(values, index=index)
+    space = as_features(table)
+    stimuli = Stimuli(np.zeros((30, 4, 4), np.uint8), ids=sorted(index))
+    read = space.read(stimuli, np.arange(30))
+    np.testing.assert_array_equal(read, table.sort_index().to_numpy())

@@ -124,7 +124,9 @@ def test_texts_that_depend_on_the_longest_of_their_batch_are_refused() -> None:
     with pytest.raises(InputError, match="layer mean, differ with what else is in the"):
         extract(Words(mask=False), texts)
     assert extract(Words(mask=True), texts).shape == (3, 1)
-    assert extract(Words(mask=False), ["a dog", "a cat"]).shape == (2, 1)  # no padding
+    for alike in (["a dog", "a cat"], ["a dog"]):  # others would be padded
+        with pytest.raises(InputError, match="differ with what else is in the"):
+            extract(Words(mask=False), alike)
 
 
 def test_the_shape_may_not_depend_on_the_company() -> None:

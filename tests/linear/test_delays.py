@@ -128,7 +128,6 @@ def test_times_need_no_runs_and_may_be_in_seconds():
     assert delay(X, [0, 1], times=seconds).tolist() == expected
     assert delay(X, [0, -1], times=[0, 1, 2, 4, 5, 6])[2].tolist() == [3, 0]
     # With whole numbers every other sample is missing, so that none has a neighbour.
-    assert not delay(X, [1], times=np.arange(0, 12, 2)).any()
     # With times a run may stand in several places: its stretches are told apart.
     torn = delay(X, [1], runs=[1, 1, 2, 2, 1, 1], times=[0, 1, 0, 1, 2, 3])
     assert torn.ravel().tolist() == [0, 1, 0, 3, 0, 5]
@@ -139,6 +138,8 @@ def test_times_need_no_runs_and_may_be_in_seconds():
     [
         ([0, 1, 2], r"times must have one value for each of the 4 samples; got \(3,\)"),
         ([0, 1, 1, 2], "times must rise within a run; rows 1 and 2 have 1 and 1"),
+        ([0, 2, 4, 6], "neighbours differ by 1; these differ by 2 or more.*times \\* 1.0"),
+        ([0, 1e-9, 2, 4.0], "Rows 0 and 1 are 1e-09 apart in time where neighbours are 2 apart"),
         ([3, 2, 1, 0], "times must rise within a run"),
         ([0, 1, np.nan, 3], "times must be finite numbers"),
         (["a", "b", "c", "d"], "times must be finite numbers"),
@@ -147,3 +148,26 @@ def test_times_need_no_runs_and_may_be_in_seconds():
 def test_times_that_are_none(times, said):
     with pytest.raises(InputError, match=said):
         delay(np.ones((4, 1)), [1], times=times)
+
+
+def test_the_usual_step_is_that_of_most_neighbours():
+    X = np.arange(1.0, 201.0)[:, None]
+    clock = 2 * np.arange(200) + np.random.default_rng(0).normal(scale=0.1, size=200)
+    late = delay(X, [1], times=clock)  # one stretch, though the least step is far below two
+    np.testing.assert_array_equal(late[1:], X[:-1])
+    close = [0.0, 10, 20, 30, 40, 41]  # one sample that came early
+    np.testing.assert_array_equal(delay(X[:6], [1], times=close)[:, 0], [0, 1, 2, 3, 4, 5])
+    kept = np.flatnonzero(np.random.default_rng(1).random(200) < 0.3)
+    seconds = 1.5 * kept
+    expected = delay(X[kept], [1], times=kept)
+    np.testing.assert_array_equal(delay(X[kept], [1], times=seconds), expected)
+
+
+def test_runs_that_are_missing_or_of_several_types():
+    X = np.ones((4, 1))
+    with pytest.raises(InputError, match="runs must tell of every sample; that of row 2 is"):
+        delay(X, [1], runs=[1, 1, np.nan, 2])
+    mixed = np.array([1, 1, "a", "a"], dtype=object)
+    np.testing.assert_array_equal(delay(X, [1], runs=mixed)[:, 0], [0, 1, 0, 1])
+    with pytest.raises(InputError, match="stand in several places: 1"):
+        delay(X, [1], runs=np.array([1, "a", 1, "a"], dtype=object))
