@@ -525,16 +525,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="page of Markdown; numbers beside it as JSON")
     parser.add_argument("--work", type=Path, default=Path("runs/real-tunings"))
     parser.add_argument("--form", choices=("product", "published"), default="product")
+    parser.add_argument("--seeds", type=int, default=Plan.seeds, help="trainings of each network")
+    parser.add_argument(
+        "--steps", type=int, nargs=2, default=Plan.steps, help="steps of the two stages"
+    )
     parser.add_argument("--threads", type=int, help="of torch; all cores where not given")
     chosen = parser.parse_args()
     if chosen.threads:
         import torch
 
         torch.set_num_threads(chosen.threads)
-    plan = replace(Plan(), form=chosen.form)
+    steps = chosen.steps[0], chosen.steps[1]
+    plan = replace(Plan(), form=chosen.form, seeds=chosen.seeds, steps=steps)
     found = run(read_tunings(chosen.folder), plan, chosen.work)
     write_json(chosen.work / f"{chosen.form}.json", plain(found))
     form = "" if chosen.form == "product" else f" --form {chosen.form}"
+    form += "" if plan.seeds == Plan.seeds else f" --seeds {plan.seeds}"
+    form += "" if plan.steps == Plan.steps else f" --steps {steps[0]} {steps[1]}"
     text = page(found, f"python scripts/in_context_real_tunings.py FOLDER{form}")
     print(text)
     if chosen.out is not None:

@@ -12,7 +12,7 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -143,7 +143,10 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 
 def dependence(
-    recording: Recording, resample: str = "auto", *, features: ArrayLike | None = None
+    recording: Recording,
+    resample: str = "auto",
+    *,
+    features: ArrayLike | Sequence[Callable[[Index], ArrayLike]] | None = None,
 ) -> Rows:
     """Say which rows of a recording are independent of each other.
 
@@ -156,9 +159,10 @@ def dependence(
         or ``"block:N"``, stretches of N trials within runs. ``"auto"`` takes runs where stimuli are
         conditions, the column ``block`` where there is one, stretches where `features` and
         responses both change slowly from trial to trial, and stimuli else.
-    features : array_like of shape (rows, n_features), optional
+    features : array_like of shape (rows, n_features), or functions, optional
         What the stimulus of each of the first rows, at most `ROWS_LOOKED_AT`, looks like to a
-        model, for ``"auto"``.
+        model, for ``"auto"``; or functions that give it for stimulus rows, one for each space that
+        takes part, called only where the responses change slowly. The slowest space counts.
 
     Returns
     -------
@@ -185,7 +189,8 @@ def dependence(
         elif "block" in rows and not rows["block"].isna().any():
             resample, because = "block", "the trials have a column 'block'"
         elif features is not None:
-            length = _length(recording, np.asarray(features))
+            looks: Any = features if _are_functions(features) else [np.asarray(features)]
+            length = _length(recording, shown, looks)
             if length > 1:
                 resample = f"block:{length}"
                 because = "features and responses change slowly"
@@ -233,21 +238,33 @@ def _runs(recording: Recording) -> Index:
     return np.zeros(len(recording.rows), dtype=np.int64)
 
 
-def _length(recording: Recording, features: NDArray[Any]) -> int:
+def _are_functions(features: Any) -> bool:
+    return isinstance(features, list | tuple) and all(callable(one) for one in features)
+
+
+def _length(recording: Recording, shown: Index, looks: Sequence[Any]) -> int:
     """Return how long stretches are that are independent; 1 if each trial is.
 
     Twice as many trials as features and responses are both alike over, since the ends of longer
     stretches still are.
     """
-    n = min(len(features), ROWS_LOOKED_AT)
-    runs = _runs(recording)[:n]
-    of_features = correlation_length(features.reshape(len(features), -1)[:n], runs)
-    if of_features == 1:
-        return 1
+    rows = np.arange(min(len(shown), ROWS_LOOKED_AT))
+    runs = _runs(recording)
     units = np.linspace(0, recording.responses.shape[1] - 1, _UNITS_LOOKED_AT).astype(int)
-    responses = recording.responses.read(np.arange(n), np.unique(units)).reshape(n, -1)
-    of_responses = correlation_length(responses, runs)
-    return 1 if of_responses == 1 else 2 * min(of_features, of_responses)
+    responses = recording.responses.read(rows, np.unique(units)).reshape(len(rows), -1)
+    of_responses = correlation_length(responses, runs[rows])
+    if of_responses == 1:
+        return 1
+    of_features = 1
+    for look in looks:
+        if callable(look):
+            distinct, item = np.unique(shown[rows], return_inverse=True)
+            values = np.asarray(look(distinct))[item]
+        else:
+            values = look[: len(rows)]
+        length = correlation_length(values.reshape(len(values), -1), runs[: len(values)])
+        of_features = max(of_features, length)
+    return 1 if of_features == 1 else 2 * min(of_features, of_responses)
 
 
 def _slow(recording: Recording, length: int) -> str:

@@ -22,7 +22,7 @@ from sklearn.base import clone
 
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
-from brainkit.data.dependence import ROWS_LOOKED_AT, Rows, dependence, joined
+from brainkit.data.dependence import Rows, joined
 from brainkit.data.preparing import (
     AverageRepeats,
     Prepared,
@@ -39,6 +39,7 @@ from brainkit.decoding.scores import Scores, decoding_metrics, item_scores, mean
 from brainkit.errors import InputError, PenaltyWarning, told_once, unknown_name
 from brainkit.features import as_features, read_for
 from brainkit.features.images import as_float, as_uint8
+from brainkit.features.reading import dependent_rows
 
 Array = NDArray[Any]
 LANDMARKS = 100
@@ -167,7 +168,7 @@ def assess_decoder(
         recording = recording.select(roi=protocol.roi)
     features = as_features(features)
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
-    rows = dependent_rows(recording, protocol, features)
+    rows = dependent_rows(recording, protocol, [features])
     folds = [
         prepare_split(
             recording,
@@ -223,19 +224,6 @@ def assess_decoder(
         zscore=first.zscore,
         resampling={**rows.facts, "training_share": training},
     )  # fmt: skip
-
-
-def dependent_rows(recording: Recording, protocol: DecodingProtocol, features: Any) -> Rows:
-    """Say which rows of the recording are independent, looking at its features where needed."""
-    plain = dependence(recording, protocol.resample)
-    if protocol.resample != "auto" or plain.facts["independent"] != "stimulus":
-        return plain
-    stimuli, space = stimuli_of(recording), clone(features)
-    train = recording.split(protocol.split, seed=protocol.seeds[0]).folds[0].rows["train"]
-    distinct, item = np.unique(plain.shown[:ROWS_LOOKED_AT], return_inverse=True)
-    space.fit(read_for(space, stimuli, np.unique(plain.shown[train])))
-    values = np.asarray(space.transform(read_for(space, stimuli, distinct)))
-    return dependence(recording, "auto", features=values[item])
 
 
 def stimuli_of(recording: Recording) -> Stimuli:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
-from brainkit.data.dependence import ROWS_LOOKED_AT, Rows, dependence
+from brainkit.data.dependence import Rows
 from brainkit.data.preparing import Prepared, check_folds, training_shares, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.encoding.ceilings import check_ceiling, unit_ceiling
@@ -24,7 +24,6 @@ from brainkit.encoding.held_out import (
     exchanged_stimuli,
     held_out,
     stimuli_of,
-    table_of,
 )
 from brainkit.encoding.patterns import (
     PatternScores,
@@ -38,6 +37,7 @@ from brainkit.encoding.summary import Scores, Sums, region_table, summarise, uni
 from brainkit.errors import InputError, PenaltyWarning, told_once
 from brainkit.evaluation import pearson_r
 from brainkit.features import as_features
+from brainkit.features.reading import dependent_rows
 
 Array = NDArray[Any]
 
@@ -144,7 +144,7 @@ def assess_encoder(
     names = list(regions) if regions else recording.region_names
     masks = {name: recording.roi_mask(name) for name in names}
     tables: Tables = {}
-    rows = dependent_rows(recording, protocol, features, tables)
+    rows = dependent_rows(recording, protocol, [features])
     folds = [prepare_folds(recording, protocol, seed=seed, rows=rows) for seed in protocol.seeds]
     check_folds(folds[0], protocol.split)
     known = tables if len(folds[0]) == 1 else None
@@ -239,29 +239,3 @@ def assess_encoder(
         resampling={**rows.facts, "training_share": float(training[usable].mean())},
         grid=first.grid,
     )
-
-
-def dependent_rows(
-    recording: Recording, protocol: EncodingProtocol, features: Any, tables: Tables
-) -> Rows:
-    """Say which rows of the recording are independent, looking at its features where needed.
-
-    Parameters
-    ----------
-    tables : dict
-        Gains the features of the first fold, see `held_out`.
-    """
-    plain = dependence(recording, protocol.resample)
-    if protocol.resample != "auto" or plain.facts["independent"] != "stimulus":
-        return plain
-    fold = recording.split(protocol.split, seed=protocol.seeds[0]).folds[0]
-    train, test = (np.unique(plain.shown[fold.rows[part]]) for part in ("train", "test"))
-    _, train_features, test_features = table_of(
-        stimuli_of(recording), features, train, test, tables
-    )
-    head = plain.shown[:ROWS_LOOKED_AT]
-    values = np.zeros((len(head), *train_features.shape[1:]), np.float32)  # 0 for other parts
-    for stimuli, table in ((train, train_features), (test, test_features)):
-        here = np.isin(head, stimuli)
-        values[here] = table[np.searchsorted(stimuli, head[here])]
-    return dependence(recording, "auto", features=values)

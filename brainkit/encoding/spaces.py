@@ -14,7 +14,6 @@ from sklearn.base import clone
 
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
-from brainkit.data.dependence import dependence
 from brainkit.data.preparing import zscore_column
 from brainkit.data.recording import Recording
 from brainkit.data.splits import describe_split
@@ -26,6 +25,7 @@ from brainkit.evaluation import Estimate, pearson_r
 from brainkit.evaluation.estimates import correlation_influences
 from brainkit.evaluation.metrics import by_region, metric_entry, share_of
 from brainkit.features import as_features, read_for
+from brainkit.features.reading import dependent_rows
 from brainkit.linear.estimator import fit_rows, predict_rows
 
 Array = NDArray[Any]
@@ -133,7 +133,7 @@ def compare_spaces(
     if stimuli is None or not spaces:
         raise InputError("Comparing feature spaces needs stimuli and at least one space.")
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
-    rows = dependence(recording, protocol.resample)
+    rows = dependent_rows(recording, protocol, [as_features(space) for space in spaces.values()])
     folds = prepare_folds(recording, protocol, seed=seed, rows=rows)
     if len(folds) != 1:
         raise SplitError(

@@ -3,6 +3,8 @@
 Identification, retrieval and 2V2 all ask of every item how its right candidate compares with
 others. Rivals come from the item's own fold, since the items of one fold were predicted by one
 model; and never show the item's own image, of which several repeats may stand in the test part.
+Every pair of images of a fold counts alike, however often each was shown: predictions lean to what
+was shown most, and a frequent image would win for being frequent.
 """
 
 from collections.abc import Callable
@@ -120,11 +122,15 @@ def contest(
         right = np.diag(similar)[:, None]
         beaten = (similar < right - TIE_TOLERANCE) & rivals
         tied = ~beaten & ~(similar > right + TIE_TOLERANCE) & rivals
-        scores[rows] = score(*(np.asarray(w.sum(axis=1), float) for w in (beaten, tied, rivals)))
+        # Of an image that stands there m times each item counts 1/m, as item and as rival.
+        weights = 1.0 / np.bincount(images[rows])[images[rows]]
+        scores[rows] = score(*(matrix @ weights for matrix in (beaten, tied, rivals)))
         own, place = np.unique(labels[rows], return_inverse=True)
-        parts.append((float(np.nanmean(scores[rows])), len(rows), own))
+        scored = np.isfinite(scores[rows])
+        value = float(np.average(scores[rows][scored], weights=weights[scored]))
+        parts.append((value, len(rows), own))
         if len(own) > 2:
-            left_out = _without_each(beaten, tied, rivals, place, len(own), score)
+            left_out = _without_each((beaten, tied, rivals), place, weights, score)
             spread = np.sqrt((len(own) - 1) / len(own)) * (left_out.mean() - left_out)
             influence[own] += len(rows) / n_items * spread
             freedom += len(own) - 1
@@ -134,7 +140,8 @@ def contest(
             "folds."
         )
     # Where nothing is told apart the mean is chance itself, and not the rounding beside it.
-    value = round(float(np.nanmean(scores)), 12)
+    sizes = [size for _, size, _ in parts]
+    value = round(float(np.average([mean for mean, *_ in parts], weights=sizes)), 12)
     if any(len(own) <= 2 for *_, own in parts):
         influence, freedom = between_folds(parts, n_units)
         training = training_between_folds(training, len(parts))
@@ -179,14 +186,23 @@ def training_between_folds(training: float, n_folds: int) -> float:
 
 
 def _without_each(
-    beaten: NDArray[np.bool_],
-    tied: NDArray[np.bool_],
-    rivals: NDArray[np.bool_],
+    wins: tuple[NDArray[np.bool_], ...],
     place: NDArray[np.intp],
-    n_units: int,
+    weights: Float,
     score: WinScore,
 ) -> Float:
-    """Return the mean score of a fold without each of its units, as items and as rivals."""
+    """Return the mean score of a fold without each of its units, as items and as rivals.
+
+    Parameters
+    ----------
+    wins : arrays (n_rows, n_rows)
+        Which candidates are beaten, tied, and rivals.
+    place : array (n_rows,)
+        Unit of each row, from 0.
+    weights : array (n_rows,)
+    score : callable
+    """
+    n_units = int(place.max()) + 1
     order = np.argsort(place, kind="stable")
     starts = np.searchsorted(place[order], np.arange(n_units))
     total, known = np.zeros(n_units), np.zeros(n_units)
@@ -194,10 +210,11 @@ def _without_each(
     for start in range(0, len(place), step):
         rows = slice(start, min(start + step, len(place)))
         counts = []
-        for matrix in (beaten, tied, rivals):
-            by_unit = np.add.reduceat(matrix[rows][:, order].astype(float), starts, axis=1)
+        for matrix in wins:
+            weighted = (matrix[rows] * weights)[:, order]
+            by_unit = np.add.reduceat(weighted, starts, axis=1)
             counts.append(by_unit.sum(axis=1, keepdims=True) - by_unit)  # (n_rows, n_units)
         there = (place[rows, None] != np.arange(n_units)) & (counts[2] > 0)
-        total += np.where(there, score(*counts), 0.0).sum(axis=0)
-        known += there.sum(axis=0)
-    return total / np.maximum(known, 1)
+        total += weights[rows] @ np.where(there, score(*counts), 0.0)
+        known += weights[rows] @ there
+    return total / np.where(known > 0, known, 1)

@@ -77,31 +77,34 @@ def exchanged_rows(
         Stimulus of each row.
     generator : numpy.random.Generator
     strata : array_like of shape (n,), optional
-        Stimuli are exchanged within each stratum alone, in each in another way: conditions within
-        their run. Exchanged in the same way everywhere, conditions would only be renamed.
+        Rows are exchanged within each stratum alone, one by one: trials of conditions within their
+        run. Whole conditions would only be renamed, and a frequent one become a rare one.
     blocks : array_like of shape (n,), optional
-        Where given, stretches of rows change places with stretches as long, in the order of their
-        rows; a stretch of which there is no other of its length stays.
+        Where given, stretches of rows are laid out in a random order and paired with the rows as
+        they stand: of one length, they change places; of several, their borders move too.
 
     Returns
     -------
     numpy.ndarray of int of shape (n,)
-        Row i is paired with what was shown at row ``order[i]``. Without blocks all rows of one
-        stimulus (in one stratum) get the same other stimulus, however often each was shown: no
-        stimulus is then on both sides of a fold that keeps stimuli whole, neither as what was
-        shown nor as what is now said to have been shown.
+        Row i is paired with what was shown at row ``order[i]``. Without blocks and strata all rows
+        of one stimulus get the same other stimulus, however often each was shown: no stimulus is
+        then on both sides of a fold that keeps stimuli whole, neither as what was shown nor as what
+        is now said to have been shown.
     """
     stimuli = np.asarray(shown)
     if blocks is not None:
         members = group_members(group_labels(blocks, len(stimuli), "blocks"))
-        classes = size_classes(members)
-        return exchange_groups(members, classes, len(stimuli), generator.permutation)
-    one = np.zeros(len(stimuli), dtype=np.intp)
-    order = np.empty(len(stimuli), dtype=np.intp)
-    for rows in group_members(one if strata is None else group_labels(strata, len(one), "strata")):
-        _, first, label = np.unique(stimuli[rows], return_index=True, return_inverse=True)
-        order[rows] = rows[first[generator.permutation(len(first))][label]]
-    return order
+        order = np.empty(len(stimuli), dtype=np.intp)
+        moved = [members[block] for block in generator.permutation(len(members))]
+        order[np.concatenate(members)] = np.concatenate(moved)
+        return order
+    if strata is not None:
+        order = np.empty(len(stimuli), dtype=np.intp)
+        for rows in group_members(group_labels(strata, len(stimuli), "strata")):
+            order[rows] = generator.permutation(rows)
+        return order
+    _, first, label = np.unique(stimuli, return_index=True, return_inverse=True)
+    return np.asarray(first[generator.permutation(len(first))][label], dtype=np.intp)
 
 
 def correlation_length(series: ArrayLike, runs: ArrayLike, *, level: float = 0.999) -> int:

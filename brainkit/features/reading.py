@@ -5,11 +5,17 @@ A space that reads something else has an attribute ``reads``, a name for it, and
 stimuli. Spaces that wrap others read what those read, and a stack gives each of its spaces its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import clone
 
+from brainkit.data.dependence import Rows, dependence
+from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
 
 STIMULI = "stimuli"
@@ -51,6 +57,39 @@ def read_for(space: Any, stimuli: Stimuli, rows: ArrayLike) -> Any:
         What the space's `fit` and `transform` take.
     """
     return space.read(stimuli, rows) if hasattr(space, "read") else stimuli.read(rows)
+
+
+def dependent_rows(recording: Recording, protocol: Any, spaces: Sequence[Any]) -> Rows:
+    """Say which rows of a recording are independent, looking at what models see where needed.
+
+    Parameters
+    ----------
+    recording : Recording
+    protocol : object
+        With ``split``, ``resample``, and ``seeds`` or ``seed``.
+    spaces : sequence of transformers
+        All feature spaces that take part. Where responses change slowly a clone of each is fitted
+        on the stimuli of the first training part.
+
+    Returns
+    -------
+    Rows
+    """
+    plain = dependence(recording, protocol.resample)
+    stimuli = recording.stimuli
+    if protocol.resample != "auto" or plain.facts["independent"] != "stimulus" or stimuli is None:
+        return plain
+    seed = getattr(protocol, "seed", None)
+
+    def look(space: Any, rows: ArrayLike) -> Any:
+        fold = recording.split(
+            protocol.split, seed=protocol.seeds[0] if seed is None else seed
+        ).folds[0]
+        fitted = clone(space)
+        fitted.fit(read_for(fitted, stimuli, np.unique(plain.shown[fold.rows["train"]])))
+        return fitted.transform(read_for(fitted, stimuli, rows))
+
+    return dependence(recording, "auto", features=[partial(look, space) for space in spaces])
 
 
 class ReadsAsInner:

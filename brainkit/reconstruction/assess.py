@@ -7,6 +7,7 @@ images are read to score by, and for the figures that their true embeddings reac
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ def assess_reconstruction(
     if protocol.roi is not None:
         recording = recording.select(roi=protocol.roi)
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
-    rows = dependence(recording, protocol.resample)
+    rows = dependence(recording, protocol.resample, features=[partial(parts.embeddings, stimuli)])
     folds = prepare_split(
         recording,
         protocol.split,

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from brainkit.arrays.seeds import rng
-from brainkit.data.dependence import dependence
 from brainkit.data.preparing import AverageRepeats, Prepared, prepare, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.data.splits import SplitLike
@@ -19,6 +18,7 @@ from brainkit.errors import InputError, SplitError, unknown_name
 from brainkit.evaluation import pearson_r
 from brainkit.evaluation.metrics import metric_entry
 from brainkit.features import as_features, read_for
+from brainkit.features.reading import dependent_rows
 from brainkit.linear.estimator import fit_rows
 from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_regions
 
@@ -126,7 +126,7 @@ def assess_ranking(
         zscore=zscore_column(recording, protocol.zscore),
         unseen=protocol.unseen,
         average_repeats=protocol.average_repeats,
-        rows=dependence(recording, protocol.resample),
+        rows=dependent_rows(recording, protocol, [as_features(encoder[0]), as_features(judge[0])]),
     )
     halves = _halves(prepared.train_stimuli, protocol.seed)
     first, second = (

@@ -279,3 +279,33 @@ def test_no_fold_with_two_images():
     # A fold of one image alone has no rival, and no score.
     scores = identification(*pair, DIRECTIONS[0], fold=[0, 0, 0, 1])
     assert np.isnan(scores).tolist() == [False, False, False, True]
+
+
+def test_a_frequent_image_does_not_win_for_being_frequent():
+    """Predictions near what was shown most are at chance over pairs of images."""
+    rng = np.random.default_rng(0)
+    image = np.repeat(np.arange(5), (6, 3, 2, 2, 1))
+    pictures = rng.normal(size=(5, 30))
+    values = []
+    for _ in range(200):
+        near_the_frequent = np.average(pictures, axis=0, weights=np.bincount(image))
+        predicted = near_the_frequent + 0.5 * rng.normal(size=(len(image), 30))
+        for direction in ("image_given_reconstruction", "reconstruction_given_image"):
+            scores = identification_contest(predicted, pictures[image], direction, image=image)
+            values.append(scores.estimate.value)
+    assert np.mean(values) == pytest.approx(0.5, abs=4 * np.std(values) / np.sqrt(200))
+
+
+def test_every_pair_of_images_counts_alike():
+    """Three trials of one image, one of each other: by hand, pair by pair."""
+    pictures = np.eye(3)
+    image = np.array([0, 0, 0, 1, 2])
+    predicted = np.array([
+        [3.0, 2, 1], [3, 1, 2], [1, 2, 3],  # of image 0: two right, and one nearest to image 2
+        [1, 3, 2], [2, 3, 1],  # of image 1: right; of image 2: nearest to image 1, then to 0
+    ])  # fmt: skip
+    found = identification_contest(
+        predicted, pictures[image], "image_given_reconstruction", image=image, similarity="cosine"
+    )
+    np.testing.assert_allclose(found.scores, [1, 1, 0, 1, 0])
+    assert found.estimate.value == pytest.approx((2 / 3 + 1 + 0) / 3)
