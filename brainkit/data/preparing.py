@@ -152,6 +152,11 @@ def prepare_split(
         Training stimuli to keep; all where not given.
     """
     rows = dependence(recording) if rows is None else rows
+    if n_train is not None and (n_train < 2 or recording.stimuli_are == "conditions"):
+        raise InputError(
+            f"n_train={n_train} asks for so many training stimuli: give 2 or more, and none where "
+            "stimuli are conditions, all of which are trained to be found again."
+        )
     return [
         prepare(
             fold, zscore=zscore, unseen=unseen, average_repeats=average_repeats, rows=rows
@@ -249,6 +254,17 @@ def _items(fold: Fold, name: str, average: bool) -> tuple[Recording, Index]:
         return part, place
     groups, _ = part.repeats()
     return part.average_repeats(), place[[group[0] for group in groups]]
+
+
+def check_seeds(folds: Sequence[Sequence[Prepared]], split: SplitLike) -> None:
+    """Raise if fold seeds test other items, whose scores cannot be averaged item by item."""
+    tested = [np.sort(np.concatenate([fold.test_rows.place for fold in one])) for one in folds]
+    if any(not np.array_equal(tested[0], other) for other in tested[1:]):
+        raise InputError(
+            f"The split {describe_split(split)} tests other items with every seed, and scores are "
+            "averaged over seeds item by item: give one seed (seeds=(0,)), with more folds, or a "
+            "split that tests each item once, such as 'kfold:5'."
+        )
 
 
 def check_folds(folds: Sequence[Prepared], split: SplitLike) -> None:

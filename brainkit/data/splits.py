@@ -15,6 +15,7 @@ the stimuli) as y and what must stay together as groups; pairs of row numbers; o
 The test part selects nothing; statistics come from the training part (`Fold.zscore`).
 """  # noqa: E501
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
@@ -203,6 +204,11 @@ def make_split(recording: Recording, split: SplitLike, *, seed: int = 0) -> Spli
     return _guarded(recording, split, seed, folds)
 
 
+def kept_split(split: SplitLike) -> SplitLike:
+    """Return a split that can be gone through more than once: pairs from a generator as a list."""
+    return list(split) if hasattr(split, "__next__") else split
+
+
 def describe_split(split: SplitLike) -> str:
     """Say in one line what a split is, for manifests and messages."""
     if isinstance(split, Split):
@@ -323,7 +329,10 @@ def _folds_of(
     splitter: Any, n: int, labels: NDArray[Any] | None, groups: NDArray[Any] | None
 ) -> list[Any]:
     try:
-        return list(splitter.split(np.empty((n, 1)), labels, groups))
+        with warnings.catch_warnings():
+            # Most splitters have no use for groups; that folds keep them whole is checked later.
+            warnings.filterwarnings("ignore", message="The groups parameter is ignored")
+            return list(splitter.split(np.empty((n, 1)), labels, groups))
     except (TypeError, ValueError) as error:
         raise SplitError(f"{splitter} cannot split the {n} rows: {error}") from error
 

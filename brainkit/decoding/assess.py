@@ -26,12 +26,13 @@ from brainkit.data.dependence import Rows, joined
 from brainkit.data.preparing import (
     AverageRepeats,
     Prepared,
+    check_seeds,
     prepare_split,
     training_shares,
     zscore_column,
 )
 from brainkit.data.recording import Recording
-from brainkit.data.splits import SplitLike
+from brainkit.data.splits import SplitLike, kept_split
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding.exchange import fit_with_null
 from brainkit.decoding.images import RetrievalBank, invert
@@ -81,6 +82,7 @@ class DecodingProtocol:
             raise InputError("A decoder is judged with at least one seed; got none.")
         if self.back not in ("inverse", "bank"):
             raise unknown_name("way back to images", self.back, ("inverse", "bank"))
+        object.__setattr__(self, "split", kept_split(self.split))
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def assess_decoder(
         )
         for seed in protocol.seeds
     ]
-
+    check_seeds(folds, protocol.split)
     distinct = np.unique(rows.shown)
     landmarks = distinct[np.unique(np.linspace(0, len(distinct) - 1, LANDMARKS).astype(int))]
 

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
 from brainkit.data.dependence import Rows
-from brainkit.data.preparing import Prepared, check_folds, training_shares, zscore_column
+from brainkit.data.preparing import (
+    Prepared,
+    check_folds,
+    check_seeds,
+    training_shares,
+    zscore_column,
+)
 from brainkit.data.recording import Recording
 from brainkit.encoding.ceilings import check_ceiling, unit_ceiling
 from brainkit.encoding.held_out import (
@@ -147,6 +153,7 @@ def assess_encoder(
     rows = dependent_rows(recording, protocol, [features])
     folds = [prepare_folds(recording, protocol, seed=seed, rows=rows) for seed in protocol.seeds]
     check_folds(folds[0], protocol.split)
+    check_seeds(folds, protocol.split)
     known = tables if len(folds[0]) == 1 else None
     ceiling, ceiling_facts = unit_ceiling(recording, protocol, folds[0], others or {})
 

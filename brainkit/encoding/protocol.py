@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from brainkit.data.dependence import Rows
 from brainkit.data.preparing import AverageRepeats, Prepared, prepare_split
 from brainkit.data.recording import Recording
-from brainkit.data.splits import SplitLike
+from brainkit.data.splits import SplitLike, kept_split
 from brainkit.errors import InputError
 
 
@@ -64,6 +64,7 @@ class EncodingProtocol:
                 f"permutations; got seeds={self.seeds}, shuffles={self.shuffles}, "
                 f"permutations={self.permutations}."
             )
+        object.__setattr__(self, "split", kept_split(self.split))
 
 
 def prepare_folds(

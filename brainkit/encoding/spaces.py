@@ -129,6 +129,11 @@ def compare_spaces(
     SplitError
         If the split has several folds, or too few training stimuli.
     """
+    if len(recording.responses.shape) != 2:
+        raise InputError(
+            "compare_spaces takes (trial, unit) recordings; got shape "
+            f"{recording.responses.shape}. For epochs, fit an estimator on recording.targets()."
+        )
     stimuli = recording.stimuli
     if stimuli is None or not spaces:
         raise InputError("Comparing feature spaces needs stimuli and at least one space.")

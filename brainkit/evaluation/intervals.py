@@ -93,6 +93,9 @@ class Estimate:
         the others, and the variance of the score is (1 + training) times that over test units.
     bounds : (float, float), optional
         Limits of the score, such as (0, 1) for a share of wins.
+    effective : float, optional
+        Number of units of equal weight that would vary as these do; their number where not given.
+        A few large units among small ones are as good as few.
     """
 
     value: float
@@ -101,6 +104,7 @@ class Estimate:
     freedom: int
     training: float = 0.0
     bounds: tuple[float, float] | None = None
+    effective: float | None = None
 
     @property
     def standard_error(self) -> float:
@@ -153,6 +157,8 @@ class Estimate:
         """
         check_draws(n, level)
         n_units = len(self.influence)
+        if self.effective is not None:
+            n_units = min(n_units, max(round(self.effective), 1))
         if self.freedom < 1 or not np.isfinite(self.value):
             return Interval(self.value, np.nan, np.nan, self.n, level, n_units)
         if self.bounds is None:
@@ -319,7 +325,10 @@ def mean_estimate(
     sums = np.bincount(labels, weights=deviations, minlength=int(labels.max()) + 1)
     correction = np.sqrt(len(present) / (len(present) - 1))
     influence = sums * correction / finite.sum()
-    return Estimate(mean, influence, int(finite.sum()), len(present) - 1, training, bounds)
+    sizes = np.bincount(labels[finite]).astype(float)
+    effective = float(sizes.sum() ** 2 / (sizes**2).sum())  # Kish's number
+    freedom = max(min(len(present), round(effective)) - 1, 1)
+    return Estimate(mean, influence, int(finite.sum()), freedom, training, bounds, effective)
 
 
 def mean_score(values: ArrayLike, **rows: Any) -> ItemScores:

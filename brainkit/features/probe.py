@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
     from brainkit.features.backbones.base import Backbone
 
-OTHER_TEXTS = (
-    "a",
-    "two people and a dog walk along the shore of a wide lake while the sun goes down behind hills",
-)
+OTHER_TEXTS = ("a", "two dogs run along a lake")
 AGAIN = 64.0
 """How many units of rounding two equal passes may differ by, of a layer's largest value: parallel
 sums need not be added in one order."""

@@ -55,6 +55,13 @@ def fit_rows(model: Any, X: Any, Y: Any, **by_row: Any) -> Any:
         The model, fitted.
     """
     known = {name: values for name, values in by_row.items() if values is not None}
+    if "groups" in known and len(np.unique(known["groups"])) < 2:
+        warn(
+            "All training rows belong together (to one run, say), so that penalties are chosen by "
+            "folds that part them.",
+            FoldsWarning,
+        )
+        del known["groups"]
     _fit_default_folds(model, known.get("groups"))
     parameters = inspect.signature(model.fit).parameters
     named = {name for name, parameter in parameters.items() if parameter.kind not in _STARRED}
@@ -330,7 +337,10 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
     def _folds(self, n_samples: int, groups: ArrayLike | None) -> Any:
         """Return the folds, or the way to leave single samples out."""
         if not isinstance(self.cv, str):
-            return split_folds(self.cv, n_samples, groups=groups)
+            try:
+                return split_folds(self.cv, n_samples, groups=groups)
+            except InputError as error:
+                raise type(error)(f"cv={self.cv!r}: {error}") from error
         if self.cv not in WAYS:
             raise unknown_name("cv", self.cv, WAYS)
         if groups is not None and len(np.unique(np.asarray(groups))) < n_samples:

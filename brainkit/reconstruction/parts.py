@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.data.splits import SplitLike
+from brainkit.data.splits import SplitLike, kept_split
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, listed
 from brainkit.reconstruction.drawing import Size, encode_stimuli, read_images
@@ -74,6 +74,7 @@ class ReconstructionProtocol:
             value = getattr(self, name)
             if value is not None and value < 2:
                 raise InputError(f"{name} must be at least 2; got {value}.")
+        object.__setattr__(self, "split", kept_split(self.split))
         if not 0 <= self.strength <= 1:
             raise InputError(f"strength is a share from 0 to 1; got {self.strength}.")
         if self.average_repeats is False:

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from brainkit.arrays.seeds import rng
 from brainkit.data.preparing import AverageRepeats, Prepared, prepare, zscore_column
 from brainkit.data.recording import Recording
-from brainkit.data.splits import SplitLike
+from brainkit.data.splits import SplitLike, kept_split
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, SplitError, unknown_name
 from brainkit.evaluation import pearson_r
@@ -66,6 +66,7 @@ class RankingProtocol:
             raise unknown_name("bank", self.bank, ("unseen", "test"))
         if self.n < 1:
             raise InputError(f"n, the stimuli to show for each region, must be positive: {self.n}.")
+        object.__setattr__(self, "split", kept_split(self.split))
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def assess_ranking(
     usable = prepared.usable
     masks, against = _masks(recording, usable, regions, protocol.against)
     rankings = rank_regions(first, second, stimuli, bank, masks, against=against, n=protocol.n)
-    table = _region_table(recording, prepared, (first, second), rankings)
+    table = _region_table(recording, prepared, (first, second), rankings, masks)
     return RankingResult(
         recording=recording,
         protocol=protocol,
@@ -155,6 +156,8 @@ def _masks(
 ) -> tuple[dict[str, Array], Array | None]:
     """Return which usable units lie in each region, and in the one that it is ranked against."""
     names = list(regions) if regions else recording.region_names
+    if not names:  # of a recording that knows none, all units are one
+        return {"all": np.ones(int(usable.sum()), dtype=bool)}, None
     masks = {name: recording.roi_mask(name)[usable] for name in names if name != against}
     masks = {name: inside for name, inside in masks.items() if inside.any()}
     if not masks:
@@ -206,7 +209,7 @@ def _bank(recording: Recording, prepared: Prepared, protocol: RankingProtocol) -
         if not len(bank):
             raise InputError(
                 f"{recording.subject} saw all {n_stimuli} stimuli, so none is unseen; rank the "
-                "test part instead (bank: test)."
+                "test part instead (bank='test')."
             )
     if protocol.bank_size is None or protocol.bank_size >= len(bank):
         return bank
@@ -218,13 +221,14 @@ def _region_table(
     prepared: Prepared,
     pair: tuple[FittedEncoder, FittedEncoder],
     rankings: dict[str, Ranking],
+    masks: dict[str, Array],
 ) -> pd.DataFrame:
     stimuli = _shown(recording)
     truth = prepared.test[:, prepared.usable]
     predicted = [model.predict(model.read(stimuli, prepared.test_stimuli)) for model in pair]
     rows = []
     for name, ranking in rankings.items():
-        inside = recording.roi_mask(name)[prepared.usable]
+        inside = masks[name]
         target = truth[:, inside].mean(axis=1)
         encoder_r, judge_r = (
             float(pearson_r(target, part[:, inside].mean(axis=1))) for part in predicted

@@ -278,14 +278,15 @@ def test_without_json_the_nulls_stand_beside_each_value(call, base, tmp_path):
     assert lines[-1] == f"Report: {tmp_path / 'out' / 'report.html'}"
 
 
-def test_a_recording_without_regions(call, refused, base, tmp_path):
-    """Encoding needs none; ranking goes by region."""
+def test_a_recording_without_regions(call, base, tmp_path):
+    """Encoding needs none; ranking takes all units for one region."""
     assert call(*base("encode"), "--option", "rois=[]").exit_code == 0
     metrics = read(tmp_path / "out" / "metrics.json")
     assert metrics["encoding_r"]["by_roi"] == {}
     arguments = base("synthesize", out=tmp_path / "ranked")
-    assert "no region of subj01" in refused(*arguments, "--option", "rois=[]")
-    assert not (tmp_path / "ranked").exists()
+    assert call(*arguments, "--option", "rois=[]").exit_code == 0
+    metrics = read(tmp_path / "ranked" / "metrics.json")
+    assert len(metrics) == 1
 
 
 def test_overwriting_is_asked_for(call, refused, contents, base, tmp_path):

@@ -181,3 +181,32 @@ def test_without_a_third_of_the_groups():
     assert len(np.unique(fewer.train_rows.groups)) == 20
     np.testing.assert_array_equal(fewer.train_stimuli, fewer.train_rows.shown)
     np.testing.assert_array_equal(fewer.test, fold.test)
+
+
+def test_some_conditions_are_never_left_out_of_training():
+    with pytest.raises(InputError, match=r"n_train=3 .* stimuli are conditions"):
+        prepare_split(
+            conditions(), "leave-one-run-out", zscore=None, average_repeats=False, n_train=3
+        )
+    with pytest.raises(InputError, match="n_train=1 asks"):
+        prepare_split(
+            recording(np.arange(20)), "kfold:2", zscore=None, average_repeats=False, n_train=1
+        )
+
+
+def test_functions_are_asked_only_where_responses_are_slow():
+    features, asked = slow(400, 10, seed=2), []
+
+    def look(rows):
+        asked.append(len(rows))
+        return features[rows]
+
+    quick = recording(np.arange(400), units=30)
+    assert dependence(quick, features=[look]).facts["independent"] == "stimulus"
+    assert asked == []
+    both = recording(np.arange(400), responses=slow(400, 30, seed=1))
+    with pytest.warns(DependenceWarning):
+        found = dependence(both, features=[lambda rows: np.eye(400)[rows], look])
+    assert asked == [400]
+    with pytest.warns(DependenceWarning):  # the slowest space counts
+        assert dependence(both, features=[look]).reach == found.reach

@@ -1,5 +1,7 @@
 """Presets, guards and the parts of a split."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +17,7 @@ from sklearn.model_selection import (
 
 from brainkit import Recording
 from brainkit.data.guards import check_split
-from brainkit.data.splits import split_by_hand
+from brainkit.data.splits import kept_split, split_by_hand
 from brainkit.errors import InputError, LeakError, SplitError, UnknownNameError
 
 
@@ -329,3 +331,22 @@ def test_a_number_of_folds_that_is_none(preset):
     )
     with pytest.raises(SplitError, match="Write"):
         recording.split(preset)
+
+
+def test_pairs_from_a_generator_can_be_gone_through_again():
+    pairs = kept_split(KFold(3).split(np.empty((9, 1))))
+    assert [len(list(pairs)), len(list(pairs))] == [3, 3]
+    assert kept_split("kfold:3") == "kfold:3"
+    splitter = KFold(3)
+    assert kept_split(splitter) is splitter
+
+
+def test_splitters_are_not_told_off_for_groups_that_nobody_gave():
+    trials = pd.DataFrame({"stimulus": np.arange(12)})
+    recording = Recording.from_arrays(
+        np.random.default_rng(0).normal(size=(12, 2)), trials=trials,
+        stimuli=np.zeros((12, 4, 4), np.uint8),
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(recording.split(ShuffleSplit(2, test_size=0.5)).folds) == 2

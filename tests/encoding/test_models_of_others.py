@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import BayesianRidge, LinearRegression, Ridge
-from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
@@ -15,7 +15,7 @@ from sklearn.svm import SVR
 from brainkit import Recording
 from brainkit.decoding import DecodingProtocol, assess_decoder
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder, compare_spaces
-from brainkit.errors import FoldsWarning, InputError, PenaltyWarning
+from brainkit.errors import DependenceWarning, FoldsWarning, InputError, PenaltyWarning
 from brainkit.features import PixelPCA
 from brainkit.linear.estimator import penalties_of, predict_rows
 from brainkit.synthesis import RankingProtocol, assess_ranking
@@ -183,3 +183,64 @@ def test_names_of_runs_may_be_of_several_types(recording, features):
     whole = assess_encoder(mixed, features, Ridge(), PROTOCOL).metrics["encoding_r"]["value"]
     plain = assess_encoder(recording, features, Ridge(), PROTOCOL).metrics["encoding_r"]["value"]
     assert whole == pytest.approx(plain)
+
+
+def test_seeds_that_test_other_items_are_refused(recording, features):
+    """Averaged item by item, the scores of one stimulus would be those of two."""
+    split, said = ShuffleSplit(2, test_size=0.25), r"tests other items with every.*seeds=\(0,\)"
+    encoding = EncodingProtocol(split, zscore=None, seeds=(0, 1))
+    with pytest.raises(InputError, match=said):
+        assess_encoder(recording, features, Ridge(), encoding)
+    decoding = DecodingProtocol(split, zscore=None, seeds=(0, 1))
+    with pytest.raises(InputError, match=said):
+        assess_decoder(recording, PixelPCA(4), Ridge(), decoding)
+
+
+def test_spaces_of_epochs_are_refused_by_name(features):
+    epochs = Recording.from_arrays(np.zeros((N, 3, 4)), stimuli=np.zeros((N, 4, 4), np.uint8))
+    with pytest.raises(InputError, match=r"compare_spaces takes \(trial, unit\) recordings"):
+        compare_spaces(epochs, {"a": features}, Ridge(), PROTOCOL)
+
+
+def test_slow_data_are_noticed_in_every_job():
+    """What changes slowly on both sides gives r of .3 on noise where neighbours train."""
+    rng, n = np.random.default_rng(3), 300
+
+    def slow(width):
+        series = rng.normal(size=(n, width))
+        for row in range(1, n):
+            series[row] = 0.9 * series[row - 1] + 0.4 * series[row]
+        return series
+
+    test = np.arange(n) >= 200
+    noise = Recording.from_arrays(
+        slow(8), trials=pd.DataFrame({"stimulus": np.arange(n), "shared": test}),
+        stimuli=rng.integers(0, 256, (n, 4, 4), dtype=np.uint8),
+    )  # fmt: skip
+    spaces = {"a": slow(6), "b": slow(6)}
+    protocol = EncodingProtocol("nsd-shared1000", zscore=None)
+    with pytest.warns(DependenceWarning):
+        compared = compare_spaces(noise, spaces, Ridge(), protocol)
+    assert compared.metrics["encoding_r[a]"]["n_units"] < 10
+    ranked = RankingProtocol("stretches:5", bank="test", n=3, zscore=None)
+    with pytest.warns(DependenceWarning):
+        found = assess_ranking(noise, (spaces["a"], Ridge()), (spaces["b"], Ridge()), ranked)
+    assert list(found.regions["region"]) == ["all"]  # a recording without regions is one
+
+
+def test_blocks_of_any_size_change_places():
+    """Blocks that are alone of their size stayed, so that the null was the true pairing."""
+    rng = np.random.default_rng(1)
+    F = rng.normal(size=(240, 6))
+    block = np.repeat(np.arange(8), [27, 28, 29, 30, 31, 32, 33, 30])
+    recording = Recording.from_arrays(
+        F @ rng.normal(size=(6, 8)) + 3 * rng.normal(size=(240, 8)),
+        trials=pd.DataFrame({"stimulus": np.arange(240), "block": block}),
+        stimuli=np.zeros((240, 4, 4), np.uint8), units=pd.DataFrame({"roi.a": np.ones(8, bool)}),
+    )  # fmt: skip
+    for split in ("kfold:5", [(np.flatnonzero(block < 5), np.flatnonzero(block >= 5))]):
+        protocol = EncodingProtocol(split, zscore=None, permutations=19)
+        entry = assess_encoder(recording, F, Ridge(), protocol).metrics["encoding_r"]
+        assert entry["value"] > 0.5
+        assert abs(entry["nulls"]["shuffled_features"]) < 0.2
+        assert entry["p_by_roi"]["a"] < 0.5  # of three blocks there are six orders

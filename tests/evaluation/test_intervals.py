@@ -132,7 +132,8 @@ def test_groups_of_dependent_items_are_covered(n_groups):
         values = generator.normal(size=n_groups)[groups] + 0.5 * generator.normal(size=sizes.sum())
         found = bootstrap_ci(values, n=500, groups=groups)
         covered.append(found.low <= 0 <= found.high)
-        assert (found.n_units, found.few_units) == (n_groups, n_groups < 10)
+        assert found.n_units == round(sizes.sum() ** 2 / (sizes**2).sum())
+        assert found.few_units == (n_groups < 10)
     # Eight groups of unequal sizes, which an interval marks as few, are covered somewhat less.
     assert (0.88 if n_groups < 10 else 0.915) < np.mean(covered) < 0.985
 
@@ -203,3 +204,14 @@ def test_the_share_of_predictions_that_training_items_make(apart):
     assert training_share(np.zeros((5, 2)), np.zeros((5, 2)), apart=0.5).tolist() == [1, 1]
     with pytest.raises(InputError, match="share in"):
         training_share(first, second, apart=0.0)
+
+
+@pytest.mark.parametrize("sizes", [[60] + [3] * 19, [40, 40] + [4] * 10])
+def test_a_few_large_groups_are_few(sizes):
+    """Twenty groups of which one holds half the items cover a mean in half of the runs."""
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    values = np.random.default_rng(0).normal(size=len(groups))
+    found = bootstrap_ci(values, n=500, groups=groups)
+    assert found.few_units
+    even = bootstrap_ci(values[:60], n=500, groups=np.repeat(np.arange(20), 3))
+    assert (even.n_units, even.few_units) == (20, False)

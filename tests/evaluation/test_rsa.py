@@ -399,6 +399,23 @@ def test_the_interval_of_a_clear_best_model_is_students():
         held_out_interval(RDMSimilarity(np.stack([one, one]), "spearman"), level=1)
 
 
+def test_intervals_of_two_people_are_marked_and_end_at_the_limits():
+    noise = np.random.default_rng(0)
+    people = [np.stack([rdm_of(noise, 12) for _ in range(2)]) for _ in range(2)]
+    found = bootstrap_rdms(np.stack([rdm_of(noise, 12) for _ in range(3)]), np.stack(people), n=50)
+    cell = found.cell(0)
+    assert cell.few_units
+    assert cell.n_units == 2
+    assert -1 <= cell.low <= cell.high <= 1
+    rise = found.interval([[-1, 1], [0, 0], [1, -1]])
+    assert rise.few_units
+
+
+def rdm_of(generator, n):
+    points = generator.normal(size=(n, 5))
+    return np.linalg.norm(points[:, None] - points[None], axis=2)
+
+
 def test_peaks_are_told_apart(models, people):
     early = people
     late = matrices(8, seed=20, common=None, noise=0.3) + 20 * models[2]

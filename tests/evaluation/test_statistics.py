@@ -99,7 +99,7 @@ def test_stretches_change_places_as_wholes():
     blocks = np.repeat(np.arange(5), sizes)
     order = exchanged_rows(shown, np.random.default_rng(1), blocks=blocks)
     assert sorted(order) == list(range(23))
-    assert (np.diff(order) == 1).sum() == 23 - 5
+    assert (np.diff(order) == 1).sum() >= 23 - 5
     assert (order == shown).mean() < 0.5
 
 

@@ -85,7 +85,10 @@ class RDMBootstrap:
         spread = np.sqrt(_combined(np.array(drawn), self.n_subjects, self.n_conditions))
         freedom = min(self.n_subjects, self.n_conditions) - 1
         half = float(t.ppf((1 + level) / 2, freedom) * spread)
-        return Interval(value, value - half, value + half, self.n_subjects, level)
+        most = float(np.abs(w).sum())  # a similarity lies in -1 to 1
+        low, high = max(value - half, -most), min(value + half, most)
+        n_units = min(self.n_subjects, self.n_conditions)
+        return Interval(value, low, high, self.n_subjects, level, n_units)
 
     def cell(self, model: int, group: int = 0, level: float = 0.95) -> Interval:
         """Give one model's mean similarity in one group with its interval."""
