@@ -4,12 +4,14 @@ Pictures become RGB of 8 bits by the rule of `brainkit.data.rgb`, texts strings 
 `brainkit.data.text`; what cannot be read is an error that names it, never a gap.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brainkit.arrays.files import is_file
+from brainkit.arrays.inputs import as_items, unmasked
 from brainkit.data.rgb import as_images, as_rgb, check_format, open_image
 from brainkit.data.stimuli import ImageFiles, Stimuli
 from brainkit.data.text import KINDS, as_texts
@@ -44,7 +46,8 @@ class Items:
     Raises
     ------
     InputError
-        If the stimuli are none of these.
+        If the stimuli are none of these: tables, dicts and sets have other items than rows in an
+        order, and masked arrays would lose their mask.
     """
 
     def __init__(self, stimuli: Any, modality: Modality) -> None:
@@ -59,12 +62,10 @@ class Items:
             self.ids = list(stimuli.ids)
             files = stimuli.source
             stimuli = list(files.paths) if isinstance(files, ImageFiles) else stimuli
-        elif isinstance(stimuli, str | bytes | Path) or not hasattr(stimuli, "__len__"):
-            raise InputError(
-                f"The stimuli must be a sequence, even of one; got {type(stimuli).__name__}."
-            )
-        elif not isinstance(stimuli, np.ndarray):
-            stimuli = list(stimuli)
+        elif isinstance(stimuli, np.ndarray):
+            stimuli = unmasked(stimuli, "The array of stimuli")
+        else:
+            stimuli = as_items(stimuli, "The stimuli")
         self.stimuli = stimuli
         if modality == "image":
             self._check_images()
@@ -140,11 +141,14 @@ class Items:
 
         stimuli = self.stimuli
         if isinstance(stimuli, np.ndarray):
-            if stimuli.dtype.kind in "US":
-                self.stimuli = [str(path) for path in stimuli]
+            if stimuli.ndim == 1 and stimuli.dtype.kind in "OUST":
+                self.stimuli = stimuli = stimuli.tolist()
             else:
                 check_format(stimuli)
-        elif isinstance(stimuli, list):
+        if isinstance(stimuli, list):
+            self.stimuli = stimuli = [
+                os.fsdecode(item) if isinstance(item, bytes) else item for item in stimuli
+            ]
             kinds = str | Path | Image.Image | np.ndarray
             wrong = [row for row, item in enumerate(stimuli) if not isinstance(item, kinds)]
             if wrong:

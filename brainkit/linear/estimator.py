@@ -75,6 +75,23 @@ def fit_rows(model: Any, X: Any, Y: Any, **by_row: Any) -> Any:
     return model.fit(X, Y, **{name: values for name, values in known.items() if name in named})
 
 
+def check_model(model: Any) -> None:
+    """Raise unless something is an estimator that is fitted and predicts.
+
+    Raises
+    ------
+    InputError
+        If it is a class, or lacks one of the two methods.
+    """
+    if isinstance(model, type) or not (hasattr(model, "fit") and hasattr(model, "predict")):
+        told = (
+            f"the class {model.__name__}; make an instance, {model.__name__}(...)"
+            if isinstance(model, type)
+            else repr(model)
+        )
+        raise InputError(f"model must be an estimator with fit and predict; got {told}.")
+
+
 def predict_rows(model: Any, X: Any, n_targets: int | None = None) -> NDArray[Any]:
     """Predict (n_samples, n_targets), also where a regressor gives one target as a row of numbers.
 
