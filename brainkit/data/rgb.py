@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainkit.arrays.files import reading, require_file
+from brainkit.arrays.inputs import as_array
 from brainkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def as_uint8(images: NDArray[Any]) -> NDArray[np.uint8]:
     InputError
         If the shape or the type is another, or floating point values are not in [0, 1].
     """
-    images = np.asarray(images)
+    images = as_array(images, "The array of images")
     check_format(images)
     if images.dtype.kind == "b":
         return np.asarray(images, dtype=np.uint8) * np.uint8(255)
@@ -109,7 +110,7 @@ def as_float(images: NDArray[Any]) -> NDArray[np.float32]:
     InputError
         If the shape or the type is another, or floating point values are not in [0, 1].
     """
-    images = np.asarray(images)
+    images = as_array(images, "The array of images")
     check_format(images)
     if images.dtype.kind == "f":
         return _in_range(images)

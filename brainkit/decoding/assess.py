@@ -39,9 +39,9 @@ from brainkit.decoding.images import RetrievalBank, invert
 from brainkit.decoding.scores import Scores, decoding_metrics, item_scores, mean_over_seeds
 from brainkit.errors import InputError, PenaltyWarning, told_once, unknown_name
 from brainkit.features import as_features, read_for
-from brainkit.linear.estimator import check_model
 from brainkit.features.images import as_float, as_uint8
 from brainkit.features.reading import dependent_rows
+from brainkit.linear.estimator import check_model
 
 Array = NDArray[Any]
 LANDMARKS = 100

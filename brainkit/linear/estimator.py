@@ -24,6 +24,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from brainkit.arrays.devices import device_name, solver_device, to_device, to_numpy
+from brainkit.arrays.inputs import unmasked
 from brainkit.errors import FoldsWarning, InputError, unknown_name, warn
 from brainkit.linear.folds import split_folds
 from brainkit.linear.leave_one_out import WAYS
@@ -154,6 +155,20 @@ GROUPED = (
     GroupKFold, GroupShuffleSplit, LeaveOneGroupOut, LeavePGroupsOut, StratifiedGroupKFold,
 )  # fmt: skip
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
+    """Return what scikit-learn's `validate_data` does, of arrays without a mask.
+
+    Raises
+    ------
+    InputError
+        If a value of X or of the targets is masked, which scikit-learn would take for a number.
+    ValueError
+        If they hold NaN or infinities, or do not fit each other or the estimator.
+    """
+    plain = [unmasked(values, name) for name, values in zip("Xy", (X, *y), strict=False)]
+    return validate_data(estimator, *plain, **options)
 
 
 def column_variance(X: NDArray[Any], mean: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -316,7 +331,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
 
     def _training(self, X: ArrayLike, y: ArrayLike) -> Training:
         """Check the training data, and put them where they are worked on."""
-        samples, targets = validate_data(
+        samples, targets = validated(
             self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
             ensure_min_samples=2,
         )  # fmt: skip
@@ -413,7 +428,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         array (n_samples, n_targets), or (n_samples,) if fitted so
         """
         check_is_fitted(self)
-        samples = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        samples = validated(self, X, dtype=[np.float64, np.float32], reset=False)
         predicted: NDArray[Any] = (
             deviations(samples, self.feature_mean_, samples.dtype) @ self.coef_.T
         )

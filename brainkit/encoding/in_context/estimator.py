@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from brainkit.arrays.inputs import unmasked
 from brainkit.encoding.context import FitContext
 from brainkit.encoding.in_context.checkpoint import Origin
 from brainkit.encoding.in_context.module import (
@@ -138,7 +139,7 @@ class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
         network, origin = self.open()
         embeddings = unit_norm(X)
         check_embeddings(network, origin, embeddings, embedding_model)
-        responses = np.asarray(Y, dtype=np.float32)
+        responses = np.asarray(unmasked(Y, "Y"), dtype=np.float32)
         single = responses.ndim == 1
         responses = responses[:, None] if single else responses
         _check_responses(responses, len(embeddings))
