@@ -59,7 +59,7 @@ def _from_objects(features: Any) -> NDArray[np.float64]:
         raise InputError("Complex data not supported: features are real numbers.")
     try:
         return np.asarray(features).astype(np.float64)
-    except (TypeError, ValueError) as error:  # text, and what is no number at all
+    except ValueError as error:  # text; what is no number at all is a TypeError as it stands
         raise InputError(f"Features are real numbers; got objects: {error}") from error
 
 

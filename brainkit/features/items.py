@@ -12,8 +12,8 @@ import numpy as np
 
 from brainkit.arrays.files import is_file
 from brainkit.arrays.inputs import as_items, unmasked
-from brainkit.data.rgb import as_images, as_rgb, check_format, open_image
-from brainkit.data.stimuli import ImageFiles, Stimuli
+from brainkit.data.rgb import as_images, check_format, to_rgb, warn_of_dark
+from brainkit.data.stimuli import ArrayStimuli, ImageFiles, Stimuli
 from brainkit.data.text import KINDS, as_texts
 from brainkit.errors import (
     BrainkitError,
@@ -110,17 +110,7 @@ class Items:
         return as_images(self.stimuli[rows.start : rows.stop])
 
     def _image(self, row: int) -> "Image.Image":
-        item = self.stimuli[row]
-        if isinstance(item, str | Path):
-            return open_image(item)
-        if isinstance(item, np.ndarray):
-            return as_images(item[None])[0]
-        try:
-            return as_rgb(item)
-        except BrainkitError:
-            raise
-        except Exception as error:  # a lazily opened file fails when it is decoded
-            raise CorruptFileError(f"{self.name(row)} cannot be decoded.") from error
+        return to_rgb(self.stimuli[row])
 
     def _all_faults(self, start: int, kind: type[BrainkitError]) -> BrainkitError:
         """Return the error that names all images from a row on that have one fault."""
@@ -140,11 +130,14 @@ class Items:
         from PIL import Image
 
         stimuli = self.stimuli
+        if isinstance(stimuli, Stimuli) and isinstance(stimuli.source, ArrayStimuli):
+            warn_of_dark(stimuli.source.array)
         if isinstance(stimuli, np.ndarray):
             if stimuli.ndim == 1 and stimuli.dtype.kind in "OUST":
                 self.stimuli = stimuli = stimuli.tolist()
             else:
                 check_format(stimuli)
+                warn_of_dark(stimuli)
         if isinstance(stimuli, list):
             self.stimuli = stimuli = [
                 os.fsdecode(item) if isinstance(item, bytes) else item for item in stimuli

@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
+from brainkit.data.rgb import as_rgb, open_image
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, UnknownNameError
 from brainkit.features import Backbone, FeatureStore, TorchModel, extract
 from brainkit.features.fingerprint import fingerprint
-from brainkit.features.items import Items, as_rgb, open_image
+from brainkit.features.items import Items
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (21, 8, 8, 3), dtype=np.uint8)
