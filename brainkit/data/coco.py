@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainkit.arrays.files import reading, require_file
+from brainkit.arrays.files import TEXT, reading, require_file
+from brainkit.data.text import as_texts
 from brainkit.errors import CorruptFileError
 
 CHUNK = 1 << 22  # characters that are read at a time
@@ -105,7 +106,7 @@ def stream_lists(path: str | Path, *, chunk: int = CHUNK) -> Iterator[tuple[str,
     mend = "it may not have been downloaded to its end: fetch it again"
     with (
         reading(path, "cannot be read as JSON annotations", mend=mend, also=[RecursionError]),
-        require_file(path, "The annotation file").open(encoding="utf-8") as file,
+        require_file(path, "The annotation file").open(encoding=TEXT) as file,
     ):
         yield from _lists(_Window(file, chunk))
 
@@ -191,7 +192,7 @@ def read_instances(path: str | Path, images: Collection[int]) -> pd.DataFrame:
     for key, item in stream_lists(path):
         try:
             if key == "categories":
-                names[item["id"]] = str(item["name"])
+                names[item["id"]] = _category(item["name"])
             elif key == "images" and item["id"] in images:
                 sizes.extend((item["id"], item["width"], item["height"]))
             elif key == "annotations" and item["image_id"] in images and not item.get("iscrowd"):
@@ -212,6 +213,13 @@ def read_instances(path: str | Path, images: Collection[int]) -> pd.DataFrame:
         columns=["image", "image_width", "image_height"],
     ).astype({"image": int})
     return table.merge(size, on="image", how="inner")
+
+
+def _category(name: Any) -> str:
+    text = as_texts([name], "The names of categories are text")[0]
+    if not text.strip():
+        raise ValueError("a category has an empty name")
+    return text
 
 
 def _check_known(path: str | Path, known: int, images: Collection[int]) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.files import require_file
+from brainkit.arrays.inputs import as_array
 from brainkit.arrays.integers import whole_numbers
 from brainkit.arrays.sources import Index, Stacked
 from brainkit.arrays.volumes import (
@@ -17,6 +18,7 @@ from brainkit.arrays.volumes import (
     read_labels,
     read_volume,
     storage_step,
+    without_single_axes,
 )
 from brainkit.data.rois import roi_table
 from brainkit.data.spaces import VolumeSpace
@@ -58,9 +60,7 @@ def _mask_volume(
     if isinstance(given, str | Path):
         return read_labels(Path(given), what)
     affine = getattr(given, "affine", None)
-    values = np.asanyarray(getattr(given, "dataobj", given))
-    if values.ndim == 4 and values.shape[3] == 1:
-        values = values[..., 0]
+    values = without_single_axes(as_array(getattr(given, "dataobj", given), what))
     if values.ndim != 3:
         raise InputError(f"{what} has shape {values.shape}; expected (X, Y, Z).")
     labels = whole_numbers(values, what, step=storage_step(given))

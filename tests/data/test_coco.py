@@ -134,3 +134,16 @@ def test_files_of_another_kind_or_split(tmp_path):
         read_captions(written(path, objects), {9})
     with pytest.raises(MissingFileError, match="nowhere"):
         read_captions(tmp_path / "nowhere.json", {9})
+
+
+@pytest.mark.parametrize("name", [None, 5, float("nan"), ["dog"], {"a": 1}, "", " ", True])
+def test_names_of_categories_are_text(tmp_path, name):
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": name}]}
+    with pytest.raises(CorruptFileError, match="does not hold instances as COCO's"):
+        read_instances(written(tmp_path / "instances.json", content), set())
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path):
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(CAPTIONS), encoding="utf-8-sig")
+    assert read_captions(path, {25}) == {25: ["A second image."]}

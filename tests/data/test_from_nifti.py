@@ -239,3 +239,18 @@ def test_bad_input(bold5000, tmp_path):
     broken.write_bytes(betas.read_bytes()[:3000])
     with pytest.raises(CorruptFileError, match="broken"):
         Recording.from_nifti(broken, mask).responses.read()
+
+
+def test_masked_masks(bold5000):
+    folder, inside, _ = bold5000
+    path = folder / BETAS.format(2)
+    plain = Recording.from_nifti(path, inside)
+    masked = np.ma.masked_array(np.ones(GRID), mask=~inside)
+    with pytest.raises(InputError, match="The mask is a masked array"):
+        Recording.from_nifti(path, masked)
+    with pytest.raises(InputError, match="The mask of the ROI a is a masked array"):
+        Recording.from_nifti(path, inside, rois={"a": masked})
+    none = np.ma.masked_array(inside, mask=False)
+    pd.testing.assert_frame_equal(Recording.from_nifti(path, none).units, plain.units)
+    with pytest.raises(InputError, match="The mask must be an array; got None"):
+        Recording.from_nifti(path, None)
