@@ -143,6 +143,8 @@ def _mode(path: str | Path) -> int:
     """Return what kind of thing is at a place, and how it may be used; 0 where nothing is."""
     try:
         return Path(path).stat().st_mode
+    except ValueError:  # a name that no file can have, such as one with a null character
+        return 0
     except OSError as error:
         if error.errno in _ABSENT:
             return 0

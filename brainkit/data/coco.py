@@ -158,7 +158,7 @@ def read_captions(path: str | Path, images: Collection[int]) -> dict[int, list[s
         try:
             if key == "images":
                 known += item["id"] in images
-            elif key == "annotations" and item["image_id"] in images:
+            elif key == "annotations" and _image_id(item) in images:
                 captions.setdefault(item["image_id"], []).append(item["caption"].strip())
         except (AttributeError, KeyError, TypeError) as error:
             raise _unlike(path, "captions", error) from error
@@ -195,7 +195,7 @@ def read_instances(path: str | Path, images: Collection[int]) -> pd.DataFrame:
                 names[item["id"]] = _category(item["name"])
             elif key == "images" and item["id"] in images:
                 sizes.extend((item["id"], item["width"], item["height"]))
-            elif key == "annotations" and item["image_id"] in images and not item.get("iscrowd"):
+            elif key == "annotations" and _image_id(item) in images and not item.get("iscrowd"):
                 x, y, width, height = item["bbox"]
                 numbers.extend((item["image_id"], item["category_id"], item["area"], x, y))
                 numbers.extend((width, height))
@@ -204,6 +204,8 @@ def read_instances(path: str | Path, images: Collection[int]) -> pd.DataFrame:
     _check_known(path, len(sizes), images)
     rows = np.frombuffer(numbers, dtype=np.float64).reshape(-1, len(_NUMBERS))
     table = pd.DataFrame(rows, columns=list(_NUMBERS)).astype({"image": int, "category": int})
+    if not np.isfinite(rows).all():
+        raise CorruptFileError(f"{path} has objects whose box or area is no finite number.")
     unnamed = set(table["category"]) - set(names)
     if unnamed:
         raise CorruptFileError(f"{path} names no category {sorted(unnamed)[0]} that objects have.")
@@ -213,6 +215,12 @@ def read_instances(path: str | Path, images: Collection[int]) -> pd.DataFrame:
         columns=["image", "image_width", "image_height"],
     ).astype({"image": int})
     return table.merge(size, on="image", how="inner")
+
+
+def _image_id(item: Any) -> Any:
+    if isinstance(item["image_id"], str):
+        raise TypeError(f"image_id is the text {item['image_id']!r}, not a number")
+    return item["image_id"]
 
 
 def _category(name: Any) -> str:

@@ -188,7 +188,7 @@ class Recording:
             units=pd.DataFrame(index=range(array.shape[1])) if units is None else units,
             stimuli=stimuli,
             space=space,
-            times=None if times is None else np.asarray(times, dtype=np.float64),
+            times=None if times is None else _seconds(times),
             sfreq=sfreq,
             stimuli_are=stimuli_are,
             info=dict(info or {}),
@@ -437,3 +437,12 @@ class Recording:
         if self.space is None:
             raise InputError("This recording has no space, so its values cannot be put on a map.")
         return self.space.to_image(values, fill)
+
+
+def _seconds(times: ArrayLike) -> NDArray[np.float64]:
+    values = as_array(times, "times")
+    if values.dtype.kind not in "iuf" or values.ndim != 1:
+        raise InputError(
+            f"times are seconds, real numbers (time,); got {values.dtype} of shape {values.shape}."
+        )
+    return np.asarray(values, dtype=np.float64)

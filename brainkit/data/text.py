@@ -118,8 +118,12 @@ def text_columns(
     Raises
     ------
     InputError
-        If bytes are no UTF-8, or a column of captions holds something that is no text.
+        If bytes are no UTF-8, a column of captions holds something that is no text, or two columns
+        have one name.
     """
+    twice = table.columns[table.columns.duplicated()].unique()
+    if len(twice):
+        raise InputError(f"A table names each column once; twice there: {listed(twice)}.")
     changed: dict[str, list[Any]] = {}
     for name in table.columns:
         kind = table[name].dtype

@@ -73,8 +73,8 @@ def finite(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     if not np.isfinite(block).all():
         raise InputError(
-            "The features hold NaN or infinity, of which nothing can be computed. Extract them "
-            "again, as float32 if they were float16."
+            "The features hold NaN or infinity, or exceed single precision, so that nothing can be "
+            "computed of them. Extract them again, as float32 if they were float16."
         )
     return block
 

@@ -175,7 +175,7 @@ def _device(name: str) -> "torch.device":
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(f"The device {name!r} cannot be used ({error}). Take 'auto'.") from error
     return device
 

@@ -24,7 +24,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from brainkit.arrays.devices import device_name, solver_device, to_device, to_numpy
-from brainkit.arrays.inputs import unmasked
+from brainkit.arrays.inputs import as_array, unmasked
 from brainkit.errors import FoldsWarning, InputError, unknown_name, warn
 from brainkit.linear.folds import split_folds
 from brainkit.linear.leave_one_out import WAYS
@@ -158,7 +158,7 @@ _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
-    """Return what scikit-learn's `validate_data` does, of arrays without a mask.
+    """Return what scikit-learn's `validate_data` does, of arrays without a mask, and of tensors.
 
     Raises
     ------
@@ -167,7 +167,10 @@ def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
     ValueError
         If they hold NaN or infinities, or do not fit each other or the estimator.
     """
-    plain = [unmasked(values, name) for name, values in zip("Xy", (X, *y), strict=False)]
+    plain = [
+        as_array(values, name) if hasattr(values, "detach") else unmasked(values, name)
+        for name, values in zip("Xy", (X, *y), strict=False)
+    ]
     return validate_data(estimator, *plain, **options)
 
 

@@ -350,4 +350,6 @@ def test_paths_that_name_nothing(paths, message, tmp_path, monkeypatch):
         Stimuli.from_files(paths)
     assert Stimuli.from_files(".").ids.tolist() == ["a.png"]
     assert Stimuli.from_files([b"a.png"]).ids.tolist() == ["a.png"]
+    with pytest.raises(MissingFileError):
+        Stimuli.from_files(["a\0b.png"]).read()
     assert Stimuli.from_files(b".").ids.tolist() == ["a.png"]

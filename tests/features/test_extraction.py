@@ -300,6 +300,8 @@ def test_bad_input(tmp_path: Path) -> None:
         extract(network(), IMAGES, layers="3")
     with pytest.raises(UnknownNameError, match="way of pooling"):
         extract(network(), IMAGES, pool="average")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="device None cannot be used"):
+        extract(network(), IMAGES, device=None)  # type: ignore[arg-type]
     for batch_size in (0, 2.5, "8", np.inf, np.nan, True):
         with pytest.raises(InputError, match=f"batch_size must be .* got {batch_size!r}"):
             extract(network(), IMAGES, batch_size=batch_size)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import (
     BaseEstimator,
     MultiOutputMixin,
@@ -270,3 +271,12 @@ def test_a_mask_is_never_lost(estimator, X):
         targets = np.ma.masked_array(ROWS, mask=np.eye(24, 4))
         with pytest.raises(InputError, match="masked array with 4 of 96 values"):
             estimator.fit(X, targets)
+
+
+@pytest.mark.parametrize("estimator", [VoxelwiseRidge(), KernelRidge(), EmbeddingDecoder()])
+def test_tensors_are_arrays(estimator):
+    plain = clone(estimator).fit(ROWS, ROWS[:, ::-1]).predict(ROWS)
+    X, Y = torch.tensor(ROWS, requires_grad=True), torch.tensor(ROWS[:, ::-1].copy())
+    np.testing.assert_array_equal(estimator.fit(X, Y).predict(X), plain)
+    rough = estimator.fit(X.bfloat16(), Y).predict(X.bfloat16())
+    assert np.abs(rough - plain).max() < 0.1
