@@ -32,7 +32,7 @@ def unmasked(values: Any, what: str) -> Any:
     """
     if not isinstance(values, np.ma.MaskedArray):
         return values
-    n_masked = int(np.ma.count_masked(values))
+    n_masked = int(np.count_nonzero(np.ma.getmaskarray(values)))
     if n_masked:
         raise InputError(
             f"{what} is a masked array with {n_masked:,} of {values.size:,} values masked, and the "
@@ -75,7 +75,7 @@ def as_array(values: Any, what: str) -> NDArray[Any]:
     if isinstance(values, pd.DataFrame | pd.Series) and _is_nullable(values):
         return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
     try:
-        array = np.asanyarray(values)
+        array: NDArray[Any] = np.asanyarray(values)
     except (TypeError, ValueError) as error:  # rows of unequal lengths
         raise InputError(f"{what} must be an array, rows of equal lengths: {error}") from error
     if array.ndim == 0 and array.dtype.kind == "O":

@@ -123,7 +123,10 @@ def of_one_size(images: "Sequence[Image.Image]", what: str) -> NDArray[np.uint8]
         raise InputError(
             f"The {what} have several sizes, {listed(sorted(sizes))}: resize them first."
         )
-    return np.stack(arrays) if arrays else np.empty((0, 0, 0, 3), dtype=np.uint8)
+    if not arrays:
+        return np.empty((0, 0, 0, 3), dtype=np.uint8)
+    stacked: NDArray[np.uint8] = np.stack(arrays)
+    return stacked
 
 
 def warn_of_dark(images: NDArray[Any]) -> None:
