@@ -310,7 +310,11 @@ def parse_yaml_text(text: str) -> Any:
     yaml.YAMLError
         If it is none, or sets something twice.
     """
-    return yaml.load(text, Loader=_Settings)
+    loader = _Settings(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def named_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -175,7 +175,8 @@ def as_uint8(images: Any, *, part: bool = False) -> NDArray[np.uint8]:
         return _rounded(_in_range(images) * np.float32(255))
     if images.dtype.itemsize == 2:
         return _from_sixteen(images)
-    return images.astype(np.uint8, copy=False)
+    eight: NDArray[np.uint8] = images.astype(np.uint8, copy=False)
+    return eight
 
 
 def as_float(images: Any, *, part: bool = False) -> NDArray[np.float32]:
