@@ -227,8 +227,8 @@ def _rounded(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(values), dtype=np.uint8)
 
 
-def as_images(images: NDArray[Any]) -> "list[Image.Image]":
-    """Return an array of images, (n, height, width[, 3]), as PIL images, RGB of 8 bits each."""
+def as_images(images: Any) -> "list[Image.Image]":
+    """Return images, (n, height, width[, 3]) or pictures, as PIL images, RGB of 8 bits each."""
     from PIL import Image
 
     values = as_uint8(images, part=True)

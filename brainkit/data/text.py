@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.inputs import unmasked
 from brainkit.errors import InputError, listed
 
 KINDS = ("caption", "text")  # of stimuli that are text
@@ -93,6 +94,7 @@ def as_names(ids: Any) -> NDArray[Any]:
     InputError
         If some are missing, or bytes that are no UTF-8.
     """
+    ids = unmasked(ids, "The array of ids")
     # As objects first: a list with a NaN or with bytes among names would become words.
     given = np.asarray(ids) if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
     each = given.ravel().tolist()

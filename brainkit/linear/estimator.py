@@ -441,7 +441,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
     def score_targets(self, X: ArrayLike, Y: ArrayLike) -> NDArray[np.float64]:
         """Return R² of each target, (n_targets,); NaN for a constant one."""
         predicted = np.asarray(self.predict(X), dtype=np.float64)
-        truth = np.asarray(Y, dtype=np.float64)
+        truth = np.asarray(unmasked(Y, "Y"), dtype=np.float64)
         predicted = predicted.reshape(len(predicted), -1)
         truth = truth.reshape(len(truth), -1)
         if truth.shape != predicted.shape:

@@ -122,6 +122,7 @@ def test_a_picture_is_the_same_by_every_door(kind: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(stimuli.read(), shown[None])
     np.testing.assert_array_equal(as_uint8([image]), shown[None])
     np.testing.assert_array_equal(as_float([image]), as_float(shown[None]))
+    np.testing.assert_array_equal(np.asarray(as_images([image])[0]), shown)
     np.testing.assert_array_equal(
         OrientedEnergy().transform([image]), OrientedEnergy().transform(shown[None])
     )

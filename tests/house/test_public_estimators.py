@@ -271,6 +271,9 @@ def test_a_mask_is_never_lost(estimator, X):
         targets = np.ma.masked_array(ROWS, mask=np.eye(24, 4))
         with pytest.raises(InputError, match="masked array with 4 of 96 values"):
             estimator.fit(X, targets)
+    if type(estimator) in (VoxelwiseRidge, KernelRidge, FeatureWeightedRF, LinearReadout):
+        with pytest.raises(InputError, match="masked array with 4 of 96 values"):
+            estimator.fit(X, ROWS).score(X, targets)
 
 
 @pytest.mark.parametrize("estimator", [VoxelwiseRidge(), KernelRidge(), EmbeddingDecoder()])

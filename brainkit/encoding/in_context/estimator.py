@@ -223,7 +223,7 @@ class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
 
     def score_targets(self, X: ArrayLike, Y: ArrayLike) -> NDArray[np.float64]:
         """Return R² of each voxel, (n_voxels,); NaN for a constant one."""
-        predicted, truth = self.predict(X), np.asarray(Y)
+        predicted, truth = self.predict(X), np.asarray(unmasked(Y, "Y"))
         if truth.shape != predicted.shape:
             raise InputError(f"Y has shape {truth.shape}; the predictions have {predicted.shape}.")
         return np.atleast_1d(np.asarray(r2(truth, predicted), dtype=np.float64))
