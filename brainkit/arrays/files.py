@@ -17,6 +17,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from brainkit.errors import (
     BrainkitError,
     CorruptFileError,
@@ -30,6 +32,8 @@ from brainkit.errors import (
 DAMAGE: tuple[type[Exception], ...] = (
     OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile
 )  # fmt: skip
+TEXT = "utf-8-sig"  # UTF-8, with the byte order mark that some editors begin a file with, or none
+MATLAB_73 = b"MATLAB 7.3 MAT-file"
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _BARRED = {errno.EACCES, errno.EPERM}
 _LOCKED = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EBUSY, errno.ETXTBSY, errno.ENOLCK}
@@ -139,6 +143,8 @@ def _mode(path: str | Path) -> int:
     """Return what kind of thing is at a place, and how it may be used; 0 where nothing is."""
     try:
         return Path(path).stat().st_mode
+    except ValueError:  # a name that no file can have, such as one with a null character
+        return 0
     except OSError as error:
         if error.errno in _ABSENT:
             return 0
@@ -227,11 +233,17 @@ def read_mat(
     Raises
     ------
     MissingFileError, FileAccessError, CorruptFileError
-        If the file is not there, may not be read, is damaged, or lacks variables.
+        If the file is not there, may not be read, is damaged, of version 7.3, or lacks variables.
     """
     from scipy.io import loadmat, whosmat
 
     require_file(path, what)
+    with reading(path), Path(path).open("rb") as file:
+        if file.read(len(MATLAB_73)) == MATLAB_73:
+            raise CorruptFileError(
+                f"{path} is a MATLAB file of version 7.3, which is HDF5; those up to 7 are read. "
+                "Load it in MATLAB and save it again with save(..., '-v7')."
+            )
     # The reader raises many kinds on a damaged file.
     with reading(path, "cannot be read as a MATLAB file", mend=mend, also=[Exception]):
         content: dict[str, Any] = loadmat(
@@ -253,10 +265,10 @@ def read_text(
     mend: str = "fetch it again",
     damaged: str = "cannot be read as text",
 ) -> str:
-    """Read a file of UTF-8 text; raises as `read_mat` does."""
+    """Read a file of UTF-8 text, with or without a byte order mark; raises as `read_mat` does."""
     path = require_file(path, what)
     with reading(path, damaged, mend=mend):
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding=TEXT)
 
 
 def read_json(
@@ -268,9 +280,56 @@ def read_json(
     """Read a file that holds one JSON object; raises as `read_mat` does."""
     path = require_file(path, what)
     with reading(path, damaged, mend=mend, also=[RecursionError]):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding=TEXT))
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}, not a JSON object")
+    return content
+
+
+class _Settings(yaml.SafeLoader):
+    """YAML in which a setting is named once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the settings; raises where one is there twice, of which YAML keeps the last."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            if name is not None and name in seen and name != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name!r} is set twice", key.start_mark
+                )
+            seen |= {name} if name is not None else set()
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml_text(text: str) -> Any:
+    """Read YAML.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If it is none, or sets something twice.
+    """
+    loader = _Settings(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def named_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's settings, for ``json.loads(..., object_pairs_hook=named_once)``.
+
+    Raises
+    ------
+    ValueError
+        If one is there twice.
+    """
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = listed(dict.fromkeys(name for name in names if names.count(name) > 1))
+        raise ValueError(f"{twice} is set twice")
     return content
 
 

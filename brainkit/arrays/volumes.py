@@ -4,6 +4,7 @@ Both readers touch only the chosen voxels where the file's layout allows it. Vox
 their flat index in C order of an (X, Y, Z) grid, as `numpy.ravel_multi_index` gives it.
 """
 
+import math
 import os
 from abc import abstractmethod
 from pathlib import Path
@@ -20,7 +21,7 @@ from brainkit.arrays.chunk_index import chunk_addresses
 from brainkit.arrays.files import reading, require_file
 from brainkit.arrays.integers import whole_numbers
 from brainkit.arrays.sources import Float, Index, Source
-from brainkit.errors import CorruptFileError
+from brainkit.errors import CorruptFileError, InputError
 
 CHUNK_CACHE = 1 << 26  # bytes: a chunk that several runs of voxels touch is unpacked once
 BLOCK = 1 << 20  # bytes read before they are transposed, so that they are still in a near cache
@@ -200,6 +201,8 @@ def _can_be_mapped(data: Any) -> bool:
 class NiftiVolumes(Volumes):
     """Trials of one 4-D NIfTI file (X, Y, Z, trials), or a single 3-D volume as one trial.
 
+    Further axes of length one, as some tools leave them before or after the trials, are dropped.
+
     An uncompressed file is mapped into memory, so that only the pages with chosen voxels are read.
     A compressed one has to be unpacked from its start; one volume is held at a time.
 
@@ -213,6 +216,13 @@ class NiftiVolumes(Volumes):
         (X, Y, Z), which the file must match.
     scale : float, default=1.0
         Factor on top of the file's own slope and intercept.
+
+    Raises
+    ------
+    MissingFileError, FileAccessError, CorruptFileError
+        If the file is not there, may not be read, is damaged or has another shape.
+    InputError
+        If it holds complex numbers or colours.
     """
 
     def __init__(
@@ -220,13 +230,21 @@ class NiftiVolumes(Volumes):
     ) -> None:
         self.path = require_file(path, "A volume")
         self.scale = scale
-        shape = load_nifti(path).shape
-        if shape[:3] != tuple(grid) or len(shape) not in (3, 4):
+        image = load_nifti(path)
+        shape, stored = image.shape, np.dtype(image.dataobj.dtype)
+        n_trials = math.prod(shape[3:])
+        if shape[:3] != tuple(grid) or n_trials != max(shape[3:], default=1):
             raise CorruptFileError(
                 f"{path} has shape {shape}; expected (X, Y, Z, trials) on the grid {tuple(grid)}."
             )
+        if stored.kind not in "biuf":
+            kind = "colours" if stored.names else "complex numbers" if stored.kind == "c" else ""
+            raise InputError(
+                f"{path} holds {kind or stored}; responses are real numbers. Save their magnitude, "
+                "or the part that is meant, as real numbers first."
+            )
         self.voxels, self.grid = voxels, grid
-        self.shape = (int(shape[3]) if len(shape) == 4 else 1, len(voxels))
+        self.shape = (n_trials, len(voxels))
 
     def read_into(
         self, out: Float, rows: Index | None = None, columns: Index | None = None
@@ -242,7 +260,9 @@ class NiftiVolumes(Volumes):
                 self._read_mapped(proxy, place, rows, out)
             else:
                 for row in np.argsort(rows, kind="stable"):
-                    volume = proxy if proxy.ndim == 3 else proxy[..., int(rows[row])]
+                    # Further axes than trials have one place each.
+                    trial = [int(rows[row]) if size > 1 else 0 for size in proxy.shape[3:]]
+                    volume = proxy[(..., *trial)] if trial else proxy
                     out[row] = np.asanyarray(volume)[place]
         out *= np.float32(self.scale)
 
@@ -280,6 +300,11 @@ def read_labels(path: Path, what: str) -> tuple[NDArray[np.int64], NDArray[np.fl
     return whole_numbers(values, f"{what} ({path})", step=step), affine
 
 
+def without_single_axes(volume: NDArray[Any]) -> NDArray[Any]:
+    """Return a volume without axes of length one beyond the third."""
+    return volume.reshape(volume.shape[:3]) if math.prod(volume.shape[3:]) == 1 else volume
+
+
 def storage_step(image: Any) -> float:
     """Return the step between the values that an image of scaled integers can hold, else 0."""
     stored: Any = getattr(image, "dataobj", None)
@@ -288,7 +313,7 @@ def storage_step(image: Any) -> float:
 
 
 def read_volume(path: Path, what: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Read a whole 3-D volume and its affine; a trailing axis of length one is dropped.
+    """Read a whole 3-D volume and its affine; trailing axes of length one are dropped.
 
     Raises
     ------
@@ -298,8 +323,7 @@ def read_volume(path: Path, what: str) -> tuple[NDArray[Any], NDArray[np.float64
     image = load_nifti(require_file(path, what))
     with reading(path, "cannot be read as NIfTI"):
         data = np.asanyarray(image.dataobj)
-    if data.ndim == 4 and data.shape[3] == 1:
-        data = data[..., 0]
+    data = without_single_axes(data)
     if data.ndim != 3:
         raise CorruptFileError(f"{path} has shape {data.shape}; expected a 3-D volume.")
     return data, np.asarray(image.affine, dtype=np.float64)

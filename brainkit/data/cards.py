@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from brainkit.arrays.files import is_file, read_text
+from brainkit.arrays.files import is_file, parse_yaml_text, read_text
 from brainkit.arrays.share import share_folder
 from brainkit.errors import InputError, unknown_name
 
@@ -88,7 +88,7 @@ def parse_yaml(schema: type[Schema], path: Path) -> Schema:
     """Read a YAML file into a schema; the error says which field is wrong and why."""
     text = read_text(path, f"The file of a {schema.__name__}", "mend it")
     try:
-        return schema.model_validate(yaml.safe_load(text))
+        return schema.model_validate(parse_yaml_text(text))
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"

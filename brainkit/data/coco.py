@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainkit.arrays.files import reading, require_file
+from brainkit.arrays.files import TEXT, reading, require_file
+from brainkit.data.text import as_texts
 from brainkit.errors import CorruptFileError
 
 CHUNK = 1 << 22  # characters that are read at a time
@@ -105,7 +106,7 @@ def stream_lists(path: str | Path, *, chunk: int = CHUNK) -> Iterator[tuple[str,
     mend = "it may not have been downloaded to its end: fetch it again"
     with (
         reading(path, "cannot be read as JSON annotations", mend=mend, also=[RecursionError]),
-        require_file(path, "The annotation file").open(encoding="utf-8") as file,
+        require_file(path, "The annotation file").open(encoding=TEXT) as file,
     ):
         yield from _lists(_Window(file, chunk))
 
@@ -157,7 +158,7 @@ def read_captions(path: str | Path, images: Collection[int]) -> dict[int, list[s
         try:
             if key == "images":
                 known += item["id"] in images
-            elif key == "annotations" and item["image_id"] in images:
+            elif key == "annotations" and _image_id(item) in images:
                 captions.setdefault(item["image_id"], []).append(item["caption"].strip())
         except (AttributeError, KeyError, TypeError) as error:
             raise _unlike(path, "captions", error) from error
@@ -191,10 +192,10 @@ def read_instances(path: str | Path, images: Collection[int]) -> pd.DataFrame:
     for key, item in stream_lists(path):
         try:
             if key == "categories":
-                names[item["id"]] = str(item["name"])
+                names[item["id"]] = _category(item["name"])
             elif key == "images" and item["id"] in images:
                 sizes.extend((item["id"], item["width"], item["height"]))
-            elif key == "annotations" and item["image_id"] in images and not item.get("iscrowd"):
+            elif key == "annotations" and _image_id(item) in images and not item.get("iscrowd"):
                 x, y, width, height = item["bbox"]
                 numbers.extend((item["image_id"], item["category_id"], item["area"], x, y))
                 numbers.extend((width, height))
@@ -203,6 +204,8 @@ def read_instances(path: str | Path, images: Collection[int]) -> pd.DataFrame:
     _check_known(path, len(sizes), images)
     rows = np.frombuffer(numbers, dtype=np.float64).reshape(-1, len(_NUMBERS))
     table = pd.DataFrame(rows, columns=list(_NUMBERS)).astype({"image": int, "category": int})
+    if not np.isfinite(rows).all():
+        raise CorruptFileError(f"{path} has objects whose box or area is no finite number.")
     unnamed = set(table["category"]) - set(names)
     if unnamed:
         raise CorruptFileError(f"{path} names no category {sorted(unnamed)[0]} that objects have.")
@@ -212,6 +215,19 @@ def read_instances(path: str | Path, images: Collection[int]) -> pd.DataFrame:
         columns=["image", "image_width", "image_height"],
     ).astype({"image": int})
     return table.merge(size, on="image", how="inner")
+
+
+def _image_id(item: Any) -> Any:
+    if isinstance(item["image_id"], str):
+        raise TypeError(f"image_id is the text {item['image_id']!r}, not a number")
+    return item["image_id"]
+
+
+def _category(name: Any) -> str:
+    text = as_texts([name], "The names of categories are text")[0]
+    if not text.strip():
+        raise ValueError("a category has an empty name")
+    return text
 
 
 def _check_known(path: str | Path, known: int, images: Collection[int]) -> None:

@@ -68,9 +68,9 @@ def read_mne(
         events, as MNE's attribute), the columns of the metadata and of `trials`, and `bad` and
         `bad_span` where MNE kept an epoch that a bad span touches. Columns of the metadata that
         are called as one of those are renamed, ``metadata.label`` for instance; `stimulus`
-        too, unless it holds rows, or ids, of stimuli. Samples of Raw have `run`, `time`, and
-        `stretch`, which numbers the stretches without a hole. ``info["quality"]`` counts what is
-        bad.
+        too, unless it holds rows, or ids, of stimuli; numbers that could be both are refused.
+        Samples of Raw have `run`, `time`, and `stretch`, which numbers the stretches without a
+        hole. ``info["quality"]`` counts what is bad.
 
     Raises
     ------
@@ -254,7 +254,9 @@ def _epoch_table(epochs: Any, extra: pd.DataFrame | None, stimuli: Stimuli | Non
     if not table["bad"].any():
         table = table.drop(columns="bad_span")
     if epochs.metadata is not None:
-        table = table.assign(**_metadata_columns(epochs.metadata, stimuli))
+        # Stimuli that the caller names take the place of the metadata's.
+        known = None if extra is not None and "stimulus" in extra else stimuli
+        table = table.assign(**_metadata_columns(epochs.metadata, known))
     if extra is not None:
         if len(extra) != len(table):
             raise InputError(
@@ -298,14 +300,40 @@ def _metadata_columns(metadata: pd.DataFrame, stimuli: Stimuli | None) -> dict[s
 
 
 def _stimulus_rows(column: pd.Series, stimuli: Stimuli | None) -> pd.Series | None:
-    """Return a column that names stimuli as rows of them; None where it means something else."""
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        return column
+    """Return a column that names stimuli as rows of them; None where it means something else.
+
+    Numbers may be rows or, where the stimuli's ids do not merely count them, ids.
+
+    Raises
+    ------
+    InputError
+        If numbers are rows and ids, of different stimuli.
+    """
+    numbers = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if stimuli is None:
-        return None
-    rows = {str(name): row for row, name in enumerate(stimuli.ids)}
-    found = column.map(lambda name: rows.get(str(name), pd.NA)).astype("Int64")
-    return found if found[column.notna()].notna().all() else None
+        return column if numbers else None
+    rows = {_as_id(name): row for row, name in enumerate(stimuli.ids.tolist())}
+    by_id = column.map(lambda name: rows.get(_as_id(name), pd.NA)).astype("Int64")
+    named = bool(by_id[column.notna()].notna().all())
+    if not numbers:
+        return by_id if named else None
+    shown = column.dropna()
+    counted = bool(((shown >= 0) & (shown < len(stimuli)) & (shown % 1 == 0)).all())
+    if not named:
+        return column  # rows, or numbers that no stimulus has, which the recording refuses
+    if counted and (shown != by_id[shown.index]).any():
+        raise InputError(
+            f"The metadata's column 'stimulus' holds {listed(shown.unique(), 5)}: rows of the "
+            "stimuli, counted from 0, and ids of other stimuli. For ids give them as text "
+            "(metadata['stimulus'].astype(str)); for rows give trials= with a column 'stimulus'."
+        )
+    return by_id
+
+
+def _as_id(name: Any) -> str:
+    """Return an id as text, by which numbers are the same whether whole or real."""
+    whole = isinstance(name, float | np.floating) and float(name).is_integer()
+    return str(int(name)) if whole else str(name)
 
 
 # ----------------------------------------------------------------------------------- continuous

@@ -1,5 +1,6 @@
 """Recordings from NIfTI volumes of single-trial responses and masks on the same grid."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.files import require_file
+from brainkit.arrays.inputs import as_array, as_items
 from brainkit.arrays.integers import whole_numbers
 from brainkit.arrays.sources import Index, Stacked
 from brainkit.arrays.volumes import (
@@ -17,10 +19,12 @@ from brainkit.arrays.volumes import (
     read_labels,
     read_volume,
     storage_step,
+    without_single_axes,
 )
 from brainkit.data.rois import roi_table
 from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli
+from brainkit.data.text import as_texts
 from brainkit.errors import GridMismatchError, InputError
 
 
@@ -51,6 +55,23 @@ def read_map(path: Path, grid: tuple[int, ...], what: str) -> NDArray[Any]:
     return values
 
 
+def _paths(images: Any) -> list[Path]:
+    """Return the files of responses: one, or several in the order of the trials."""
+    single = isinstance(images, str | bytes | Path) or hasattr(images, "dataobj")
+    items = [images] if single else as_items(images, "images")
+    if not items:
+        raise InputError("images names no file; give at least one volume of responses.")
+    wrong = [item for item in items if not isinstance(item, str | bytes | Path) or not item]
+    if wrong:
+        got = repr(wrong[0]) if isinstance(wrong[0], str) else f"a {type(wrong[0]).__name__}"
+        raise InputError(
+            "images are paths of NIfTI files, which are read in part; got "
+            f"{got}. Save volumes in memory first (nibabel.save), or give an array to "
+            "Recording.from_arrays."
+        )
+    return [Path(os.fsdecode(item)) for item in items]
+
+
 def _mask_volume(
     given: str | Path | ArrayLike, what: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
@@ -58,9 +79,7 @@ def _mask_volume(
     if isinstance(given, str | Path):
         return read_labels(Path(given), what)
     affine = getattr(given, "affine", None)
-    values = np.asanyarray(getattr(given, "dataobj", given))
-    if values.ndim == 4 and values.shape[3] == 1:
-        values = values[..., 0]
+    values = without_single_axes(as_array(getattr(given, "dataobj", given), what))
     if values.ndim != 3:
         raise InputError(f"{what} has shape {values.shape}; expected (X, Y, Z).")
     labels = whole_numbers(values, what, step=storage_step(given))
@@ -132,9 +151,7 @@ def read_nifti(
     MissingFileError, CorruptFileError, GridMismatchError, InputError
         If a file is missing or damaged, or grids or counts do not fit.
     """
-    paths = [Path(images)] if isinstance(images, str | Path) else [Path(item) for item in images]
-    if not paths:
-        raise InputError("images names no file; give at least one volume of responses.")
+    paths = _paths(images)
     labels, given_affine = _mask_volume(mask, "The mask")
     named = f"the mask {mask}" if isinstance(mask, str | Path) else "the mask"
     grid = (labels.shape[0], labels.shape[1], labels.shape[2])
@@ -150,7 +167,10 @@ def read_nifti(
     source = Stacked([NiftiVolumes(path, voxels, grid, scale) for path in paths])
     units = unit_table(voxels, grid)
     masks = {}
-    for name, given in (rois or {}).items():
+    if rois is not None and not isinstance(rois, Mapping):
+        raise InputError(f"rois must be a dict of masks by name; got a {type(rois).__name__}.")
+    names = as_texts(rois or (), "rois are masks by name")
+    for name, given in zip(names, (rois or {}).values(), strict=True):
         what = f"The mask of the ROI {name}"
         volume, found = _mask_volume(given, what)
         there = given if isinstance(given, str | Path) else "given as an array"

@@ -141,18 +141,18 @@ def read_design(
     )
     if sessions is None:
         return trials
-    chosen = _chosen_sessions(sessions)
+    chosen = _chosen_sessions(sessions, len(pattern))
     unknown = [number for number in chosen if not 1 <= number <= len(pattern)]
     if unknown:
         raise unknown_name("session", unknown[0], [str(s) for s in range(1, len(pattern) + 1)])
     return trials[trials["session"].isin(chosen)].reset_index(drop=True)
 
 
-def _chosen_sessions(sessions: int | Sequence[int]) -> list[int]:
+def _chosen_sessions(sessions: int | Sequence[int], n_sessions: int) -> list[int]:
     """Return the sessions' numbers; a number n alone means the first n, of which one must exist."""
     if isinstance(sessions, str | bytes) or not np.iterable(sessions):
         last = whole_number(sessions, "sessions")
-        return list(range(1, last + 1)) if last >= 1 else [last]
+        return list(range(1, last + 1)) if 1 <= last <= n_sessions else [last]
     return sorted({whole_number(session, "A session in sessions") for session in sessions})
 
 
@@ -187,7 +187,7 @@ def _session_files(folder: Path, sessions: Sequence[int] | None) -> dict[int, Pa
     if sessions is None:  # a gap is a download that is not complete
         wanted = list(range(1, max(found, default=0) + 1))
     else:
-        wanted = _chosen_sessions(sessions)
+        wanted = _chosen_sessions(sessions, max(found, default=0))
     missing = [session for session in wanted if session not in found]
     if missing or not wanted:
         expected = folder / f"betas_session{missing[0] if missing else 1:02d}.hdf5"

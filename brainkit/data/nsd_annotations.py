@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.files import FileState, is_file, is_folder, reading, require_file
+from brainkit.arrays.integers import whole_numbers
 from brainkit.data.coco import read_captions, read_instances
 from brainkit.errors import InputError, MissingFileError, listed
 
@@ -123,7 +124,10 @@ def read_stimulus_info(path: str | Path, n_stimuli: int) -> pd.DataFrame:
         info = info.reindex(pd.RangeIndex(n_stimuli))  # fails where a stimulus is there twice
         if info["cocoId"].isna().any():
             raise ValueError(f"it lacks some of the {n_stimuli} stimuli")
-        info["cocoId"] = info["cocoId"].astype(np.int64)
+        try:
+            info["cocoId"] = whole_numbers(info["cocoId"], "the column cocoId")
+        except InputError as error:
+            raise ValueError(str(error)) from error
         return info
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brainkit.arrays.files import is_file, matching, read_text
 from brainkit.arrays.volumes import read_labels
 from brainkit.data.rois import NSD_PARTS
-from brainkit.errors import unknown_name
+from brainkit.errors import CorruptFileError, unknown_name
 
 LABELS: dict[str, tuple[str, ...]] = {
     "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
@@ -32,12 +32,30 @@ Volume = NDArray[np.int64]
 
 
 def label_names(root: Path, subject: str, roi: str, volume: Volume) -> dict[int, str]:
-    """Return the names of the labels of one ROI file, by number."""
+    """Return the names of the labels of one ROI file, by number.
+
+    Raises
+    ------
+    MissingFileError, FileAccessError, CorruptFileError
+        If the table of labels may not be read, names none, or one number twice.
+    """
     table = root / "nsddata/freesurfer" / subject / "label" / f"{roi}.mgz.ctab"
     if is_file(table):
         lines = read_text(table, "A table of labels").splitlines()
-        rows = (line.split() for line in lines)
-        names = {int(row[0]): row[1] for row in rows if len(row) >= 2 and row[0].isdigit()}
+        names: dict[int, str] = {}
+        for row in (line.split() for line in lines):
+            if len(row) < 2 or not row[0].isdecimal():
+                continue
+            number, name = int(row[0]), row[1]
+            if names.setdefault(number, name) != name:
+                raise CorruptFileError(
+                    f"{table} names the label {number} twice: {names[number]} and {name}."
+                )
+        if not any(number >= 1 for number in names):
+            raise CorruptFileError(
+                f"{table} names no label: expected lines of a number from 1 and a name, such as "
+                "'1 V1v'."
+            )
         shared = {name for known in LABELS.values() for name in known}
         # Two localisers both name an mTL; it keeps the name of its file.
         return {

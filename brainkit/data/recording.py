@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.inputs import as_array
 from brainkit.arrays.sources import Averaged, Float, Index, Memory, Source, Standardised, View
 from brainkit.data.responses import Responses, positions
 from brainkit.data.rois import region_names, roi_mask, roi_names, with_boolean_rois
@@ -29,7 +30,8 @@ from brainkit.data.standardising import (
     training_members,
     with_whole_labels,
 )
-from brainkit.data.stimuli import Stimuli, check_stimulus_rows
+from brainkit.data.stimuli import Stimuli, stimulus_numbers
+from brainkit.data.text import as_texts, text_columns
 from brainkit.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -91,10 +93,24 @@ class Recording:
 
     @classmethod
     def from_source(cls, source: Source, **parts: Any) -> Self:
-        """Make a recording of a lazy source; the parts are the attributes of the class."""
+        """Make a recording of a lazy source; the parts are the attributes of the class.
+
+        Raises
+        ------
+        InputError
+            If a table is no DataFrame, text in it is no text, or parts do not fit each other.
+        """
         for name in ("trials", "samples", "events", "units"):
-            if parts.get(name) is not None:  # rows are counted from 0, whatever the caller's index
-                parts[name] = parts[name].reset_index(drop=True)
+            table = parts.get(name)
+            if table is None:
+                continue
+            if not isinstance(table, pd.DataFrame):
+                raise InputError(f"{name} must be a DataFrame; got a {type(table).__name__}.")
+            # Rows are counted from 0, whatever the caller's index.
+            parts[name] = text_columns(
+                table.reset_index(drop=True), f"The column {{!r}} of {name} holds text"
+            )
+        parts["subject"] = as_texts([parts["subject"]], "subject is a name")[0]
         parts["units"] = with_boolean_rois(parts["units"])
         for name in ("trials", "samples"):
             if parts.get(name) is not None:
@@ -150,15 +166,13 @@ class Recording:
         InputError
             If tables and arrays do not fit each other.
         """
-        array = np.asanyarray(responses)
+        array = as_array(responses, "responses")
         real = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
         if array.ndim not in (2, 3) or not real:
             raise InputError(
                 "responses must be real numbers, (trial, unit), (trial, unit, time) or "
                 f"(sample, unit); got {array.dtype} of shape {array.shape}."
             )
-        if isinstance(array, np.ma.MaskedArray):
-            raise InputError("responses may not be a masked array: fill it with NaN first.")
         if stimuli is not None and not isinstance(stimuli, Stimuli):
             stimuli = Stimuli(stimuli)
         if trials is None and samples is None:
@@ -174,7 +188,7 @@ class Recording:
             units=pd.DataFrame(index=range(array.shape[1])) if units is None else units,
             stimuli=stimuli,
             space=space,
-            times=None if times is None else np.asarray(times, dtype=np.float64),
+            times=None if times is None else _seconds(times),
             sfreq=sfreq,
             stimuli_are=stimuli_are,
             info=dict(info or {}),
@@ -228,7 +242,7 @@ class Recording:
             raise unknown_name("stimuli_are", self.stimuli_are, get_args(StimuliAre))
         check_space(self.space, self.units)
         if self.stimuli is not None and self.trials is not None and "stimulus" in self.trials:
-            check_stimulus_rows(self.trials["stimulus"], len(self.stimuli))
+            stimulus_numbers(self.trials["stimulus"], len(self.stimuli))
 
     # -- looking at it -----------------------------------------------------------------------
 
@@ -268,7 +282,7 @@ class Recording:
         Raises
         ------
         InputError
-            If the recording has no stimuli, or a trial shows none.
+            If the recording has no stimuli, a trial shows none, or what it shows is no row.
         """
         if self.trials is None or "stimulus" not in self.trials:
             raise InputError(
@@ -280,7 +294,7 @@ class Recording:
             raise InputError(
                 f"{int(rows.isna().sum())} trials show no stimulus: select those that do first."
             )
-        return rows.to_numpy(dtype=np.int64)
+        return stimulus_numbers(rows, None if self.stimuli is None else len(self.stimuli))
 
     # -- selecting ---------------------------------------------------------------------------
 
@@ -423,3 +437,12 @@ class Recording:
         if self.space is None:
             raise InputError("This recording has no space, so its values cannot be put on a map.")
         return self.space.to_image(values, fill)
+
+
+def _seconds(times: ArrayLike) -> NDArray[np.float64]:
+    values = as_array(times, "times")
+    if values.dtype.kind not in "iuf" or values.ndim != 1:
+        raise InputError(
+            f"times are seconds, real numbers (time,); got {values.dtype} of shape {values.shape}."
+        )
+    return np.asarray(values, dtype=np.float64)

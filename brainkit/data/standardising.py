@@ -27,7 +27,8 @@ def with_whole_labels(trials: pd.DataFrame) -> pd.DataFrame:
             continue
         values = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
         there = ~np.isnan(values)
-        off = np.abs(values[there] - np.rint(values[there]))
+        with np.errstate(invalid="ignore"):  # infinite values stay as they are
+            off = np.abs(values[there] - np.rint(values[there]))
         if off.any() and np.isfinite(off).all() and off.max() <= NEAR:
             numbers = whole_numbers(values[there], f"The column {name!r} of the trials")
             values[there] = numbers

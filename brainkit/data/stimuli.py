@@ -2,8 +2,10 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -13,11 +15,19 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.files import reading, require_file, unreadable
+from brainkit.arrays.inputs import as_array, as_items
 from brainkit.arrays.sources import Index
-from brainkit.data.rgb import open_image
+from brainkit.data.rgb import (
+    holds_items,
+    image_array,
+    of_one_size,
+    open_image,
+    refuse_one_image,
+)
 from brainkit.data.text import KINDS, as_names, text_array, text_columns
-from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
+from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed, unknown_name
 
+STIMULUS_KINDS = ("image", *KINDS, "clip", "sound")
 LARGEST_GAP = 8  # unwanted rows that are read along rather than starting anew
 LONGEST_RUN = 256
 # What Pillow knows by name but hands on to other programs, or tells apart only.
@@ -117,13 +127,7 @@ class ImageFiles:
 
     def read(self, rows: Index) -> NDArray[Any]:
         """Decode the chosen files, (rows, height, width, 3) uint8."""
-        images = [np.asarray(open_image(self.paths[row])) for row in rows]
-        sizes = {image.shape for image in images}
-        if len(sizes) > 1:
-            raise InputError(
-                f"The image files have several sizes, {listed(sorted(sizes))}: resize them first."
-            )
-        return np.stack(images) if images else np.empty((0, 0, 0, 3), dtype=np.uint8)
+        return of_one_size([open_image(self.paths[row]) for row in rows], "image files")
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,25 +150,28 @@ class Stimuli:
 
     Parameters
     ----------
-    source : array (stimuli, ...) or StimulusFile
+    source : array (stimuli, ...), sequence, or StimulusFile
         Where the stimuli are; an array may be a memory map. Images are
         (stimuli, height, width) or (stimuli, height, width, 3): 8 or 16 bits, booleans, or floating
         point in [0, 1], which every model and feature space takes by the one rule of
-        `brainkit.data.rgb`. Captions are strings, or bytes in UTF-8.
+        `brainkit.data.rgb`. A list of PIL images becomes such an array by the same rule, a list of
+        paths image files that are read when they are needed. Captions are strings, or bytes in
+        UTF-8.
     ids : array (stimuli,), optional
         A stable name or number for each; the row number where not given.
     table : DataFrame (stimuli rows) or callable, optional
         What is known of each, such as ``caption`` or ``category``; or what returns it, called once
-        when the table is first asked for. Bytes in it are decoded as UTF-8; None and NaN are
-        missing.
+        when the table is first asked for. Where its index holds the ids, in whatever order, its
+        rows belong to those; otherwise they are in the order of the stimuli. Bytes in it are
+        decoded as UTF-8; None and NaN are missing.
     kind : str, default="image"
-        "image", "caption", "clip" or "sound".
+        "image", "caption" (or "text"), "clip" or "sound".
 
     Raises
     ------
     InputError
-        If ids do not name each stimulus once, the table has another length, or text in them is no
-        text.
+        If the source is no sequence of stimuli, ids do not name each stimulus once, the table has
+        another length, text in them is no text, or there is no such kind.
     """
 
     def __init__(
@@ -175,11 +182,11 @@ class Stimuli:
         table: pd.DataFrame | Callable[[], pd.DataFrame | None] | None = None,
         kind: str = "image",
     ) -> None:
-        if not hasattr(source, "read"):
-            mixed = kind in KINDS and not isinstance(source, np.ndarray)
-            # A list with a number or a NaN among texts would otherwise become words.
-            source = ArrayStimuli(np.asanyarray(source, dtype=object if mixed else None))
-        self.source: StimulusFile = source  # type: ignore[assignment]
+        if kind not in STIMULUS_KINDS:
+            raise unknown_name("kind of stimuli", kind, STIMULUS_KINDS)
+        self.source: StimulusFile = (
+            source if hasattr(source, "read") else _source_of(source, kind)  # type: ignore[assignment]
+        )
         n_stimuli = len(self.source)
         self.ids = np.arange(n_stimuli) if ids is None else _checked_ids(ids, n_stimuli)
         self._table = table if callable(table) else self._fitting(table)
@@ -193,14 +200,23 @@ class Stimuli:
         return self._table
 
     def _fitting(self, table: pd.DataFrame | None) -> pd.DataFrame | None:
-        if table is not None and len(table) != len(self):
+        if table is None:
+            return None
+        if not isinstance(table, pd.DataFrame):
+            raise InputError(
+                f"table must be a DataFrame, a row a stimulus; got a {type(table).__name__}."
+            )
+        if len(table) != len(self):
             raise InputError(f"table must have {len(self)} rows, one a stimulus; got {len(table)}.")
-        return None if table is None else text_columns(table)
+        names = table.index.tolist()
+        if names != list(range(len(self))) and set(names) == set(self.ids.tolist()):
+            table = table.loc[self.ids.tolist()]
+        return text_columns(table)
 
     @classmethod
     def from_files(
         cls,
-        paths: str | Path | Iterable[str | Path],
+        paths: str | bytes | Path | Iterable[str | bytes | Path],
         *,
         ids: ArrayLike | None = None,
         table: pd.DataFrame | Callable[[], pd.DataFrame | None] | None = None,
@@ -224,7 +240,8 @@ class Stimuli:
         Raises
         ------
         InputError
-            If there are no files, a folder holds no images, or ids are not unique.
+            If there are no files, what is given names none, a folder holds no images, or ids are
+            not unique.
         MissingFileError, FileAccessError
             If what is given is neither a file nor a folder, or a folder may not be entered. Files
             of a list are looked at when they are read.
@@ -235,8 +252,8 @@ class Stimuli:
         >>> stimuli.ids[:2], stimuli.table["category"][0]  # doctest: +SKIP
         (array(['faces/01.png', 'faces/02.png']), 'faces')
         """
-        single = isinstance(paths, str | Path)
-        given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+        single = isinstance(paths, str | bytes | Path)
+        given = _as_paths([paths] if single else paths)
         if not given:
             raise InputError(
                 "There are no image files: the list of paths is empty. Look at the pattern or the "
@@ -321,6 +338,63 @@ class Stimuli:
                 f"{len(self)} stimuli, numbered from 0."
             )
         return wanted
+
+
+def _source_of(given: Any, kind: str) -> StimulusFile:
+    """Return where stimuli are that are given as an array or as a sequence of items."""
+    if isinstance(given, str | bytes | Path):
+        raise InputError(
+            f"The stimuli must be an array or a sequence of them; got {str(given)!r}. Of the files "
+            "of a folder, Stimuli.from_files makes some."
+        )
+    if isinstance(given, pd.DataFrame) or not hasattr(given, "__array__"):
+        given = as_items(given, "The stimuli")
+    # A list with a number or a NaN among texts would otherwise become words.
+    if kind in KINDS and not isinstance(given, np.ndarray):
+        return ArrayStimuli(np.asarray(given, dtype=object))
+    if kind == "image" and holds_items(given):
+        items = list(given)
+        if items and all(isinstance(item, str | bytes | Path) for item in items):
+            return ImageFiles(tuple(_as_paths(items)))
+    array = (image_array if kind == "image" else as_array)(given, "The array of stimuli")
+    if array.ndim == 0:
+        raise InputError(f"The stimuli must be an array (stimuli, ...); got {given!r}.")
+    if kind == "image":
+        refuse_one_image(array.shape)
+    return ArrayStimuli(array)
+
+
+def _as_paths(given: Any) -> list[Path]:
+    """Return paths that are text, bytes in the file system's encoding, or paths.
+
+    Raises
+    ------
+    InputError
+        If some name no place: empty text, None, NaN, or anything else.
+    """
+    if given is None or isinstance(given, pd.DataFrame | Mapping | AbstractSet | type):
+        raise InputError(
+            "Image files are given as a path or a sequence of paths in their order; got "
+            f"{'None' if given is None else f'a {type(given).__name__}'}."
+        )
+    try:
+        items = list(given)
+    except TypeError as error:
+        raise InputError(
+            f"Image files are given as a path or a sequence of paths; got {given!r}."
+        ) from error
+    wrong = {
+        row: item
+        for row, item in enumerate(items)
+        if not isinstance(item, str | bytes | Path) or not item
+    }
+    if wrong:
+        told = listed([f"{item!r} in row {row}" for row, item in wrong.items()])
+        raise InputError(
+            f"{len(wrong)} of {len(items)} paths of image files name no place: {told}. The working "
+            "folder is '.'."
+        )
+    return [Path(os.fsdecode(item)) for item in items]
 
 
 def _checked_ids(ids: ArrayLike, n_stimuli: int) -> NDArray[Any]:
@@ -415,25 +489,39 @@ def _named(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow them
 
 
-def check_stimulus_rows(shown: pd.Series, n_stimuli: int) -> None:
-    """Raise unless the trials' stimuli, where they are named, are rows of the stimuli.
+def stimulus_numbers(shown: pd.Series, n_stimuli: int | None = None) -> Index:
+    """Return the rows of the stimuli that trials name, of the trials that name one.
+
+    Parameters
+    ----------
+    shown : Series
+        The trials' column `stimulus`.
+    n_stimuli : int, optional
+        How many stimuli there are, where that is known.
 
     Raises
     ------
     InputError
-        If a value is no whole number, or there is no such row.
+        If a value is no whole number (a fraction, true, a date or a name), or there is no such row.
     """
     shown = shown.dropna()
-    rows = pd.to_numeric(shown, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    broken = rows != np.floor(rows)
-    if broken.any():
-        raise InputError(
-            "The trials' column 'stimulus' holds rows of the stimuli, whole numbers from 0; got "
-            f"{listed(shown[broken].unique())}."
-        )
-    outside = rows[(rows < 0) | (rows >= n_stimuli)].astype(np.int64)
+    if not pd.api.types.is_integer_dtype(shown.dtype):
+        broken = [value for value in shown.astype(object) if not _is_whole(value)]
+        if broken:
+            raise InputError(
+                "The trials' column 'stimulus' holds rows of the stimuli, whole numbers from 0; "
+                f"got {listed(dict.fromkeys(map(repr, broken)))}."
+            )
+    rows = shown.astype(object).to_numpy().astype(np.int64)
+    outside = rows[(rows < 0) | (rows >= (n_stimuli or np.iinfo(np.int64).max))]
     if outside.size:
+        there = "" if n_stimuli is None else f"there are {n_stimuli} stimuli, "
         raise InputError(
-            f"Trials show stimulus rows {listed(np.unique(outside))}, but there are {n_stimuli} "
-            "stimuli, numbered from 0."
+            f"Trials show stimulus rows {listed(np.unique(outside))}, but {there}numbered from 0."
         )
+    return np.asarray(rows)
+
+
+def _is_whole(value: Any) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    return number and float(value).is_integer()

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.inputs import unmasked
 from brainkit.errors import InputError, listed
 
 KINDS = ("caption", "text")  # of stimuli that are text
@@ -93,6 +94,7 @@ def as_names(ids: Any) -> NDArray[Any]:
     InputError
         If some are missing, or bytes that are no UTF-8.
     """
+    ids = unmasked(ids, "The array of ids")
     # As objects first: a list with a NaN or with bytes among names would become words.
     given = np.asarray(ids) if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
     each = given.ravel().tolist()
@@ -103,26 +105,36 @@ def as_names(ids: Any) -> NDArray[Any]:
     return given if given.dtype.kind not in "OS" else np.asarray(each)
 
 
-def text_columns(table: pd.DataFrame) -> pd.DataFrame:
+def text_columns(
+    table: pd.DataFrame, lead: str = "The table's column {!r} holds text"
+) -> pd.DataFrame:
     """Return a table whose text is text: bytes are decoded, captions are strings or missing.
 
     Parameters
     ----------
     table : DataFrame
         Left as it is; what comes back is the same object where nothing had to be changed.
+    lead : str
+        The beginning of the message, with a place for the column's name.
 
     Raises
     ------
     InputError
-        If bytes are no UTF-8, or a column of captions holds something that is no text.
+        If bytes are no UTF-8, a column of captions holds something that is no text, or two columns
+        have one name.
     """
+    twice = table.columns[table.columns.duplicated()].unique()
+    if len(twice):
+        raise InputError(f"A table names each column once; twice there: {listed(twice)}.")
     changed: dict[str, list[Any]] = {}
     for name in table.columns:
         kind = table[name].dtype
         inner = kind.categories.dtype if isinstance(kind, pd.CategoricalDtype) else kind
         mixed = inner == np.dtype(object) or name in ("caption", "captions")
         values = table[name].astype(object).tolist() if mixed else []
-        fresh = [_cell(value, str(name), row) for row, value in enumerate(values)]
+        fresh = [
+            _cell(value, str(name), row, lead.format(str(name))) for row, value in enumerate(values)
+        ]
         if any(new is not old for new, old in zip(fresh, values, strict=True)):
             changed[name] = fresh
     if not changed:
@@ -133,9 +145,8 @@ def text_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _cell(value: Any, column: str, row: int) -> Any:
+def _cell(value: Any, column: str, row: int, lead: str) -> Any:
     """Return the cell of a table with its text decoded; the very same object where it was text."""
-    lead = f"The table's column {column!r} holds text"
     if column in ("caption", "captions") and not is_missing(value):
         several = column == "captions" and isinstance(value, list | tuple | np.ndarray)
         texts = [one for one in value if not is_missing(one)] if several else [value]

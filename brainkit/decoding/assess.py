@@ -41,6 +41,7 @@ from brainkit.errors import InputError, PenaltyWarning, told_once, unknown_name
 from brainkit.features import as_features, read_for
 from brainkit.features.images import as_float, as_uint8
 from brainkit.features.reading import dependent_rows
+from brainkit.linear.estimator import check_model
 
 Array = NDArray[Any]
 LANDMARKS = 100
@@ -169,6 +170,7 @@ def assess_decoder(
     if protocol.roi is not None:
         recording = recording.select(roi=protocol.roi)
     features = as_features(features)
+    check_model(model)
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
     rows = dependent_rows(recording, protocol, [features])
     folds = [

@@ -44,6 +44,7 @@ from brainkit.errors import InputError, PenaltyWarning, told_once
 from brainkit.evaluation import pearson_r
 from brainkit.features import as_features
 from brainkit.features.reading import dependent_rows
+from brainkit.linear.estimator import check_model
 
 Array = NDArray[Any]
 
@@ -135,7 +136,7 @@ def assess_encoder(
     Raises
     ------
     InputError, SplitError, LeakError
-        If the recording does not fit the protocol.
+        If the recording does not fit the protocol, or features or model are none.
     """
     if len(recording.responses.shape) != 2:
         raise InputError(
@@ -145,6 +146,7 @@ def assess_encoder(
     who = recording.subject
     stimuli_of(recording)
     features = as_features(features)
+    check_model(model)
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
     check_ceiling(recording, protocol.ceiling, others or {})  # before hours of fits
     names = list(regions) if regions else recording.region_names

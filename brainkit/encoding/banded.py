@@ -5,14 +5,19 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from brainkit.arrays.devices import to_numpy
 from brainkit.encoding.context import FitContext
 from brainkit.errors import InputError, unknown_name
 from brainkit.linear.banded import banded_ridge_cv
 from brainkit.linear.bands import CONCENTRATIONS, band_columns
-from brainkit.linear.estimator import CrossValidatedRidge, column_variance, training_scale
+from brainkit.linear.estimator import (
+    CrossValidatedRidge,
+    column_variance,
+    training_scale,
+    validated,
+)
 from brainkit.linear.racing import RacingRule
 from brainkit.linear.targets import column_mean, refuse_constant
 
@@ -224,7 +229,7 @@ class BandedRidge(CrossValidatedRidge):
         array (n_bands, n_samples, n_targets), or (n_bands, n_samples) if fitted so
         """
         check_is_fitted(self)
-        samples = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        samples = validated(self, X, dtype=[np.float64, np.float32], reset=False)
         predicted = np.stack(
             [samples[:, columns] @ self.coef_[:, columns].T for columns in self.bands_]
         )

@@ -4,11 +4,11 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from brainkit.arrays.devices import to_numpy
 from brainkit.errors import InputError
-from brainkit.linear.estimator import CrossValidatedRidge
+from brainkit.linear.estimator import CrossValidatedRidge, validated
 from brainkit.linear.kernel import KernelSolution, kernel_predict, kernel_ridge_cv
 from brainkit.linear.kernels import Kernel
 from brainkit.linear.penalties import penalty_grid, rounded
@@ -195,7 +195,7 @@ class KernelRidge(CrossValidatedRidge):
         array (n_samples, n_targets), or (n_samples,) if fitted so
         """
         check_is_fitted(self)
-        samples = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        samples = validated(self, X, dtype=[np.float64, np.float32], reset=False)
         solution = KernelSolution(self.dual_coef_, self.intercept_, self.kernel_mean_, self.offset_)
         predicted: NDArray[Any] = kernel_predict(
             samples, self.X_fit_, solution, kernel=self._kernel(), n_targets_batch=self.batch_size_

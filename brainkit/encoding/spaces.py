@@ -26,7 +26,7 @@ from brainkit.evaluation.estimates import correlation_influences
 from brainkit.evaluation.metrics import by_region, metric_entry, share_of
 from brainkit.features import as_features, read_for
 from brainkit.features.reading import dependent_rows
-from brainkit.linear.estimator import fit_rows, predict_rows
+from brainkit.linear.estimator import check_model, fit_rows, predict_rows
 
 Array = NDArray[Any]
 VALIDATION_PART, FEWEST_STIMULI = 0.2, 10
@@ -137,6 +137,7 @@ def compare_spaces(
     stimuli = recording.stimuli
     if stimuli is None or not spaces:
         raise InputError("Comparing feature spaces needs stimuli and at least one space.")
+    check_model(model)
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
     rows = dependent_rows(recording, protocol, [as_features(space) for space in spaces.values()])
     folds = prepare_folds(recording, protocol, seed=seed, rows=rows)

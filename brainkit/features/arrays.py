@@ -5,8 +5,10 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.inputs import as_array
 from brainkit.errors import InputError
 
 
@@ -16,19 +18,10 @@ def feature_array(X: Any) -> NDArray[Any]:
     Raises
     ------
     InputError
-        If they are no real numbers, sparse, have no rows or no features, or are not one row a
-        stimulus.
+        If they are no array, masked or sparse, hold anything but real numbers, have no rows or no
+        features, or are not one row a stimulus.
     """
-    if hasattr(X, "tocsr"):
-        raise InputError(
-            "Features are a dense array; got a sparse one, which X.toarray() makes dense."
-        )
-    if hasattr(X, "detach"):  # a tensor
-        X = X.detach().cpu().numpy()
-    try:
-        features: Any = X if _is_lazy(X) else np.asarray(X)
-    except ValueError as error:  # rows of unequal lengths
-        raise InputError(f"Features are (n, ...), rows of equal lengths: {error}") from error
+    features: Any = X if _is_lazy(X) else np.asarray(as_array(X, "The table of features (n, ...)"))
     if features.ndim < 2:
         raise InputError(
             f"Features are (n, ...), one row a stimulus; got shape {features.shape}. Reshape your "
@@ -56,7 +49,9 @@ def feature_array(X: Any) -> NDArray[Any]:
 
 def _is_lazy(X: Any) -> bool:
     """Tell whether X is array-like without being in memory, such as a dataset in an HDF5 file."""
-    return hasattr(X, "shape") and hasattr(X, "dtype") and hasattr(X, "ndim")
+    known = isinstance(X, np.ndarray | pd.Series) and not isinstance(X, np.memmap)
+    lazy = hasattr(X, "shape") and hasattr(X, "dtype") and hasattr(X, "ndim")
+    return lazy and not (known or hasattr(X, "detach") or hasattr(X, "tocsr"))
 
 
 def _from_objects(features: Any) -> NDArray[np.float64]:
@@ -78,8 +73,8 @@ def finite(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     if not np.isfinite(block).all():
         raise InputError(
-            "The features hold NaN or infinity, of which nothing can be computed. Extract them "
-            "again, as float32 if they were float16."
+            "The features hold NaN or infinity, or exceed single precision, so that nothing can be "
+            "computed of them. Extract them again, as float32 if they were float16."
         )
     return block
 

@@ -6,10 +6,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from brainkit.errors import InputError
 from brainkit.linear.delays import checked_delays, contiguous_spans, delay
+from brainkit.linear.estimator import validated
 
 
 class Delays(TransformerMixin, BaseEstimator):
@@ -81,7 +82,7 @@ class Delays(TransformerMixin, BaseEstimator):
         InputError
             If the delays are no whole numbers, or runs or times do not fit X.
         """
-        samples = validate_data(self, X, dtype=[np.float64, np.float32])
+        samples = validated(self, X, dtype=[np.float64, np.float32])
         checked_delays(self.delays)
         contiguous_spans(runs, times, len(samples))
         self.runs_given_, self.times_given_ = runs is not None, times is not None
@@ -107,7 +108,7 @@ class Delays(TransformerMixin, BaseEstimator):
             If runs or times are missing though it was fitted with some, or do not fit X.
         """
         check_is_fitted(self)
-        samples = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        samples = validated(self, X, dtype=[np.float64, np.float32], reset=False)
         if self.runs_given_ and runs is None:
             raise InputError(
                 f"These delays were fitted with runs, and {len(samples)} rows came without: give "

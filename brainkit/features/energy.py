@@ -42,8 +42,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from brainkit.arrays.memory import pick_batch
 from brainkit.arrays.progress import track
+from brainkit.data.rgb import image_array, warn_of_dark
 from brainkit.errors import InputError
-from brainkit.features.images import as_float, channels, resample_square
+from brainkit.features.images import as_float, channels, check_format, resample_square
 
 Float = NDArray[np.float32]
 LARGEST_BATCH = 256  # more images at once leave the cache and gain nothing
@@ -143,7 +144,9 @@ def oriented_energy(
         If the images are of another format, or a setting has no meaning.
     """
     _check_settings(n_orientations, frequencies, side, bandwidth, exponent, semisaturation)
-    images = np.asarray(images)
+    images = image_array(images)
+    check_format(images)
+    warn_of_dark(images)
     n_channels = channels(as_float(images[:0]), colour).shape[1]
     pyramid = [
         gabor_wavelets(side, frequency, n_orientations, bandwidth) for frequency in frequencies
@@ -158,7 +161,9 @@ def oriented_energy(
     batch = min(pick_batch(working, max(len(images), 1)), LARGEST_BATCH)
     out = np.empty((len(images), n_features), dtype=np.float32)
     for start in track(range(0, len(images), batch), "oriented energy"):
-        planes = resample_square(channels(as_float(images[start : start + batch]), colour), side)
+        planes = resample_square(
+            channels(as_float(images[start : start + batch], part=True), colour), side
+        )
         levels = [_amplitudes(planes, wavelets) for wavelets in pyramid]
         normalised = [_normalised(level, exponent, semisaturation) for level in levels]
         by_level = [level.reshape(len(planes), n_channels, -1) for level in normalised]

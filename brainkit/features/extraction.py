@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from brainkit.arrays.memory import BATCH_SIZES
 from brainkit.arrays.progress import bar
 from brainkit.errors import InputError, listed
+from brainkit.features.arrays import check_count
 from brainkit.features.backbones.base import Backbone
 from brainkit.features.backbones.registry import open_backbone
 from brainkit.features.fingerprint import KnownContent, fingerprint, may_change
@@ -145,8 +145,7 @@ def _checked(batch_size: int | None, dtype: str) -> int:
         raise InputError(f"dtype must be one of {listed(DTYPES)}; got {dtype!r}.")
     if batch_size is None:
         return DEFAULT_BATCH
-    if not isinstance(batch_size, Real) or batch_size < 1 or int(batch_size) != batch_size:
-        raise InputError(f"batch_size must be a whole number from 1; got {batch_size!r}.")
+    check_count("batch_size", batch_size)
     return int(batch_size)
 
 
@@ -176,7 +175,7 @@ def _device(name: str) -> "torch.device":
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(f"The device {name!r} cannot be used ({error}). Take 'auto'.") from error
     return device
 

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import write_json
 from brainkit.arrays.files import FileState, is_file, reading, require_file
+from brainkit.arrays.inputs import as_items, unmasked
 from brainkit.data.stimuli import ArrayStimuli, ChosenStimuli, HDF5Stimuli, ImageFiles, Stimuli
 from brainkit.data.text import KINDS, as_texts
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
@@ -182,13 +183,10 @@ def fingerprint(
         named = {"kind": stimuli.kind, "ids": _sha256([_json(np.asarray(stimuli.ids).tolist())])}
         return {"n": len(stimuli), **named, **_of_stimuli(stimuli, known)}
     if isinstance(stimuli, np.ndarray):
+        stimuli = unmasked(stimuli, "The array of stimuli")
         return {"n": len(stimuli), **_of_array(stimuli, modality, known)}
-    if hasattr(stimuli, "__len__") and not isinstance(stimuli, str | bytes):
-        return {"n": len(stimuli), **_of_items(list(stimuli), modality, known)}
-    raise InputError(
-        "Stimuli are brainkit's Stimuli, an array (n, ...), or a list of images, paths or text; "
-        f"got {type(stimuli).__name__}."
-    )
+    items = as_items(stimuli, "The stimuli")
+    return {"n": len(items), **_of_items(items, modality, known)}
 
 
 def may_change(stimuli: Any, modality: Literal["image", "text"] | None = None) -> bool:
@@ -300,8 +298,8 @@ def _of_items(items: list[Any], modality: str | None, known: KnownContent) -> di
 
 
 def _path(item: Any, modality: str | None) -> Path | None:
-    named = isinstance(item, Path) or (isinstance(item, str) and modality == "image")
-    return Path(item) if named else None
+    named = isinstance(item, Path) or (isinstance(item, str | bytes) and modality == "image")
+    return Path(os.fsdecode(item)) if named else None
 
 
 def _item(item: Any) -> bytes:

@@ -4,14 +4,16 @@ Pictures become RGB of 8 bits by the rule of `brainkit.data.rgb`, texts strings 
 `brainkit.data.text`; what cannot be read is an error that names it, never a gap.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brainkit.arrays.files import is_file
-from brainkit.data.rgb import as_images, as_rgb, check_format, open_image
-from brainkit.data.stimuli import ImageFiles, Stimuli
+from brainkit.arrays.inputs import as_items, unmasked
+from brainkit.data.rgb import as_images, check_format, to_rgb, warn_of_dark
+from brainkit.data.stimuli import ArrayStimuli, ImageFiles, Stimuli
 from brainkit.data.text import KINDS, as_texts
 from brainkit.errors import (
     BrainkitError,
@@ -44,7 +46,8 @@ class Items:
     Raises
     ------
     InputError
-        If the stimuli are none of these.
+        If the stimuli are none of these: tables, dicts and sets have other items than rows in an
+        order, and masked arrays would lose their mask.
     """
 
     def __init__(self, stimuli: Any, modality: Modality) -> None:
@@ -59,12 +62,10 @@ class Items:
             self.ids = list(stimuli.ids)
             files = stimuli.source
             stimuli = list(files.paths) if isinstance(files, ImageFiles) else stimuli
-        elif isinstance(stimuli, str | bytes | Path) or not hasattr(stimuli, "__len__"):
-            raise InputError(
-                f"The stimuli must be a sequence, even of one; got {type(stimuli).__name__}."
-            )
-        elif not isinstance(stimuli, np.ndarray):
-            stimuli = list(stimuli)
+        elif isinstance(stimuli, np.ndarray):
+            stimuli = unmasked(stimuli, "The array of stimuli")
+        else:
+            stimuli = as_items(stimuli, "The stimuli")
         self.stimuli = stimuli
         if modality == "image":
             self._check_images()
@@ -109,17 +110,7 @@ class Items:
         return as_images(self.stimuli[rows.start : rows.stop])
 
     def _image(self, row: int) -> "Image.Image":
-        item = self.stimuli[row]
-        if isinstance(item, str | Path):
-            return open_image(item)
-        if isinstance(item, np.ndarray):
-            return as_images(item[None])[0]
-        try:
-            return as_rgb(item)
-        except BrainkitError:
-            raise
-        except Exception as error:  # a lazily opened file fails when it is decoded
-            raise CorruptFileError(f"{self.name(row)} cannot be decoded.") from error
+        return to_rgb(self.stimuli[row])
 
     def _all_faults(self, start: int, kind: type[BrainkitError]) -> BrainkitError:
         """Return the error that names all images from a row on that have one fault."""
@@ -139,12 +130,18 @@ class Items:
         from PIL import Image
 
         stimuli = self.stimuli
+        if isinstance(stimuli, Stimuli) and isinstance(stimuli.source, ArrayStimuli):
+            warn_of_dark(stimuli.source.array)
         if isinstance(stimuli, np.ndarray):
-            if stimuli.dtype.kind in "US":
-                self.stimuli = [str(path) for path in stimuli]
+            if stimuli.ndim == 1 and stimuli.dtype.kind in "OUST":
+                self.stimuli = stimuli = stimuli.tolist()
             else:
                 check_format(stimuli)
-        elif isinstance(stimuli, list):
+                warn_of_dark(stimuli)
+        if isinstance(stimuli, list):
+            self.stimuli = stimuli = [
+                os.fsdecode(item) if isinstance(item, bytes) else item for item in stimuli
+            ]
             kinds = str | Path | Image.Image | np.ndarray
             wrong = [row for row, item in enumerate(stimuli) if not isinstance(item, kinds)]
             if wrong:

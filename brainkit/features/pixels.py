@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from brainkit.arrays.integers import whole_number
 from brainkit.errors import InputError
 from brainkit.features.images import as_float
 from brainkit.features.memory import Fitted, RememberedFits
@@ -125,8 +126,9 @@ class PixelPCA(TransformerMixin, BaseEstimator):
         """Return the fitted attributes."""
         values = as_float(images)
         flat = values.reshape(len(values), -1)
+        n_components = whole_number(self.n_components, "n_components")
         most = min(len(flat) - 1, flat.shape[1])
-        if not 1 <= self.n_components <= most:
+        if not 1 <= n_components <= most:
             raise InputError(
                 f"n_components must be from 1 to {most} for {len(flat)} training images of "
                 f"{flat.shape[1]} values; got {self.n_components}."

@@ -7,9 +7,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from brainkit.arrays.inputs import as_array
 from brainkit.data.stimuli import Stimuli
 from brainkit.data.text import as_names
 from brainkit.errors import InputError, listed
+from brainkit.features.arrays import feature_array
 
 
 class Precomputed(TransformerMixin, BaseEstimator):
@@ -52,7 +54,7 @@ class Precomputed(TransformerMixin, BaseEstimator):
         Raises
         ------
         InputError
-            If the features are no finite numbers, or lack a stimulus.
+            If the features are no table of finite numbers in single precision, or lack a stimulus.
         """
         values, ids = self._checked()
         wanted = np.asarray(rows)
@@ -77,23 +79,22 @@ class Precomputed(TransformerMixin, BaseEstimator):
         if ids is None and isinstance(self.values, pd.DataFrame):
             index = self.values.index
             ids = None if index.equals(pd.RangeIndex(len(index))) else index
-        array = np.asarray(self.values)
-        if array.dtype.kind not in "buif" or array.ndim < 2:
-            raise InputError(
-                "Features that are ready are real numbers, (stimulus, feature); got "
-                f"{array.dtype} of shape {array.shape}."
-            )
+        with np.errstate(over="ignore"):
+            array = np.asarray(feature_array(self.values), dtype=np.float32)
         if not np.isfinite(array).all():
-            raise InputError("Features that are ready hold NaN or infinity: mend those rows first.")
+            raise InputError(
+                "Features that are ready hold NaN or infinity, or exceed single precision "
+                "(3.4e38): mend those rows, or divide by their scale, first."
+            )
         if ids is None:
-            return array.astype(np.float32), None
+            return array, None
         names = as_names(ids)
         if len(names) != len(array) or len(np.unique(names)) != len(names):
             raise InputError(
                 f"ids must name each of the {len(array)} rows of features once; got {len(names)}, "
                 f"{len(np.unique(names))} of them different."
             )
-        return array.astype(np.float32), names
+        return array, names
 
     def fit(self, values: Any, y: None = None) -> Self:
         """Do nothing."""
@@ -111,8 +112,14 @@ class Precomputed(TransformerMixin, BaseEstimator):
 
 
 def as_features(features: Any) -> Any:
-    """Return a feature space as it is, and an array or a table as `Precomputed`."""
-    is_table = isinstance(features, np.ndarray | pd.DataFrame | list) or hasattr(
-        features, "__array__"
-    )
-    return Precomputed(features) if is_table else features
+    """Return a feature space as it is, and an array or a table as `Precomputed`.
+
+    Raises
+    ------
+    InputError
+        If it is neither, such as a class, a dict, or a sparse or masked array.
+    """
+    if hasattr(features, "fit") and not isinstance(features, type):  # tables have a transform too
+        return features
+    as_array(features, "The features (a feature space, or a table, a row a stimulus)")
+    return Precomputed(features)

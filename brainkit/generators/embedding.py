@@ -53,7 +53,7 @@ def clip_pixels(extractor: Any, images: ArrayLike) -> Any:
     -------
     tensor (n, 3, side, side)
     """
-    return extractor(as_images(np.asarray(images)), return_tensors="pt").pixel_values
+    return extractor(as_images(images), return_tensors="pt").pixel_values
 
 
 def cosines(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.float64]:

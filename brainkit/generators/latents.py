@@ -117,7 +117,7 @@ class Autoencoder:
                 return self._encode(self._checked(images))
             plain = torch.from_numpy(as_float(images.cpu().numpy()))
             return self._encode(self._checked(plain))
-        values = self._checked(torch.from_numpy(as_float(np.asarray(images))))
+        values = self._checked(torch.from_numpy(as_float(images)))
         return self._in_batches(self._encode, values)
 
     def decode(self, latents: ArrayLike | Tensor, *, clip: bool = True) -> Any:

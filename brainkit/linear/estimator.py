@@ -24,6 +24,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from brainkit.arrays.devices import device_name, solver_device, to_device, to_numpy
+from brainkit.arrays.inputs import as_array, unmasked
 from brainkit.errors import FoldsWarning, InputError, unknown_name, warn
 from brainkit.linear.folds import split_folds
 from brainkit.linear.leave_one_out import WAYS
@@ -73,6 +74,23 @@ def fit_rows(model: Any, X: Any, Y: Any, **by_row: Any) -> Any:
     ):
         named.add("groups")
     return model.fit(X, Y, **{name: values for name, values in known.items() if name in named})
+
+
+def check_model(model: Any) -> None:
+    """Raise unless something is an estimator that is fitted and predicts.
+
+    Raises
+    ------
+    InputError
+        If it is a class, or lacks one of the two methods.
+    """
+    if isinstance(model, type) or not (hasattr(model, "fit") and hasattr(model, "predict")):
+        told = (
+            f"the class {model.__name__}; make an instance, {model.__name__}(...)"
+            if isinstance(model, type)
+            else repr(model)
+        )
+        raise InputError(f"model must be an estimator with fit and predict; got {told}.")
 
 
 def predict_rows(model: Any, X: Any, n_targets: int | None = None) -> NDArray[Any]:
@@ -137,6 +155,23 @@ GROUPED = (
     GroupKFold, GroupShuffleSplit, LeaveOneGroupOut, LeavePGroupsOut, StratifiedGroupKFold,
 )  # fmt: skip
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
+    """Return what scikit-learn's `validate_data` does, of arrays without a mask, and of tensors.
+
+    Raises
+    ------
+    InputError
+        If a value of X or of the targets is masked, which scikit-learn would take for a number.
+    ValueError
+        If they hold NaN or infinities, or do not fit each other or the estimator.
+    """
+    plain = [
+        as_array(values, name) if hasattr(values, "detach") else unmasked(values, name)
+        for name, values in zip("Xy", (X, *y), strict=False)
+    ]
+    return validate_data(estimator, *plain, **options)
 
 
 def column_variance(X: NDArray[Any], mean: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -299,7 +334,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
 
     def _training(self, X: ArrayLike, y: ArrayLike) -> Training:
         """Check the training data, and put them where they are worked on."""
-        samples, targets = validate_data(
+        samples, targets = validated(
             self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True,
             ensure_min_samples=2,
         )  # fmt: skip
@@ -396,7 +431,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         array (n_samples, n_targets), or (n_samples,) if fitted so
         """
         check_is_fitted(self)
-        samples = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        samples = validated(self, X, dtype=[np.float64, np.float32], reset=False)
         predicted: NDArray[Any] = (
             deviations(samples, self.feature_mean_, samples.dtype) @ self.coef_.T
         )
@@ -406,7 +441,7 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
     def score_targets(self, X: ArrayLike, Y: ArrayLike) -> NDArray[np.float64]:
         """Return R² of each target, (n_targets,); NaN for a constant one."""
         predicted = np.asarray(self.predict(X), dtype=np.float64)
-        truth = np.asarray(Y, dtype=np.float64)
+        truth = np.asarray(unmasked(Y, "Y"), dtype=np.float64)
         predicted = predicted.reshape(len(predicted), -1)
         truth = truth.reshape(len(truth), -1)
         if truth.shape != predicted.shape:

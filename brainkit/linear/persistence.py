@@ -106,11 +106,12 @@ def load_estimator(folder: str | Path) -> Any:
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise unreadable(folder, error, UNREADABLE, "save it again") from error
     try:
-        if structure["format"] != FORMAT:
-            raise CorruptFileError(
-                f"{folder} has format {structure['format']}; this brainkit reads {FORMAT}."
-            )
-        return _decode(structure["estimator"], arrays)
+        form, root = structure["format"], structure["estimator"]
+        if isinstance(form, bool) or form != FORMAT:
+            raise CorruptFileError(f"{folder} has format {form!r}; this brainkit reads {FORMAT}.")
+        if not isinstance(root, dict) or next(iter(root), None) != "$estimator":
+            raise CorruptFileError(f"{folder} holds no estimator, but a {type(root).__name__}.")
+        return _decode(root, arrays)
     except CorruptFileError:
         raise
     except Exception as error:  # whatever a class makes of parameters that it never had

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from brainkit.arrays.files import read_text
+from brainkit.arrays.files import named_once, parse_yaml_text, read_text
 from brainkit.arrays.share import share_folder
 from brainkit.errors import InputError, MissingFileError, listed, unknown_name
 from brainkit.features.spec import parse_spec
@@ -56,7 +56,11 @@ def read_content(path: Path) -> dict[str, Any]:
     """Read a recipe's YAML file or a run's ``manifest.json``, as it stands."""
     text = read_text(path, "The recipe file", "mend it", "cannot be read as a recipe")
     try:
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content = (
+            json.loads(text, object_pairs_hook=named_once)
+            if path.suffix == ".json"
+            else parse_yaml_text(text)
+        )
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as a recipe: {error}.") from error
     if not isinstance(content, dict):
@@ -67,7 +71,7 @@ def read_content(path: Path) -> dict[str, Any]:
 def parse_value(text: str, what: str) -> Any:
     """Read the value of ``name=value`` as YAML."""
     try:
-        return yaml.safe_load(text)
+        return parse_yaml_text(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"The value of {what!r} is not valid YAML: {error}.") from error
 

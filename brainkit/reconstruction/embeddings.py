@@ -14,13 +14,13 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding.ridge import DEFAULT_ALPHAS
 from brainkit.errors import InputError, unknown_name
 from brainkit.linear.blocks import BlockFit, TargetBlock, ridge_blocks
-from brainkit.linear.estimator import training_scale
+from brainkit.linear.estimator import training_scale, validated
 from brainkit.linear.folds import kfold
 from brainkit.linear.penalties import judge_choice
 from brainkit.linear.ridge import intercept_of
@@ -133,7 +133,7 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise unknown_name("way to restore spread", self.spread, [str(s) for s in SPREADS])
         if np.ndim(y) != 2:
             raise InputError(f"Embeddings are (n_samples, n_dimensions); got shape {np.shape(y)}.")
-        responses, Z = validate_data(
+        responses, Z = validated(
             self, X, y, dtype=[np.float64, np.float32], multi_output=True, ensure_min_samples=2
         )
         Z = Z.astype(np.float32, copy=False)
@@ -183,7 +183,7 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         array (n_samples, n_dimensions)
         """
         check_is_fitted(self, "coef_")
-        responses = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        responses = validated(self, X, dtype=[np.float64, np.float32], reset=False)
         return np.asarray(responses @ self.coef_.T + self.intercept_, dtype=np.float32)
 
     def predict(self, X: ArrayLike) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from brainkit.evaluation import pearson_r
 from brainkit.evaluation.metrics import metric_entry
 from brainkit.features import as_features, read_for
 from brainkit.features.reading import dependent_rows
-from brainkit.linear.estimator import fit_rows
+from brainkit.linear.estimator import check_model, fit_rows
 from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_regions
 
 Array = NDArray[Any]
@@ -189,6 +189,7 @@ def _shown(recording: Recording) -> Stimuli:
 def _fit(
     recording: Recording, prepared: Prepared, inside: Array, pair: tuple[Any, Any]
 ) -> FittedEncoder:
+    check_model(pair[1])
     features, model = clone(as_features(pair[0])), clone(pair[1])
     rows = prepared.train_stimuli[inside]
     unique, items = np.unique(rows, return_inverse=True)

@@ -20,12 +20,21 @@ import pytest
 import timm
 import torch
 import transformers
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.io import savemat
 
 import brainkit
-from brainkit.arrays.files import FileState, read_json, read_mat, read_text, reading, require_file
+from brainkit.arrays.files import (
+    FileState,
+    parse_yaml_text,
+    read_json,
+    read_mat,
+    read_text,
+    reading,
+    require_file,
+)
 from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume
 from brainkit.data.cards import read_card
 from brainkit.data.coco import read_captions
@@ -334,3 +343,36 @@ def test_the_state_of_a_file_tells_of_every_writing(tmp_path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as an archive does
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert FileState.of(path) != first
+
+
+def test_a_matlab_file_of_another_version_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["x"] = np.arange(3)
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
+    with pytest.raises(CorruptFileError, match=r"version 7\.3.*save\(\.\.\., '-v7'\)") as caught:
+        read_mat(path, "A design", ["x"])
+    assert "damaged" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"ä": 1}', encoding="utf-8-sig")
+    assert read_json(path) == {"ä": 1}
+    assert read_text(path, "A file") == '{"ä": 1}'
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: 2", "{a: 1, a: 2}", "b: {a: 1, c: 2, a: 3}", "- {a: 1, 'a': 1}"]
+)
+def test_settings_that_are_made_twice(text: str) -> None:
+    with pytest.raises(yaml.YAMLError, match="'a' is set twice"):
+        parse_yaml_text(text)
+
+
+def test_settings_of_one_name_in_two_places() -> None:
+    text = "x: &x {a: 1}\ny: &y {a: 2, b: 3}\nz: {<<: *x, a: 4}\nw: {<<: [*x, *y]}"
+    found = parse_yaml_text(text)
+    assert found["z"] == {"a": 4}
+    assert found["w"] == {"a": 1, "b": 3}

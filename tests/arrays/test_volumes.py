@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from brainkit.arrays import volumes
 from brainkit.arrays.sources import Stacked
 from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume
-from brainkit.errors import CorruptFileError, MissingFileError
+from brainkit.errors import CorruptFileError, InputError, MissingFileError
 
 GRID = (5, 4, 3)  # x, y, z, all different
 TRIALS = 7
@@ -344,3 +344,33 @@ def test_a_volume_has_three_axes(tmp_path):
     path.write_bytes(whole[:-20])
     with pytest.raises(CorruptFileError, match="mask"):
         read_volume(path, "The mask")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("axes", [(1, 5), (5, 1), (1, 5, 1), (1, 1), (5,), (1,)])
+def test_axes_of_length_one_are_dropped(tmp_path, suffix, axes):
+    volume = np.random.default_rng(0).normal(size=(4, 3, 2, *axes)).astype(np.float32)
+    path = tmp_path / f"x{suffix}"
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), path)
+    voxels = np.array([3, 0, 17])
+    source = NiftiVolumes(path, voxels, (4, 3, 2))
+    expected = volume.reshape(24, -1)[voxels].T
+    assert source.shape == expected.shape
+    np.testing.assert_array_equal(source.read(), expected)
+    np.testing.assert_array_equal(source.read(np.array([len(expected) - 1])), expected[-1:])
+    if np.prod(axes) == 1:
+        np.testing.assert_array_equal(read_volume(path, "A mask")[0], volume.reshape(4, 3, 2))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", ["complex numbers", "colours"])
+def test_volumes_of_no_real_numbers(tmp_path, suffix, kind):
+    dtype = np.complex64 if kind == "complex numbers" else [(c, "u1") for c in "RGB"]
+    path = tmp_path / f"x{suffix}"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 3, 2), dtype), np.eye(4)), path)
+    with pytest.raises(InputError, match=f"holds {kind}; responses are real numbers"):
+        NiftiVolumes(path, np.arange(2), (4, 3, 2))
+    two = tmp_path / f"two{suffix}"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 3, 2, 2, 5)), np.eye(4)), two)
+    with pytest.raises(CorruptFileError, match=r"expected \(X, Y, Z, trials\)"):
+        NiftiVolumes(two, np.arange(2), (4, 3, 2))

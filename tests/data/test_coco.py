@@ -134,3 +134,31 @@ def test_files_of_another_kind_or_split(tmp_path):
         read_captions(written(path, objects), {9})
     with pytest.raises(MissingFileError, match="nowhere"):
         read_captions(tmp_path / "nowhere.json", {9})
+
+
+@pytest.mark.parametrize("name", [None, 5, float("nan"), ["dog"], {"a": 1}, "", " ", True])
+def test_names_of_categories_are_text(tmp_path, name):
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": name}]}
+    with pytest.raises(CorruptFileError, match="does not hold instances as COCO's"):
+        read_instances(written(tmp_path / "instances.json", content), set())
+
+
+def test_numbers_of_images_and_boxes_are_numbers(tmp_path):
+    path = tmp_path / "x.json"
+    captions = [{**one, "image_id": str(one["image_id"])} for one in CAPTIONS["annotations"]]
+    with pytest.raises(CorruptFileError, match="image_id is the text '25', not a number"):
+        read_captions(written(path, {**CAPTIONS, "annotations": captions}), {25})
+    box = {"image_id": 9, "category_id": 1, "area": 1.0, "bbox": [float("nan")] * 4}
+    content = {
+        "images": [{"id": 9, "width": 5, "height": 6}],
+        "annotations": [box],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    with pytest.raises(CorruptFileError, match="box or area is no finite number"):
+        read_instances(written(path, content), {9})
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path):
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(CAPTIONS), encoding="utf-8-sig")
+    assert read_captions(path, {25}) == {25: ["A second image."]}

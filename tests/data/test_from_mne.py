@@ -400,6 +400,47 @@ def test_metadata_that_name_stimuli_by_their_ids():
         assert Recording.from_mne(epochs(metadata), stimuli=stimuli).trials["stimulus"].isna().all()
 
 
+@pytest.mark.parametrize(
+    ("ids", "column", "expected"),
+    [
+        (None, [1, 0, None, 1], [1, 0, -1]),
+        (None, ["1", "0", None, "1"], [1, 0, -1]),
+        ([70, 50], [50, 70, None, 50], [1, 0, -1]),
+        ([70, 50], ["50", "70", None, "50"], [1, 0, -1]),
+        ([70, 50], [1, 0, None, 1], [1, 0, -1]),
+        (["70", "50"], [50, 70, None, 50], [1, 0, -1]),
+        ([1, 0], ["1", "0", None, "1"], [0, 1, -1]),
+        ([2, 1], [1, 2, None, 1], [1, 0, -1]),
+        ([0.5, 1.5], [1.5, 0.5, None, 1.5], [1, 0, -1]),
+    ],
+)
+def test_numbers_that_name_stimuli(ids, column, expected):
+    stimuli = Stimuli(np.zeros((2, 4, 4)), ids=ids)
+    metadata = pd.DataFrame({"stimulus": column})
+    recording = Recording.from_mne(epochs(metadata), stimuli=stimuli)
+    assert recording.trials["stimulus"].fillna(-1).tolist() == expected
+
+
+@pytest.mark.parametrize("ids", [[1, 0], ["1", "0"], [1, 2]])
+def test_numbers_that_are_rows_and_ids(ids):
+    stimuli = Stimuli(np.zeros((2, 4, 4)), ids=ids)
+    metadata = pd.DataFrame({"stimulus": [1, 1, 1, 1]})
+    with pytest.raises(InputError, match=r"holds 1: rows .* and ids of other .*astype\(str\)"):
+        Recording.from_mne(epochs(metadata), stimuli=stimuli)
+    text = Recording.from_mne(epochs(metadata.astype(str)), stimuli=stimuli)
+    assert text.trials["stimulus"].tolist() == [0, 0, 0]
+    asked = pd.DataFrame({"stimulus": [1, 0, 1]})
+    rows = Recording.from_mne(epochs(metadata), stimuli=stimuli, trials=asked)
+    assert rows.trials["stimulus"].tolist() == [1, 0, 1]
+
+
+def test_numbers_that_no_stimulus_has():
+    stimuli = Stimuli(np.zeros((2, 4, 4)), ids=[70, 50])
+    for column, message in (([50, 60, 70, 50], "stimulus rows 50, 60"), ([0.5] * 4, "whole")):
+        with pytest.raises(InputError, match=message):
+            Recording.from_mne(epochs(pd.DataFrame({"stimulus": column})), stimuli=stimuli)
+
+
 # -- real recordings --------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 """Recordings from NIfTI files, in the layout of BOLD5000's second release."""
 
+import os
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -239,3 +241,46 @@ def test_bad_input(bold5000, tmp_path):
     broken.write_bytes(betas.read_bytes()[:3000])
     with pytest.raises(CorruptFileError, match="broken"):
         Recording.from_nifti(broken, mask).responses.read()
+
+
+def test_masked_masks(bold5000):
+    folder, inside, _ = bold5000
+    path = folder / BETAS.format(2)
+    plain = Recording.from_nifti(path, inside)
+    masked = np.ma.masked_array(np.ones(GRID), mask=~inside)
+    with pytest.raises(InputError, match="The mask is a masked array"):
+        Recording.from_nifti(path, masked)
+    with pytest.raises(InputError, match="The mask of the ROI a is a masked array"):
+        Recording.from_nifti(path, inside, rois={"a": masked})
+    none = np.ma.masked_array(inside, mask=False)
+    pd.testing.assert_frame_equal(Recording.from_nifti(path, none).units, plain.units)
+    with pytest.raises(InputError, match="The mask must be an array; got None"):
+        Recording.from_nifti(path, None)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (nibabel.Nifti1Image(np.zeros(GRID), AFFINE), "paths of NIfTI files.* a Nifti1Image"),
+        ([nibabel.Nifti1Image(np.zeros(GRID), AFFINE)], "paths of NIfTI files.* a Nifti1Image"),
+        (np.zeros((2, 2)), r"a ndarray.*Recording\.from_arrays"),
+        (None, "images must be a sequence, even of one; got None"),
+        ({"a.nii"}, "got a set"),
+        ("", "got ''"),
+        ([], "names no file"),
+    ],
+)
+def test_images_are_files(bold5000, images, message):
+    with pytest.raises(InputError, match=message):
+        Recording.from_nifti(images, bold5000[1])
+
+
+def test_regions_by_name_and_paths_in_bytes(bold5000):
+    folder, inside, _ = bold5000
+    path = folder / BETAS.format(2)
+    recording = Recording.from_nifti(os.fsencode(path), inside, rois={b"V1": inside})
+    assert recording.roi_names == ["V1"]
+    with pytest.raises(InputError, match="rois must be a dict of masks by name; got a list"):
+        Recording.from_nifti(path, inside, rois=[inside])
+    with pytest.raises(InputError, match="rois are masks by name; got int"):
+        Recording.from_nifti(path, inside, rois={1: inside})

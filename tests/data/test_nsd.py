@@ -362,3 +362,39 @@ def test_simulated_data_say_so_and_are_whole(nsd_copy):
     recording = brainkit.load("nsd", nsd_copy.root, subject=1)
     assert recording.info["simulated"]["seed"] == 3
     assert "simulated" in repr(recording.select(roi="V1"))
+
+
+def test_tables_of_labels_with_a_byte_order_mark(nsd_copy):
+    path = nsd_copy.root / "nsddata/freesurfer/subj01/label/prf-visualrois.mgz.ctab"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("1 V1v\n2 V1d\n", encoding="utf-8-sig")
+    recording = brainkit.load("nsd", nsd_copy.root, subject=1, rois=["prf-visualrois"])
+    inside = nsd_copy.visual > 0
+    np.testing.assert_array_equal(recording.roi_mask("V1v"), nsd_copy.visual[inside] == 1)
+    np.testing.assert_array_equal(
+        recording.roi_mask("V1"), np.isin(nsd_copy.visual[inside], [1, 2])
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no label: expected lines of a number"),
+        ("# nothing\n0 Unknown\n", "names no label"),
+        ("1,V1v\n", "names no label"),
+        ("1.0 V1v\n", "names no label"),
+        ("1 V1v\n1 V1d\n", "names the label 1 twice: V1v and V1d"),
+    ],
+)
+def test_tables_of_labels_that_name_none_or_one_twice(nsd_copy, text, message):
+    path = nsd_copy.root / "nsddata/freesurfer/subj01/label/prf-visualrois.mgz.ctab"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    with pytest.raises(CorruptFileError, match=message):
+        brainkit.load("nsd", nsd_copy.root, subject=1, rois=["prf-visualrois"])
+
+
+@pytest.mark.parametrize("sessions", [10**30, 41])
+def test_more_sessions_than_there_are(nsd, sessions):
+    with pytest.raises(UnknownNameError, match=f"Unknown session {sessions}"):
+        reader.read_design(nsd.root / reader.EXPERIMENT, 1, sessions)

@@ -234,7 +234,8 @@ def test_changed_files_are_read_again_and_others_are_not(root, monkeypatch):
         (lambda info: info.assign(cropBox="(0, 0, 0)"), "unpack"),
         (lambda info: info.assign(cropBox="(0, 0, 0.5, 0.5)"), "leaves no image"),
         (lambda info: info.assign(cropBox=None), "attribute"),
-        (lambda info: info.assign(cocoId="x"), "invalid"),
+        (lambda info: info.assign(cocoId="x"), "whole numbers"),
+        (lambda info: info.assign(cocoId=info["cocoId"] + 0.4), r"whole numbers.*100\.4"),
     ],
 )
 def test_a_damaged_table_of_stimuli(root, change, message):

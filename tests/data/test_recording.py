@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from brainkit import Recording, Stimuli
 from brainkit.arrays.sources import Memory, Source, View
@@ -397,12 +399,104 @@ def test_stimuli_by_row():
         ([0, -1, 2], "stimulus rows -1"),
         ([0, 1.5, 2], r"whole numbers.*1\.5"),
         (["a.png", "b.png", "a.png"], r"whole numbers.*a\.png"),
+        (["0", "1", "2"], "whole numbers.*'0', '1', '2'"),
+        ([True, False, True], "whole numbers.*True, False"),
+        ([0, 1, np.inf], "whole numbers.*inf"),
+        (pd.to_datetime(["2020-01-01"] * 3), "whole numbers.*Timestamp"),
+        (pd.Categorical(["a", "b", "a"]), "whole numbers.*'a', 'b'"),
     ],
 )
 def test_wrong_stimulus_rows(column, message):
     trials = pd.DataFrame({"stimulus": column})
     with pytest.raises(InputError, match=message):
         Recording.from_arrays(np.ones((3, 2)), trials=trials, stimuli=np.ones((3, 4, 4)))
+    if "there are 3" not in message:
+        with pytest.raises(InputError, match=message):
+            Recording.from_arrays(np.ones((3, 2)), trials=trials).stimulus_rows()
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [0, 2, 1],
+        [0.0, 2.0, 1.0],
+        pd.Categorical([0, 2, 1]),
+        np.array([0, 2.0, np.int8(1)], dtype=object),
+        pd.array([0, 2, 1], dtype="Int64"),
+        np.array([0, 2, 1], dtype=np.uint8),
+    ],
+)
+def test_stimulus_rows_as_whole_numbers_of_any_kind(column):
+    trials = pd.DataFrame({"stimulus": column})
+    for stimuli in (None, np.ones((3, 4, 4))):
+        recording = Recording.from_arrays(np.ones((3, 2)), trials=trials, stimuli=stimuli)
+        assert recording.stimulus_rows().tolist() == [0, 2, 1]
+        assert recording.stimulus_rows().dtype == np.int64
+
+
+def test_text_in_every_table_is_text():
+    trials = pd.DataFrame(
+        {"label": [b"a", "Häuser".encode()], "session": [b"1", None], "n": [1, 2]}
+    )
+    units = pd.DataFrame({"name": np.array([b"Fz", b"Cz"], object)})
+    recording = Recording.from_arrays(np.ones((2, 2)), subject=b"s1", trials=trials, units=units)
+    assert recording.subject == "s1"
+    assert recording.trials["label"].tolist() == ["a", "Häuser"]
+    assert recording.trials["session"].tolist() == ["1", None]
+    assert recording.units["name"].tolist() == ["Fz", "Cz"]
+    assert trials["label"][0] == b"a"  # the caller's own is as it was
+    samples = pd.DataFrame({"bad_span": [b"", b"BAD"]})
+    events = pd.DataFrame({"label": [b"face"]})
+    flowing = Recording.from_arrays(np.ones((2, 2)), samples=samples, events=events)
+    assert flowing.samples["bad_span"].tolist() == ["", "BAD"]
+    assert flowing.events["label"].tolist() == ["face"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"trials": pd.DataFrame({"label": [b"\xff", "a"]})}, "'label' of trials .* no UTF-8"),
+        ({"units": pd.DataFrame({"name": [b"\xff", "a"]})}, "'name' of units"),
+        ({"trials": {"stimulus": [0, 1]}}, "trials must be a DataFrame; got a dict"),
+        ({"units": ["a", "b"]}, "units must be a DataFrame; got a list"),
+        ({"units": pd.DataFrame([[1, 2]] * 2, columns=["a", "a"])}, "each column once.*: a"),
+        ({"times": "ab"}, "times must be an array; got 'ab'"),
+        ({"times": ["a", "b"]}, "times are seconds, real numbers"),
+        ({"subject": None}, r"subject is a name; got nothing \(None"),
+        ({"subject": b"\xff"}, "subject is a name; got bytes that are no UTF-8"),
+    ],
+)  # fmt: skip
+def test_tables_that_are_none(parts, message):
+    with pytest.raises(InputError, match=message):
+        Recording.from_arrays(np.ones((2, 2)), **parts)
+
+
+@pytest.mark.parametrize(
+    ("responses", "message"),
+    [
+        ([[1.0, 2.0], [3.0]], "responses must be an array, rows of equal lengths"),
+        (sparse.csr_array(np.ones((2, 2))), "responses is a sparse array"),
+        (None, "responses must be an array; got None"),
+        ({"a": 1}, "responses must be an array; got a dict"),
+    ],
+)
+def test_responses_that_are_no_array(responses, message):
+    with pytest.raises(InputError, match=message):
+        Recording.from_arrays(responses)
+
+
+@pytest.mark.parametrize(
+    "responses",
+    [
+        torch.ones(2, 3, requires_grad=True),
+        torch.ones(2, 3, dtype=torch.bfloat16),
+        pd.DataFrame(np.ones((2, 3))).astype("Float64"),
+        np.ma.masked_array(np.ones((2, 3)), mask=False),
+    ],
+)
+def test_responses_of_other_kinds(responses):
+    read = Recording.from_arrays(responses).responses.read()
+    assert read.tolist() == [[1, 1, 1], [1, 1, 1]]
 
 
 @pytest.mark.parametrize(

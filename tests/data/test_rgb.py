@@ -1,5 +1,7 @@
 """One conversion from any picture to what models get, by every door."""
 
+import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from brainkit.errors import CorruptFileError, InputError
 from brainkit.features import OrientedEnergy, PixelPCA, extract
 from brainkit.features.backbones.module import to_tensor
 from brainkit.features.backbones.torchvision import CaffeBGR
+from brainkit.features.fingerprint import fingerprint
 from brainkit.generators.embedding import clip_pixels
 from brainkit.reporting.pictures import thumbnail
 
@@ -112,7 +115,17 @@ def test_a_picture_is_the_same_by_every_door(kind: str, tmp_path: Path) -> None:
     shown = np.asarray(as_rgb(image))
     assert shown.dtype == np.uint8
     assert np.abs(shown.astype(int) - expected).max() <= rounding
-    doors: list[Any] = [[image]]
+    several = np.empty(1, object)
+    several[0] = image
+    doors: list[Any] = [[image], several, Stimuli([image]), Stimuli((image,)), Stimuli(several)]
+    for stimuli in doors[2:]:
+        np.testing.assert_array_equal(stimuli.read(), shown[None])
+    np.testing.assert_array_equal(as_uint8([image]), shown[None])
+    np.testing.assert_array_equal(as_float([image]), as_float(shown[None]))
+    np.testing.assert_array_equal(np.asarray(as_images([image])[0]), shown)
+    np.testing.assert_array_equal(
+        OrientedEnergy().transform([image]), OrientedEnergy().transform(shown[None])
+    )
     ending = FORMATS.get(kind, "png")
     if ending is not None:
         path = tmp_path / f"x.{ending}"
@@ -125,6 +138,10 @@ def test_a_picture_is_the_same_by_every_door(kind: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(stimuli.read(), shown[None])
         np.testing.assert_array_equal(stimuli.select([0]).read([0]), shown[None])
         doors += [[path], [str(path)], stimuli, [Image.open(path)]]
+        for listed in ([path], [str(path)], np.array([str(path)]), [os.fsencode(path)]):
+            doors.append(Stimuli(listed))
+            np.testing.assert_array_equal(doors[-1].read(), shown[None])
+            assert fingerprint(doors[-1])["by"] == "files"
     energy = OrientedEnergy(colour=True).transform(shown[None])
     for door in doors:
         got = extract("builtin:oriented-energy@colour-energy", door)
@@ -178,6 +195,7 @@ class Pixels:
 
 
 @given(value=st.integers(0, 65535))
+@pytest.mark.filterwarnings("ignore:Images of 16 bits")
 def test_sixteen_bits_are_rounded_to_the_nearest_of_eight(value: int) -> None:
     images = np.full((1, 1, 1), value, np.uint16)
     assert abs(int(as_uint8(images)[0, 0, 0]) - value / 257) <= 0.5
@@ -263,3 +281,56 @@ def test_the_ground_of_a_mean_image_is_that_of_its_type() -> None:
 
     for array, expected in ARRAYS.values():
         np.testing.assert_allclose(_mean_image(array[None]), expected / 255, atol=1e-6)
+
+
+def test_pictures_of_several_sizes_are_no_array() -> None:
+    pictures = [Image.new("P", (4, 4)), Image.new("RGB", (5, 4))]
+    for door in (Stimuli, as_uint8, PixelPCA(1).fit):
+        with pytest.raises(InputError, match=r"several sizes, \(4, 4, 3\), \(4, 5, 3\)"):
+            door(pictures)
+    assert len(extract("builtin:oriented-energy", pictures)) == 2
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+def test_one_image_in_colour_is_no_set_of_grey_ones(depth: int) -> None:
+    image = np.zeros((16, 16, depth), dtype=np.uint8)
+    doors: list[Any] = [
+        Stimuli, as_uint8, as_float, PixelPCA(1).fit, OrientedEnergy().transform,
+        lambda one: extract("builtin:oriented-energy", one),
+    ]  # fmt: skip
+    for door in doors:
+        with pytest.raises(InputError, match=r"one image in colour, image\[None\] a set of one"):
+            door(image)
+    narrow = np.zeros((16, 4, depth), dtype=np.uint8)
+    assert as_uint8(narrow).shape == narrow.shape  # small ones may be grey
+
+
+DARK = np.arange(256, dtype=np.uint16).reshape(1, 16, 16)
+
+
+def test_sixteen_bits_that_hold_eight_are_told_of(tmp_path: Path) -> None:
+    Image.fromarray(DARK[0]).save(tmp_path / "dark.png")
+    doors: list[Any] = [
+        lambda: as_uint8(DARK),
+        lambda: as_float(DARK),
+        lambda: PixelPCA(1).fit(np.concatenate([DARK, DARK.swapaxes(1, 2)])),
+        lambda: OrientedEnergy().transform(DARK),
+        lambda: extract("builtin:oriented-energy", DARK),
+        lambda: extract("builtin:oriented-energy", Stimuli(DARK)),
+        lambda: as_rgb(Image.fromarray(DARK[0])),
+        lambda: open_image(tmp_path / "dark.png"),
+    ]
+    for door in doors:
+        with pytest.warns(UserWarning, match=r"no value above 255, of 65535.*astype") as caught:
+            door()
+        assert len(caught) == 1
+
+
+def test_dark_images_among_others_are_what_they_are() -> None:
+    several = np.concatenate([np.repeat(DARK, 70, axis=0), DARK * 100])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert as_uint8(several).max() == 99
+        as_float(np.zeros_like(DARK))
+        extract("builtin:oriented-energy", several, batch_size=16)
+        OrientedEnergy().transform(several)

@@ -267,3 +267,89 @@ def test_features_of_a_folder_are_those_of_its_files(objects: Path) -> None:
         extract("builtin:oriented-energy", Stimuli.from_files(objects)),
         extract("builtin:oriented-energy", paths),
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("faces", r"got 'faces'. .*Stimuli\.from_files"),
+        (Path("faces"), r"Stimuli\.from_files"),
+        (b"faces", "an array or a sequence"),
+        (None, "even of one; got None"),
+        (5, "even of one; got 5"),
+        (np.float64(5), r"\(stimuli, \.\.\.\)"),
+        (np.array(5), r"\(stimuli, \.\.\.\)"),
+        ({"a": IMAGES[0]}, "got a dict"),
+        ({1, 2}, "got a set"),
+        (pd.DataFrame({"path": ["x"]}), r"table\['path'\]"),
+        ([np.zeros((2, 2)), np.zeros((3, 3))], "rows of equal lengths"),
+        (np.ma.masked_array(IMAGES, mask=IMAGES > 200), "masked array"),
+        (["a.png", ""], "'' in row 1"),
+    ],
+)
+def test_what_is_no_set_of_stimuli(source, message):
+    with pytest.raises(InputError, match=message):
+        Stimuli(source)
+
+
+@pytest.mark.parametrize("kind", ["captions", "Image", "", None, 5])
+def test_kinds_that_are_none(kind):
+    with pytest.raises(InputError, match=r"Unknown kind of stimuli .* image, caption"):
+        Stimuli(IMAGES, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("ids", "index"),
+    [(["a", "b", "c"], ["c", "a", "b"]), ([7, 8, 9], [9, 7, 8]), (None, [2, 0, 1])],
+)
+def test_a_table_by_ids_belongs_to_them_in_any_order(ids, index):
+    table = pd.DataFrame({"category": ["C", "A", "B"]}, index=index)
+    for form in (table, lambda: table):
+        stimuli = Stimuli(IMAGES[:3], ids=ids, table=form)
+        assert stimuli.table["category"].tolist() == ["A", "B", "C"]
+        chosen = stimuli.select([2, 0])
+        assert chosen.table["category"].tolist() == ["C", "A"]
+        assert chosen.select([1, 0]).table["category"].tolist() == ["A", "C"]
+    assert table["category"].tolist() == ["C", "A", "B"]
+
+
+def test_a_table_that_counts_its_rows_is_in_the_order_of_the_stimuli():
+    table = pd.DataFrame({"category": ["A", "B", "C"]})
+    assert Stimuli(IMAGES[:3], ids=[2, 0, 1], table=table).table["category"].tolist() == [
+        "A", "B", "C",
+    ]  # fmt: skip
+    other = table.set_index(pd.Index(["x", "y", "z"]))
+    assert Stimuli(IMAGES[:3], table=other).table["category"].tolist() == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize("table", [["a"] * 9, {"a": list("abcdefghi")}, pd.Series(["a"] * 9), 5])
+def test_a_table_is_a_table(table):
+    with pytest.raises(InputError, match="table must be a DataFrame"):
+        Stimuli(IMAGES, table=table)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ("", "'' in row 0. The working folder is"),
+        ([""], "'' in row 0"),
+        (b"", "b'' in row 0"),
+        (["a.png", None, np.nan], "2 of 3 paths .* None in row 1, nan in row 2"),
+        (pd.Series(["a.png", None]), "(None|nan) in row 1"),
+        (None, "got None"),
+        (5, "got 5"),
+        ({"a": "a.png"}, "got a dict"),
+        ({"a.png"}, "got a set"),
+        (pd.DataFrame({"path": ["a.png"]}), "got a DataFrame"),
+    ],
+)
+def test_paths_that_name_nothing(paths, message, tmp_path, monkeypatch):
+    Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        Stimuli.from_files(paths)
+    assert Stimuli.from_files(".").ids.tolist() == ["a.png"]
+    assert Stimuli.from_files([b"a.png"]).ids.tolist() == ["a.png"]
+    with pytest.raises(MissingFileError):
+        Stimuli.from_files(["a\0b.png"]).read()
+    assert Stimuli.from_files(b".").ids.tolist() == ["a.png"]

@@ -164,3 +164,8 @@ def test_ids_are_text_and_never_missing() -> None:
             Stimuli(IMAGES, ids=ids)
     with pytest.raises(InputError, match=r"2 of them different. More than once: a\."):
         Stimuli(IMAGES, ids=["a", "a", "b"])
+
+
+def test_ids_under_a_mask_are_no_ids() -> None:
+    with pytest.raises(InputError, match="The array of ids is a masked array with 1 of 3"):
+        Stimuli(IMAGES, ids=np.ma.masked_array([1, 2, 3], mask=[0, 0, 1]))

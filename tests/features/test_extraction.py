@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageFile
 
+from brainkit.data.rgb import as_rgb, open_image
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, UnknownNameError
 from brainkit.features import Backbone, FeatureStore, TorchModel, extract
-from brainkit.features.items import as_rgb, open_image
+from brainkit.features.fingerprint import fingerprint
+from brainkit.features.items import Items
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (21, 8, 8, 3), dtype=np.uint8)
@@ -297,7 +300,9 @@ def test_bad_input(tmp_path: Path) -> None:
         extract(network(), IMAGES, layers="3")
     with pytest.raises(UnknownNameError, match="way of pooling"):
         extract(network(), IMAGES, pool="average")  # type: ignore[arg-type]
-    for batch_size in (0, 2.5, "8"):
+    with pytest.raises(InputError, match="device None cannot be used"):
+        extract(network(), IMAGES, device=None)  # type: ignore[arg-type]
+    for batch_size in (0, 2.5, "8", np.inf, np.nan, True):
         with pytest.raises(InputError, match=f"batch_size must be .* got {batch_size!r}"):
             extract(network(), IMAGES, batch_size=batch_size)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="dtype must be"):
@@ -379,3 +384,31 @@ def test_progress_tells_the_rate(capsys: pytest.CaptureFixture[str], monkeypatch
     assert "stimuli/s" in shown
     extract(network(), IMAGES, batch_size=2, progress=False)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("stimuli", "message"),
+    [
+        (pd.DataFrame({"a face": ["x", "y"]}), r"a DataFrame.*table\['a face'\]"),
+        ({"a face": "x"}, r"a dict: .*d\.values\(\)"),
+        ({"x", "y"}, "a set: give a list"),
+        (np.ma.masked_array(["x", "y"], mask=[False, True]), "1 of 2 values masked"),
+        (np.ma.masked_array(IMAGES, mask=IMAGES > 9), "values masked"),
+    ],
+    ids=["table", "dict", "set", "masked text", "masked images"],
+)
+def test_what_has_no_items_in_an_order(stimuli: Any, message: str) -> None:
+    for modality in ("image", "text"):
+        with pytest.raises(InputError, match=message):
+            Items(stimuli, modality)
+        with pytest.raises(InputError, match=message):
+            fingerprint(stimuli, modality)
+
+
+def test_paths_in_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "ein Häuschen.png"
+    Image.fromarray(IMAGES[0]).save(path)
+    expected = extract(network(), [path])
+    for form in ([os.fsencode(path)], np.array([os.fsencode(path)]), np.array([path], object)):
+        np.testing.assert_array_equal(extract(network(), form), expected)
+        assert fingerprint(form, "image") == fingerprint([path], "image")

@@ -77,10 +77,17 @@ def test_uint8_and_float_images_agree():
     np.testing.assert_allclose(one.transform(shown), other.transform(shown / 255), atol=1e-4)
 
 
-@pytest.mark.parametrize("n_components", [0, 30, 500])
+@pytest.mark.parametrize("n_components", [0, -1, 30, 500])
 def test_too_few_images_for_the_components(n_components):
     with pytest.raises(InputError, match="n_components must be from 1 to 29 for 30 training"):
         PixelPCA(n_components).fit(images(30))
+
+
+@pytest.mark.parametrize("n_components", [True, 2.0, 2.5, "2", None, [2]])
+def test_components_are_counted(n_components):
+    with pytest.raises(InputError, match="n_components must be a whole number; got"):
+        PixelPCA(n_components).fit(images(30))
+    assert PixelPCA(np.int64(2)).fit(images(30)).components_.shape[0] == 2
 
 
 def test_copies_of_few_images_have_few_components():

@@ -3,13 +3,22 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy import sparse
 from sklearn.base import clone
 
 from brainkit import Recording, Stimuli
 from brainkit.decoding import DecodingProtocol, RidgeDecoder, assess_decoder
-from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
+from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder, compare_spaces
 from brainkit.errors import InputError
-from brainkit.features import FeatureStack, Precomputed, SingleSpace, as_features, read_for
+from brainkit.features import (
+    FeatureStack,
+    PixelPCA,
+    Precomputed,
+    SingleSpace,
+    as_features,
+    read_for,
+)
 
 N = 60
 HALVES = (slice(0, 2), slice(2, 5))
@@ -71,15 +80,70 @@ def test_what_is_no_table_stays_what_it_is():
         (Precomputed(FEATURES[:50]), r"features of 50 stimuli and 60 stimuli"),
         (Precomputed(FEATURES[:50], ids=[f"i{n}" for n in range(50)]), "10 stimuli, with ids i50"),
         (Precomputed(FEATURES, ids=["a"] * N), "60, 1 of them different"),
-        (Precomputed(FEATURES[:, 0]), r"\(stimulus, feature\); got float64 of shape \(60,\)"),
+        (Precomputed(FEATURES[:, 0]), r"one row a stimulus; got shape \(60,\)"),
         (Precomputed(FEATURES.astype(str)), "real numbers"),
         (Precomputed(np.where(FEATURES > 2, np.nan, FEATURES)), "NaN or infinity"),
         (Precomputed(FEATURES.astype(complex)), "real numbers"),
+        (Precomputed(np.full((N, 1), 1e39)), r"exceed single precision \(3.4e38\)"),
+        (Precomputed([[1.0]] * (N - 1) + [[1.0, 2.0]]), "rows of equal lengths"),
+        (Precomputed([[1.0]] * (N - 1) + [[None]]), "NaN or infinity"),
+        (Precomputed(pd.DataFrame({"a": pd.array([None] * N, "Float64")})), "NaN or infinity"),
+        (Precomputed(np.ma.masked_greater(FEATURES, 2)), "masked array with .* of 300 values"),
     ],
 )
 def test_bad_input(recording, space, message):
     with pytest.raises(InputError, match=message):
         read_for(space, recording.stimuli, np.arange(N))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        torch.tensor(FEATURES, requires_grad=True),
+        torch.tensor(FEATURES, dtype=torch.bfloat16),
+        pd.DataFrame(FEATURES).astype("Float64"),
+        pd.DataFrame(FEATURES > 0).astype("boolean"),
+        tuple(map(tuple, FEATURES)),
+        np.ma.masked_array(FEATURES, mask=False),
+    ],
+    ids=["gradients", "bfloat16", "nullable", "nullable booleans", "tuple", "nothing masked"],
+)
+def test_forms_of_one_table(recording, form):
+    known = FEATURES > 0 if isinstance(form, pd.DataFrame) and form[0].dtype == "boolean" else form
+    expected = np.asarray(FEATURES if known is form else known, dtype=np.float32)
+    values = as_features(form).read(recording.stimuli, np.arange(N))
+    np.testing.assert_allclose(values, expected, rtol=0.01)  # bfloat16 has 8 bits
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (sparse.csr_array(FEATURES), "is a sparse array"),
+        ({"a": FEATURES}, "got a dict"),
+        (None, "got None"),
+        ("pixels", "got 'pixels'"),
+        (PixelPCA, "is the class PixelPCA"),
+        (np.ma.masked_greater(FEATURES, 2), "is a masked array"),
+        (object(), "got a object"),
+    ],
+)
+def test_what_is_no_feature_space(recording, features, message):
+    with pytest.raises(InputError, match=message):
+        assess_encoder(recording, features, VoxelwiseRidge(), PROTOCOL)
+
+
+@pytest.mark.parametrize("model", [VoxelwiseRidge, None, "ridge", PixelPCA(2)])
+def test_what_is_no_model(recording, model):
+    spaces = {"a": FEATURES, "b": FEATURES[::-1]}
+    for judge in (
+        lambda: assess_encoder(recording, FEATURES, model, PROTOCOL),
+        lambda: assess_decoder(
+            recording, FEATURES, model, DecodingProtocol("kfold:3", zscore=None, back="bank")
+        ),
+        lambda: compare_spaces(recording, spaces, model, PROTOCOL),
+    ):
+        with pytest.raises(InputError, match=r"model must be .* with fit and predict"):
+            judge()
 
 
 def test_ids_are_text_whatever_they_come_as():

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import (
     BaseEstimator,
     MultiOutputMixin,
@@ -34,6 +35,7 @@ from brainkit.encoding import (
     SemanticReadout,
     VoxelwiseRidge,
 )  # fmt: skip
+from brainkit.errors import InputError
 from brainkit.features import Delays, FeaturePCA, OrientedEnergy, PixelPCA, SparseProjection
 from brainkit.reconstruction import EmbeddingDecoder
 
@@ -234,3 +236,50 @@ def test_no_parameter_has_the_name_of_a_method_that_pipelines_look_for():
     for estimator in [*LINEAR, *DEEP, *TRANSFORMERS]:
         inner = getattr(estimator, "inner", estimator)
         assert not looked_for & set(inner.get_params()), name_of(estimator)
+
+
+ROWS = np.random.default_rng(0).normal(size=(24, 4))
+PICTURES = np.random.default_rng(0).integers(0, 256, (24, 4, 4), dtype=np.uint8)
+MAPS = np.repeat(ROWS[:, None], SIDE**2, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "X"),
+    [
+        (VoxelwiseRidge(), ROWS),
+        (BandedRidge(), ROWS),
+        (KernelRidge(), ROWS),
+        (ReducedRankRidge(), ROWS),
+        (RidgeDecoder(), ROWS),
+        (EmbeddingDecoder(), ROWS),
+        (FeatureWeightedRF(), MAPS),
+        (LinearReadout(), MAPS),
+        (FeaturePCA(2), ROWS),
+        (SparseProjection(2), ROWS),
+        (Delays([1]), ROWS),
+        (PixelPCA(2), PICTURES),
+        (OrientedEnergy(), PICTURES),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_mask_is_never_lost(estimator, X):
+    hidden = np.zeros(X.shape, dtype=bool)
+    hidden.flat[3] = True
+    with pytest.raises(InputError, match=f"masked array with 1 of {X.size:,} values"):
+        getattr(estimator, "fit_transform", estimator.fit)(np.ma.masked_array(X, mask=hidden), ROWS)
+    if is_regressor(estimator) or isinstance(estimator, EmbeddingDecoder):
+        targets = np.ma.masked_array(ROWS, mask=np.eye(24, 4))
+        with pytest.raises(InputError, match="masked array with 4 of 96 values"):
+            estimator.fit(X, targets)
+    if type(estimator) in (VoxelwiseRidge, KernelRidge, FeatureWeightedRF, LinearReadout):
+        with pytest.raises(InputError, match="masked array with 4 of 96 values"):
+            estimator.fit(X, ROWS).score(X, targets)
+
+
+@pytest.mark.parametrize("estimator", [VoxelwiseRidge(), KernelRidge(), EmbeddingDecoder()])
+def test_tensors_are_arrays(estimator):
+    plain = clone(estimator).fit(ROWS, ROWS[:, ::-1]).predict(ROWS)
+    X, Y = torch.tensor(ROWS, requires_grad=True), torch.tensor(ROWS[:, ::-1].copy())
+    np.testing.assert_array_equal(estimator.fit(X, Y).predict(X), plain)
+    rough = estimator.fit(X.bfloat16(), Y).predict(X.bfloat16())
+    assert np.abs(rough - plain).max() < 0.1

@@ -450,3 +450,23 @@ def test_bytes_that_are_not_text(saved):
     (saved / STRUCTURE).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CorruptFileError, match="is not a readable estimator"):
         load_estimator(saved)
+
+
+@pytest.mark.parametrize(
+    "root", [5, "hello", [1, 2], None, True, {}, {"$dict": [["a", 1]]}, {"$tuple": [1]}]
+)
+def test_what_a_folder_holds_is_an_estimator(saved, root):
+    path = saved / STRUCTURE
+    structure = json.loads(path.read_text())
+    path.write_text(json.dumps({**structure, "estimator": root}))
+    with pytest.raises(CorruptFileError, match="holds no estimator, but a"):
+        load_estimator(saved)
+
+
+@pytest.mark.parametrize("form", [True, "1", 2, None])
+def test_formats_that_are_none(saved, form):
+    path = saved / STRUCTURE
+    structure = json.loads(path.read_text())
+    path.write_text(json.dumps({**structure, "format": form}))
+    with pytest.raises(CorruptFileError, match=f"has format {form!r}; this brainkit reads 1"):
+        load_estimator(saved)

@@ -190,3 +190,11 @@ def test_places_are_told_so_that_a_rerun_from_any_folder_finds_them(tmp_path, mo
     monkeypatch.chdir("/")
     (tmp_path / "manifest.json").write_text(json.dumps({"recipe": recipe.model_dump(mode="json")}))
     assert read_recipe(tmp_path / "manifest.json") == recipe
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_a_setting_that_is_made_twice(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    path.write_text('{"job": "encode", "name": "a", "name": "b"}')
+    with pytest.raises(InputError, match=r"name'? is set twice"):
+        read_recipe(path)

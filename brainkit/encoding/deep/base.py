@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from brainkit.arrays.devices import pick_device
 from brainkit.arrays.digest import content_digest
+from brainkit.arrays.inputs import unmasked
 from brainkit.arrays.seeds import rng
 from brainkit.encoding.deep.parameters import load_weights, weights_of
 from brainkit.encoding.deep.rows import (
@@ -404,7 +405,7 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def score_targets(self, X: Any, Y: ArrayLike) -> NDArray[np.float64]:
         """Return R² of each target, (n_targets,); NaN for a constant one."""
         predicted = self.predict(X).reshape(len(X), -1)
-        truth = np.asarray(Y).reshape(len(X), -1)
+        truth = np.asarray(unmasked(Y, "Y")).reshape(len(X), -1)
         return np.asarray(r2(truth, predicted), dtype=np.float64)
 
     def score(self, X: Any, Y: ArrayLike) -> float:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brainkit.arrays.digest import LENGTH, content_digest
+from brainkit.arrays.inputs import unmasked
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError, listed
 from brainkit.linear.folds import group_codes
@@ -36,6 +37,7 @@ def as_tokens(X: Any, n_tokens: int | None = None, n_features: int | None = None
         If there are not three axes, the values are no real numbers, or the tokens or features are
         not as many as they have to be.
     """
+    X = unmasked(X, "X")
     tokens = X if hasattr(X, "shape") and hasattr(X, "__getitem__") else np.asarray(X)
     shape = tuple(tokens.shape)
     if len(shape) != 3 or min(shape) < 1:
@@ -62,7 +64,7 @@ def as_targets(Y: ArrayLike, n_samples: int) -> Float:
     InputError
         If the rows are not as many as those of X, or hold NaN or infinity.
     """
-    targets = np.asarray(Y)
+    targets = np.asarray(unmasked(Y, "Y"))
     if targets.dtype.kind not in "fiub" or targets.ndim not in (1, 2) or 0 in targets.shape:
         raise InputError(f"Y must be numbers (n, target); got {targets.dtype} {targets.shape}.")
     if len(targets) != n_samples:

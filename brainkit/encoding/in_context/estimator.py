@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from brainkit.arrays.inputs import unmasked
 from brainkit.encoding.context import FitContext
 from brainkit.encoding.in_context.checkpoint import Origin
 from brainkit.encoding.in_context.module import (
@@ -138,7 +139,7 @@ class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
         network, origin = self.open()
         embeddings = unit_norm(X)
         check_embeddings(network, origin, embeddings, embedding_model)
-        responses = np.asarray(Y, dtype=np.float32)
+        responses = np.asarray(unmasked(Y, "Y"), dtype=np.float32)
         single = responses.ndim == 1
         responses = responses[:, None] if single else responses
         _check_responses(responses, len(embeddings))
@@ -222,7 +223,7 @@ class InContextEncoder(MultiOutputMixin, RegressorMixin, TrainableNetwork):
 
     def score_targets(self, X: ArrayLike, Y: ArrayLike) -> NDArray[np.float64]:
         """Return R² of each voxel, (n_voxels,); NaN for a constant one."""
-        predicted, truth = self.predict(X), np.asarray(Y)
+        predicted, truth = self.predict(X), np.asarray(unmasked(Y, "Y"))
         if truth.shape != predicted.shape:
             raise InputError(f"Y has shape {truth.shape}; the predictions have {predicted.shape}.")
         return np.atleast_1d(np.asarray(r2(truth, predicted), dtype=np.float64))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from brainkit.arrays.inputs import unmasked
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError, LeakError, listed
 
@@ -55,9 +56,9 @@ def unit_norm(embeddings: Any) -> Float:
     Raises
     ------
     InputError
-        If they are not a table of finite numbers, or one of them is zero.
+        If they are not a table of finite numbers, are masked, or one of them is zero.
     """
-    values = np.asarray(embeddings, dtype=np.float32)
+    values = np.asarray(unmasked(embeddings, "The embeddings"), dtype=np.float32)
     if values.ndim != 2 or not len(values):
         raise InputError(f"Embeddings are (n_images, embedding); got the shape {values.shape}.")
     if not np.isfinite(values).all():

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from brainkit.arrays.devices import pick_device
+from brainkit.arrays.inputs import unmasked
 from brainkit.encoding.deep.rows import (
     CHUNK_BYTES,
     Float,
@@ -201,7 +202,8 @@ class FeatureWeightedRF(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def score_targets(self, X: Any, Y: ArrayLike) -> NDArray[np.float64]:
         """Return R² of each target, (n_targets,); NaN for a constant one."""
         predicted = self.predict(X).reshape(len(X), -1)
-        return np.asarray(r2(np.asarray(Y).reshape(len(X), -1), predicted), dtype=np.float64)
+        truth = np.asarray(unmasked(Y, "Y")).reshape(len(X), -1)
+        return np.asarray(r2(truth, predicted), dtype=np.float64)
 
     def score(self, X: Any, Y: ArrayLike) -> float:
         """Return the mean over targets of `score_targets`; NaN if all targets are constant."""
