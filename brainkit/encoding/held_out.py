@@ -92,13 +92,13 @@ def exchanged_stimuli(
         moved = [part.shown[exchange(part, number)] for number, part in enumerate(parts)]
         return [(moved[0], moved[1])]
     # What is averaged is exchanged as the item that it is, if all folds have the same items.
-    items: Array = np.unique(np.concatenate([fold.test_rows.place for fold in folds]))
+    items = np.unique(np.concatenate([fold.test_rows.place for fold in folds]))
     if all(np.isin(fold.train_rows.place, items).all() for fold in folds):
         rows = rows.take(items)
-    moved = rows.shown[exchange(rows, 0)]
+    exchanged = rows.shown[exchange(rows, 0)]
 
     def said(part: Rows) -> Array:
-        return np.asarray(moved[np.searchsorted(rows.place, part.place)])
+        return np.asarray(exchanged[np.searchsorted(rows.place, part.place)])
 
     return [(said(fold.train_rows), said(fold.test_rows)) for fold in folds]
 

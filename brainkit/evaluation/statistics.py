@@ -113,7 +113,7 @@ def correlation_length(series: ArrayLike, runs: ArrayLike, *, level: float = 0.9
     Parameters
     ----------
     series : array_like of shape (n, n_series)
-        Rows in the order of time.
+        Rows in the order of time; series that are not finite do not count.
     runs : array_like of shape (n,)
         Run of each row; rows of two runs are no neighbours.
     level : float, default 0.999
@@ -128,10 +128,11 @@ def correlation_length(series: ArrayLike, runs: ArrayLike, *, level: float = 0.9
     from scipy.stats import norm
 
     values = np.asarray(series, dtype=np.float64).reshape(len(np.asarray(series)), -1)
+    values = values[:, np.isfinite(values).all(axis=0)]
     labels = np.asarray(runs)
     deviations = values - values.mean(axis=0)
     scale = np.sqrt((deviations**2).mean(axis=0))
-    deviations = deviations[:, np.isfinite(scale) & (scale > 0)]
+    deviations = deviations[:, scale > 0]
     if not deviations.shape[1] or len(deviations) < 4:
         return 1
     deviations /= np.sqrt((deviations**2).mean(axis=0))
