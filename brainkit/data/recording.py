@@ -32,7 +32,7 @@ from brainkit.data.standardising import (
 )
 from brainkit.data.stimuli import Stimuli, stimulus_numbers
 from brainkit.data.text import as_texts, text_columns
-from brainkit.errors import InputError, unknown_name
+from brainkit.errors import InputError, unknown_name, warn
 
 if TYPE_CHECKING:
     from brainkit.data.splits import Split, SplitLike
@@ -152,7 +152,8 @@ class Recording:
             May be a memory map; it is not copied.
         trials, samples : DataFrame, optional
             A row for each row of `responses`. Where neither is given the rows are trials, and
-            trial i shows stimulus i if there are as many stimuli.
+            trial i shows stimulus i if there are as many stimuli; of arrays of stimuli those that
+            are the same are one, shown several times.
         units : DataFrame, optional
             A row for each unit.
         stimuli : Stimuli or array (stimulus, ...), optional
@@ -178,7 +179,7 @@ class Recording:
         if trials is None and samples is None:
             trials = pd.DataFrame(index=range(len(array)))
             if stimuli is not None and len(stimuli) == len(array):
-                trials["stimulus"] = np.arange(len(array))
+                trials["stimulus"] = _first_alike(stimuli)
         return cls.from_source(
             Memory(array),
             subject=subject,
@@ -446,3 +447,32 @@ def _seconds(times: ArrayLike) -> NDArray[np.float64]:
             f"times are seconds, real numbers (time,); got {values.dtype} of shape {values.shape}."
         )
     return np.asarray(values, dtype=np.float64)
+
+
+def _first_alike(stimuli: Stimuli) -> NDArray[np.int64]:
+    """Return for each stimulus the first one that is the same, by content, and say if any is.
+
+    Repeats that come as a picture for every trial would stand on both sides of a split. Stimuli
+    that are all alike tell nothing and are taken as they stand, as are files and memory maps, which are not read.
+    """
+    rows = np.arange(len(stimuli))
+    held = getattr(stimuli.source, "array", None)
+    if not isinstance(held, np.ndarray) or isinstance(held, np.memmap):
+        return rows
+    first: dict[bytes, int] = {}
+    contents = (stimuli.read([row])[0] for row in rows)
+    alike = np.array([
+        first.setdefault(
+            str(item).encode() if isinstance(item, str) else np.ascontiguousarray(item).tobytes(),
+            row,
+        )
+        for row, item in enumerate(contents)
+    ])  # fmt: skip
+    if len(first) in (1, len(rows)):
+        return rows
+    warn(
+        f"Of {len(rows)} stimuli, one for each trial, {len(first)} are distinct: trials with the "
+        "same content show one stimulus, its repeats. A column 'stimulus' in trials= says "
+        "otherwise."
+    )
+    return alike

@@ -1,5 +1,7 @@
 """Recordings of arrays: every chain of steps equals the same steps in numpy and pandas."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -612,3 +614,27 @@ def test_it_says_what_it_is():
     assert repr(continuous) == "Recording('s1': 4 samples x 2 units, simulated)"
     assert continuous.trials is None
     assert continuous.select(trials=[3, 1]).samples["run"].tolist() == [1, 1]
+
+
+def test_the_same_picture_in_two_trials_is_one_stimulus():
+    """Taken as two, it would train on one side of a split what it tests on the other."""
+    rng = np.random.default_rng(8)
+    pictures = rng.integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    shown = rng.permutation(np.repeat(np.arange(5), 3))
+    with pytest.warns(UserWarning, match="Of 15 stimuli, one for each trial, 5 are distinct"):
+        recording = Recording.from_arrays(np.zeros((15, 2)), stimuli=pictures[shown])
+    rows = recording.stimulus_rows()
+    np.testing.assert_array_equal(shown[rows], shown)
+    assert len(np.unique(rows)) == 5
+    for fold in recording.split("kfold:5"):
+        assert not set(shown[fold.rows["train"]]) & set(shown[fold.rows["test"]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for distinct in (np.arange(960).reshape(15, 8, 8).astype(np.uint8), np.zeros((15, 8, 8))):
+            other = Recording.from_arrays(np.zeros((15, 2)), stimuli=distinct.astype(np.uint8))
+            np.testing.assert_array_equal(other.stimulus_rows(), np.arange(15))
+        said = Recording.from_arrays(
+            np.zeros((15, 2)), stimuli=pictures[shown],
+            trials=pd.DataFrame({"stimulus": np.arange(15)}),
+        )  # fmt: skip
+        assert len(np.unique(said.stimulus_rows())) == 15
