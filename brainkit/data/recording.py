@@ -453,7 +453,8 @@ def _first_alike(stimuli: Stimuli) -> NDArray[np.int64]:
     """Return for each stimulus the first one that is the same, by content, and say if any is.
 
     Repeats that come as a picture for every trial would stand on both sides of a split. Stimuli
-    that are all alike tell nothing and are taken as they stand, as are files and memory maps, which are not read.
+    that are all alike tell nothing and are taken as they stand, as are files and memory maps, which
+    are not read.
     """
     rows = np.arange(len(stimuli))
     held = getattr(stimuli.source, "array", None)
