@@ -131,7 +131,9 @@ def noise(case: Case, seed: int) -> tuple[Recording, np.ndarray, np.ndarray]:
     if case.dependence == "conditions":
         features = np.stack([np.eye(n), generator.normal(size=(n, n))])
     slow = case.dependence in ("time", "conditions")
-    mixing = np.sqrt(0.5) * generator.normal(size=(4, UNITS)) / 2
+    # Where there is something to see the units are the same in all runs: there is one truth.
+    of_units = rng(0, "calibration", "units") if case.signal else generator
+    mixing = np.sqrt(0.5) * of_units.normal(size=(4, UNITS)) / 2
     values = noise_of(generator, len(shown), slow) @ np.eye(UNITS)
     values = np.sqrt(0.5) * values + noise_of(generator, len(shown), slow, 4) @ mixing
     if case.dependence == "time":
@@ -223,7 +225,8 @@ def encode(case: Case, seed: int) -> list[Reading]:
         measured.append(Reading("encoding_r: regions' p", 0.0, 0.0, None, region_p))
     for region, ci in result.metrics["encoding_r"]["ci_by_roi"].items():
         value = result.metrics["encoding_r"]["by_roi"][region]
-        measured.append(Reading("encoding_r: by region", value, 0.0, tuple(ci), few=few))
+        kind = f"region {region}" if case.signal else "by region"  # each has a truth of its own
+        measured.append(Reading(f"encoding_r: {kind}", value, 0.0, tuple(ci), few=few))
     return measured
 
 
