@@ -158,7 +158,8 @@ def dependence(
         What is independent: ``"stimulus"``, ``"run"``, ``"session"``, another column of the trials,
         or ``"block:N"``, stretches of N trials within runs. ``"auto"`` takes runs where stimuli are
         conditions, the column ``block`` where there is one, stretches where `features` and
-        responses both change slowly from trial to trial, and stimuli else.
+        responses both change slowly from trial to trial, and stimuli else; where the recording's
+        ``info["order"]`` says that rows do not stand in the order of time, nothing is slow.
     features : array_like of shape (rows, n_features), or functions, optional
         What the stimulus of each of the first rows, at most `ROWS_LOOKED_AT`, looks like to a
         model, for ``"auto"``; or functions that give it for stimulus rows, one for each space that
@@ -188,7 +189,7 @@ def dependence(
             resample, because = "run", "stimuli are conditions"
         elif "block" in rows and not rows["block"].isna().any():
             resample, because = "block", "the trials have a column 'block'"
-        elif features is not None:
+        elif features is not None and "order" not in recording.info:
             looks: Any = features if _are_functions(features) else [np.asarray(features)]
             length = _length(recording, shown, looks)
             if length > 1:
@@ -277,5 +278,5 @@ def _slow(recording: Recording, length: int) -> str:
         f"independent (resample='block:{length}'), and training trials fewer than {length} from a "
         f"test trial are left out, as neighbours would look like prediction.{few} Split by runs or "
         "stretches (split='stretches:5'), which leaves most of them. If trials are independent in "
-        "spite of it, say resample='stimulus'."
+        "spite of it, or do not stand in the order of time, say resample='stimulus'."
     )

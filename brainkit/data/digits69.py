@@ -87,7 +87,11 @@ def load(root: str | Path, subject: str | int = SUBJECT) -> Recording:
         units=pd.concat([unit_table(voxels, grid), roi_table({**both, **flat})], axis=1),
         stimuli=Stimuli(images, table=pd.DataFrame({"category": classes})),
         space=VolumeSpace(grid, np.eye(4), voxels, content["structural"]),
-        info={"measure": "beta estimates of the authors' GLM", "affine": "voxel indices"},
+        info={
+            "measure": "beta estimates of the authors' GLM",
+            "affine": "voxel indices",
+            "order": "sorted by class, not in time",
+        },
     )
 
 

@@ -210,3 +210,13 @@ def test_functions_are_asked_only_where_responses_are_slow():
     assert asked == [400]
     with pytest.warns(DependenceWarning):  # the slowest space counts
         assert dependence(both, features=[look]).reach == found.reach
+
+
+def test_rows_that_do_not_stand_in_time_are_not_slow():
+    """As a file that is sorted by class has them."""
+    responses, features = slow(400, 30, seed=1), slow(400, 10, seed=2)
+    sorted_by_class = recording(np.arange(400), responses=responses, info={"order": "by class"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = dependence(sorted_by_class, features=features)
+    assert found.facts["independent"] == "stimulus"

@@ -69,7 +69,7 @@ def test_lesser_scores_are_at_chance_on_noise(rows):
 
 def test_intervals_cover_chance_on_noise(rows):
     covered = [row for row in rows if "coverage" in row and not row["few"]]
-    assert len(covered) > 100
+    assert len(covered) > 60
     for row in covered:
         assert row["coverage"] >= 0.95 - ERRORS * row["coverage error"], row
 
@@ -80,7 +80,9 @@ def test_p_values_reach_their_rate(rows):
         "encoding_r: units' p", "encoding_r: regions' p", "rsa: layers' p", "rsa: family-wise p"
     }  # fmt: skip
     for row in rates:
-        assert abs(row["type I"] - 0.05) <= ERRORS * row["type I error"], row
+        assert row["type I"] - 0.05 <= ERRORS * row["type I error"], row
+        if row["items"] > 2 * row["folds"]:  # r of two items is 1 or -1, and ties count against it
+            assert row["type I"] - 0.05 >= -ERRORS * row["type I error"], row
 
 
 def test_the_large_table_has_every_kind_of_case():
