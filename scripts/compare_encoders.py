@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from encoder_comparison.encoders import ENCODERS, LIKE_ROUTING, add_network, applies
+from encoder_comparison.encoders import ENCODERS, add_network, applies
 from encoder_comparison.localisation import localisation
 from encoder_comparison.table import write_table
 from encoder_comparison.world import (
@@ -40,9 +40,9 @@ from brainkit.world.versions import VERSIONS
 SEEDS, SIZES = (31, 32, 33), (100, 400, 1600, 4800)
 COUNTER = {
     "gate": (
-        "ridge, oriented energy", "ridge, embedding", "banded ridge", "feature-weighted RF",
-        "factorized readout", "semantic readout", "routing, patches", "routing, static twin",
-        *LIKE_ROUTING, "routing, one training", "routing",
+        "ridge, oriented energy", "ridge, embedding", "ridge, class and pooled patches",
+        "factorized readout, as routing", "semantic readout, as routing", "routing, patches",
+        "routing, static twin", "routing, static twin, as routing", "routing",
     ),
     "tuning": ("ridge, embedding", "in-context", "in-context, published form"),
 }  # fmt: skip

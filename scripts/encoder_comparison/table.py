@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ STATIC = (
     "feature-weighted RF", "feature-weighted RF, early", "linear readout", "Gaussian readout",
     "Gaussian readout, early", "factorized readout", "semantic readout",
 )  # fmt: skip
+
+
+def _words(numbers: Iterable[int]) -> str:
+    return " ".join(map(str, numbers))
 
 
 class Fits:
@@ -100,7 +104,8 @@ def write_table(target: Path, folder: Path, places: Mapping[Job, Path]) -> None:
         "trainings where they are trained. Banded ridge weighs 500 principal "
         "components each of oriented energy and two layers, beside the embedding.",
         "",
-        "Made by `python scripts/compare_encoders.py FOLDER` and `--table docs/encoders.md`.",
+        f"Made by `python scripts/compare_encoders.py FOLDER --seeds {_words(fits.seeds())} "
+        f"--sizes {_words(fits.sizes())}` and, with the same, `--table docs/encoders.md`.",
     ]
     for brain in fits.brains():
         for n in fits.sizes():
