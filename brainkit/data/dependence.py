@@ -179,6 +179,11 @@ def dependence(
     DependenceWarning
         If ``"auto"`` takes stretches of time.
     """
+    if not isinstance(resample, str):
+        raise InputError(
+            "resample is 'auto', 'stimulus', a column of the trials or 'block:N'; got "
+            f"{resample!r}."
+        )
     shown = recording.stimulus_rows()
     rows = recording.rows
     because = "asked for"

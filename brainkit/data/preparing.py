@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.integers import whole_number
 from brainkit.arrays.seeds import rng
 from brainkit.arrays.sources import Float, Index
 from brainkit.data.dependence import Rows, dependence
@@ -152,6 +153,8 @@ def prepare_split(
         Training stimuli to keep; all where not given.
     """
     rows = dependence(recording) if rows is None else rows
+    if n_train is not None:
+        n_train = whole_number(n_train, "n_train")
     if n_train is not None and (n_train < 2 or recording.stimuli_are == "conditions"):
         raise InputError(
             f"n_train={n_train} asks for so many training stimuli: give 2 or more, and none where "

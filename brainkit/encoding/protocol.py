@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from brainkit.arrays.integers import whole_number
 from brainkit.data.dependence import Rows
 from brainkit.data.preparing import AverageRepeats, Prepared, prepare_split
 from brainkit.data.recording import Recording
@@ -58,6 +59,8 @@ class EncodingProtocol:
     resample: str = "auto"
 
     def __post_init__(self) -> None:
+        for name in ("permutations", "shuffles"):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name))
         if not self.seeds or self.shuffles < 1 or self.permutations < 0:
             raise InputError(
                 "An encoder is judged with at least one seed and one shuffle, and 0 or more "

@@ -244,3 +244,19 @@ def test_blocks_of_any_size_change_places():
         assert entry["value"] > 0.5
         assert abs(entry["nulls"]["shuffled_features"]) < 0.2
         assert entry["p_by_roi"]["a"] < 0.5  # of three blocks there are six orders
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"permutations": 2.5}, "permutations must be a whole number; got 2.5"),
+        ({"permutations": True}, "permutations must be a whole number; got True"),
+        ({"shuffles": "3"}, "shuffles must be a whole number; got '3'"),
+        ({"n_train": 2.5}, "n_train must be a whole number; got 2.5"),
+        ({"resample": 5}, "resample is 'auto', 'stimulus'.*got 5"),
+    ],
+)
+def test_settings_of_another_type_are_named(recording, features, settings, said):
+    given = dict({"permutations": 3, "zscore": None}, **settings)
+    with pytest.raises(InputError, match=said):
+        assess_encoder(recording, features, Ridge(), EncodingProtocol("kfold:4", **given))
