@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.digest import content_digest
 from brainkit.arrays.inputs import as_array
 from brainkit.arrays.sources import Averaged, Float, Index, Memory, Source, Standardised, View
 from brainkit.data.responses import Responses, positions
@@ -460,15 +461,8 @@ def _first_alike(stimuli: Stimuli) -> NDArray[np.int64]:
     held = getattr(stimuli.source, "array", None)
     if not isinstance(held, np.ndarray) or isinstance(held, np.memmap):
         return rows
-    first: dict[bytes, int] = {}
-    contents = (stimuli.read([row])[0] for row in rows)
-    alike = np.array([
-        first.setdefault(
-            str(item).encode() if isinstance(item, str) else np.ascontiguousarray(item).tobytes(),
-            row,
-        )
-        for row, item in enumerate(contents)
-    ])  # fmt: skip
+    first: dict[str, int] = {}
+    alike = np.array([first.setdefault(content_digest(held[row]), int(row)) for row in rows])
     if len(first) in (1, len(rows)):
         return rows
     warn(

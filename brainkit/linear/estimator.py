@@ -53,7 +53,8 @@ def fit_rows(model: Any, X: Any, Y: Any, **by_row: Any) -> Any:
     Returns
     -------
     estimator
-        The model, fitted.
+        The model, fitted. A default number of folds that is larger than that of the groups is set
+        to theirs, and one line says so.
     """
     known = {name: values for name, values in by_row.items() if values is not None}
     if "groups" in known and len(np.unique(known["groups"])) < 2:
