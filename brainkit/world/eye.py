@@ -20,8 +20,7 @@ import numpy.typing as npt
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
-from brainkit.errors import InputError
-from brainkit.world.scenes import EYE_SIZE
+from brainkit.world.scenes import EYE_SIZE, unit_range
 
 Single = npt.NDArray[np.float32]
 
@@ -88,7 +87,7 @@ class Eye:
         self.filters = stored["filters"].astype(np.float32)
         self.pools = stored["pools"].astype(np.float32)
         self._axis_sd, self._filter_sd = np.ones(3, np.float32), np.ones(1, np.float32)
-        self._axis_sd = inner(retina(_unit_range(images))).std(axis=(0, 2, 3))
+        self._axis_sd = inner(retina(unit_range(images))).std(axis=(0, 2, 3))
         starts = range(0, len(images), _CHUNK)
         outputs = np.concatenate([self.outputs(images[k : k + _CHUNK]) for k in starts])
         self._filter_sd = outputs.std(axis=(0, 1))
@@ -103,12 +102,7 @@ class Eye:
         InputError
             If the pictures are not 64 × 64 RGB.
         """
-        if images.shape[1:] != (EYE_SIZE, EYE_SIZE, 3):
-            raise InputError(
-                f"The simulated eye takes pictures of {EYE_SIZE}×{EYE_SIZE}×3, but got "
-                f"{images.shape[1:]}."
-            )
-        seen = retina(_unit_range(images)) / self._axis_sd[:, None, None]
+        seen = retina(unit_range(images)) / self._axis_sd[:, None, None]
         # The first patch begins four pixels before the picture, so that places are centred in it.
         first = _MARGIN - (PATCH - STRIDE) // 2
         seen = seen[:, :, first:, first:]
@@ -125,10 +119,6 @@ class Eye:
             part = np.s_[start : start + _CHUNK]
             maps[part] = (_rectified(self.outputs(images[part])) @ self.pools).transpose(0, 2, 1)
         return maps
-
-
-def _unit_range(images: npt.NDArray[np.uint8]) -> Single:
-    return images.astype(np.float32) / np.float32(255)
 
 
 def inner(seen: Single) -> Single:

@@ -53,11 +53,10 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.fft
 
-from brainkit.errors import InputError
 from brainkit.world.anatomy import Anatomy
 from brainkit.world.noise import Measurement, draw_levels
 from brainkit.world.objects import BACKGROUNDS, CATEGORIES
-from brainkit.world.scenes import EYE_SIZE, Content
+from brainkit.world.scenes import EYE_SIZE, Content, unit_range
 from brainkit.world.tuning import (
     Components,
     Rows,
@@ -156,12 +155,7 @@ def look(images: npt.NDArray[np.uint8]) -> Sight:
     InputError
         If the pictures are not 64 × 64 RGB.
     """
-    if images.shape[1:] != (EYE_SIZE, EYE_SIZE, 3):
-        raise InputError(
-            f"The simulated eye takes pictures of {EYE_SIZE}×{EYE_SIZE}×3, but got "
-            f"{images.shape[1:]}."
-        )
-    rgb = images.astype(np.float32) / np.float32(255)
+    rgb = unit_range(images)
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     luminance = rgb @ LUMINANCE
     surfaces = np.stack([luminance, red - green, blue - (red + green) / 2], axis=1)

@@ -254,6 +254,22 @@ class SceneWorld:
         return Content(category, x, y, size, colour / 255.0, background)
 
 
+def unit_range(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return what simulated brains see of pictures (n, 64, 64, 3), in 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If the pictures are not 64 × 64 RGB.
+    """
+    if images.shape[1:] != (EYE_SIZE, EYE_SIZE, 3):
+        raise InputError(
+            f"The simulated eye takes pictures of {EYE_SIZE}×{EYE_SIZE}×3, but got "
+            f"{images.shape[1:]}."
+        )
+    return images.astype(np.float32) / np.float32(255)
+
+
 def _checked_id(scene_id: int) -> int:
     if scene_id < 0:
         raise InputError(f"A scene's id must be 0 or more, but {scene_id} was given.")
