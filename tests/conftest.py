@@ -13,6 +13,7 @@ os.environ.setdefault("MNE_DONTWRITE_HOME", "true")
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -51,3 +52,15 @@ def shared_data() -> Path:
     if shared_is_required():
         pytest.fail(f"{message}, and BRAINKIT_REQUIRE_SHARED=1", pytrace=False)
     pytest.skip(message)
+
+
+@pytest.fixture(
+    params=[
+        [], [1.0, -1.0], [np.nan], [np.inf], "many", "1", ["1", "10"], [b"1"], [True],
+        [[1.0, 2.0]], [1j], None, [None], [[1.0], [1.0, 2.0]],
+    ],
+    ids=repr,
+)  # fmt: skip
+def bad_penalties(request):
+    """What no solver takes for its grid of penalties."""
+    return request.param
