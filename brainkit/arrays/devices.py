@@ -1,16 +1,17 @@
-"""Where arrays are worked on: the processor with NumPy, or a GPU with torch."""
+"""Where arrays are worked on, the processor with NumPy or a GPU with torch, and how precisely."""
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainkit.errors import InputError
+from brainkit.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     import torch
 
 # Nodes of Linux (NVIDIA, AMD, a GPU under Windows' subsystem): where there is none there is no GPU.
 GPU_NODES = ("nvidiactl", "kfd", "dxg")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def pick_device(name: str) -> "torch.device":
@@ -32,6 +33,21 @@ def pick_device(name: str) -> "torch.device":
     if device.type == "cuda":
         _check_gpu(name, device, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     return device
+
+
+def pick_precision(name: str, device: "torch.device") -> str:
+    """Return the precision of matrix products; ``"auto"`` is bfloat16 on a GPU only.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such precision.
+    """
+    if name not in PRECISIONS:
+        raise unknown_name("precision", name, PRECISIONS)
+    if name == "auto":
+        return "bfloat16" if device.type == "cuda" else "float32"
+    return name
 
 
 def _check_gpu(name: str, device: "torch.device", count: int) -> None:

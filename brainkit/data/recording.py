@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.array_likes import as_array
 from brainkit.arrays.digest import content_digest
-from brainkit.arrays.inputs import as_array
 from brainkit.arrays.sources import Averaged, Float, Index, Memory, Source, Standardised, View
 from brainkit.data.responses import Responses, positions
 from brainkit.data.rois import region_names, roi_mask, roi_names, with_boolean_rois

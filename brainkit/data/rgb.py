@@ -36,8 +36,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainkit.arrays.array_likes import as_array
 from brainkit.arrays.files import reading, require_file
-from brainkit.arrays.inputs import as_array
 from brainkit.errors import BrainkitError, CorruptFileError, InputError, listed, warn
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.array_likes import as_array, as_items
 from brainkit.arrays.files import reading, require_file, unreadable
-from brainkit.arrays.inputs import as_array, as_items
 from brainkit.arrays.sources import Index
 from brainkit.data.rgb import (
     holds_items,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainkit.arrays.inputs import unmasked
+from brainkit.arrays.array_likes import unmasked
 from brainkit.errors import InputError, listed
 
 KINDS = ("caption", "text")  # of stimuli that are text

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainkit.arrays.inputs import as_array
+from brainkit.arrays.array_likes import as_array
 from brainkit.errors import InputError
 
 

@@ -36,9 +36,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from brainkit.arrays.array_likes import as_items, unmasked
 from brainkit.arrays.atomic import write_json
 from brainkit.arrays.files import FileState, is_file, reading, require_file
-from brainkit.arrays.inputs import as_items, unmasked
 from brainkit.data.stimuli import ArrayStimuli, ChosenStimuli, HDF5Stimuli, ImageFiles, Stimuli
 from brainkit.data.text import KINDS, as_texts
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed

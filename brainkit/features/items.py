@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainkit.arrays.array_likes import as_items, unmasked
 from brainkit.arrays.files import is_file
-from brainkit.arrays.inputs import as_items, unmasked
 from brainkit.data.rgb import as_images, check_format, to_rgb, warn_of_dark
 from brainkit.data.stimuli import ArrayStimuli, ImageFiles, Stimuli
 from brainkit.data.text import KINDS, as_texts

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from brainkit.arrays.inputs import as_array
+from brainkit.arrays.array_likes import as_array
 from brainkit.data.stimuli import Stimuli
 from brainkit.data.text import as_names
 from brainkit.errors import InputError, listed

@@ -23,8 +23,8 @@ from sklearn.model_selection import (
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from brainkit.arrays.array_likes import as_array, unmasked
 from brainkit.arrays.devices import device_name, solver_device, to_device, to_numpy
-from brainkit.arrays.inputs import as_array, unmasked
 from brainkit.errors import FoldsWarning, InputError, unknown_name, warn
 from brainkit.linear.folds import split_folds
 from brainkit.linear.leave_one_out import WAYS

@@ -17,9 +17,9 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from brainkit.arrays.devices import pick_device
+from brainkit.arrays.array_likes import unmasked
+from brainkit.arrays.devices import pick_device, pick_precision
 from brainkit.arrays.digest import content_digest
-from brainkit.arrays.inputs import unmasked
 from brainkit.arrays.seeds import rng
 from brainkit.encoding.deep.parameters import load_weights, weights_of
 from brainkit.encoding.deep.rows import (
@@ -41,7 +41,6 @@ from brainkit.errors import CorruptFileError, InputError, unknown_name
 from brainkit.evaluation.scores import pearson_r, r2
 from brainkit.linear.folds import group_codes
 from brainkit.training import Report, Schedule, Step, train
-from brainkit.training.devices import pick_precision
 from brainkit.training.losses import REGRESSION_LOSSES
 
 FORMAT = 1

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from brainkit.arrays.array_likes import unmasked
 from brainkit.arrays.digest import LENGTH, content_digest
-from brainkit.arrays.inputs import unmasked
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError, listed
 from brainkit.linear.folds import group_codes

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from brainkit.arrays.inputs import unmasked
+from brainkit.arrays.array_likes import unmasked
 from brainkit.encoding.context import FitContext
 from brainkit.encoding.in_context.checkpoint import Origin
 from brainkit.encoding.in_context.module import (

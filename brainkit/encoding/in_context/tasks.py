@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.arrays.inputs import unmasked
+from brainkit.arrays.array_likes import unmasked
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError, LeakError, listed
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from brainkit.arrays.devices import pick_device
+from brainkit.arrays.devices import pick_device, pick_precision
 from brainkit.encoding.in_context.checkpoint import Origin, load_network, save_network
 from brainkit.encoding.in_context.module import Architecture, Form, InContextNetwork
 from brainkit.encoding.in_context.stages import Stage, published_stages, train_stage
@@ -23,7 +23,6 @@ from brainkit.encoding.in_context.tasks import (
     unit_norm,
 )
 from brainkit.errors import InputError, listed
-from brainkit.training.devices import pick_precision
 
 Float = NDArray[np.float32]
 STRANGE = 30.0  # mean squared whitened embedding from which they are another model's

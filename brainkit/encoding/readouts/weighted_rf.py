@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from brainkit.arrays.array_likes import unmasked
 from brainkit.arrays.devices import pick_device
-from brainkit.arrays.inputs import unmasked
 from brainkit.encoding.deep.rows import (
     CHUNK_BYTES,
     Float,

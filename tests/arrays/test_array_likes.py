@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from brainkit.arrays.inputs import as_array, as_items, unmasked
+from brainkit.arrays.array_likes import as_array, as_items, unmasked
 from brainkit.errors import InputError
 
 VALUES = [[1.0, 2.0], [3.0, 4.0]]

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from brainkit.arrays.devices import pick_device
+from brainkit.arrays.devices import pick_device, pick_precision
 from brainkit.errors import InputError, UnknownNameError
-from brainkit.training.devices import pick_precision
 
 
 def test_auto_is_a_gpu_if_there_is_one():
