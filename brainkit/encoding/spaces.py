@@ -139,7 +139,13 @@ def compare_spaces(
         raise InputError("Comparing feature spaces needs stimuli and at least one space.")
     check_model(model)
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
-    rows = dependent_rows(recording, protocol, [as_features(space) for space in spaces.values()])
+    used = stimuli_in_use(recording, protocol, n_train, seed)
+    rows = dependent_rows(
+        recording,
+        replace(protocol, seeds=(seed,)),
+        [as_features(space) for space in spaces.values()],
+        among=np.concatenate(used),
+    )
     folds = prepare_folds(recording, protocol, seed=seed, rows=rows)
     if len(folds) != 1:
         raise SplitError(
@@ -147,10 +153,7 @@ def compare_spaces(
             f"{describe_split(protocol.split)} has {len(folds)} folds."
         )
     (fold,) = folds
-    shown, chosen = (
-        np.flatnonzero(np.isin(fold.train_stimuli, used))
-        for used in stimuli_in_use(fold.train_stimuli, n_train, seed)
-    )
+    shown, chosen = (np.flatnonzero(np.isin(fold.train_stimuli, part)) for part in used[:2])
     order = fold.test_rows.exchanged(rng(seed, "shuffled test items"))
     names = list(spaces)
     regions = list(regions or recording.region_names)
@@ -194,23 +197,31 @@ def compare_spaces(
 
 
 def stimuli_in_use(
-    train: Array, n_train: int | None = None, seed: int = 0
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the training stimuli that are fitted on, and those that choose the spaces.
+    recording: Recording, protocol: EncodingProtocol, n_train: int | None = None, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the stimuli that are fitted on, those that choose the spaces, and those that test.
 
     Parameters
     ----------
-    train : array of int (items,)
-        Stimulus row of each training item.
+    recording : Recording
+    protocol : EncodingProtocol
+        Its split; the first fold counts.
     n_train : int, optional
         Fit on that many stimuli, drawn by `seed`, and choose on a fourth as many.
     seed : int, default=0
+
+    Returns
+    -------
+    fit, aside, test : arrays of int
+        Stimulus rows, each once, ascending.
 
     Raises
     ------
     SplitError
         If there are fewer than ten training stimuli.
     """
+    fold = recording.split(protocol.split, seed=seed).folds[0]
+    train, test = fold.train.stimulus_rows(), fold.test.stimulus_rows()
     rows = rng(seed, "choosing stimuli").permutation(np.unique(train)).astype(np.int64)
     if len(rows) < FEWEST_STIMULI:
         raise SplitError(
@@ -222,7 +233,7 @@ def stimuli_in_use(
     if n_train is not None and n_train < len(fit):
         fit = fit[:n_train]
         aside = aside[: max(2, round(n_train * VALIDATION_PART / (1 - VALIDATION_PART)))]
-    return np.sort(fit), np.sort(aside)
+    return np.sort(fit), np.sort(aside), np.unique(test).astype(np.int64)
 
 
 def _by_item(compute: Any, space: Any, stimuli: Stimuli, rows: Array) -> Array:

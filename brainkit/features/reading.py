@@ -59,7 +59,9 @@ def read_for(space: Any, stimuli: Stimuli, rows: ArrayLike) -> Any:
     return space.read(stimuli, rows) if hasattr(space, "read") else stimuli.read(rows)
 
 
-def dependent_rows(recording: Recording, protocol: Any, spaces: Sequence[Any]) -> Rows:
+def dependent_rows(
+    recording: Recording, protocol: Any, spaces: Sequence[Any], *, among: ArrayLike | None = None
+) -> Rows:
     """Say which rows of a recording are independent, looking at what models see where needed.
 
     Parameters
@@ -70,6 +72,9 @@ def dependent_rows(recording: Recording, protocol: Any, spaces: Sequence[Any]) -
     spaces : sequence of transformers
         All feature spaces that take part. Where responses change slowly a clone of each is fitted
         on the stimuli of the first training part.
+    among : array of int, optional
+        Rows of the stimuli that spaces may be asked for, such as those that are used at all; other
+        trials count as average ones. All where not given.
 
     Returns
     -------
@@ -85,9 +90,18 @@ def dependent_rows(recording: Recording, protocol: Any, spaces: Sequence[Any]) -
         fold = recording.split(
             protocol.split, seed=protocol.seeds[0] if seed is None else seed
         ).folds[0]
-        fitted = clone(space)
-        fitted.fit(read_for(fitted, stimuli, np.unique(plain.shown[fold.rows["train"]])))
-        return fitted.transform(read_for(fitted, stimuli, rows))
+        fitted, asked = clone(space), np.asarray(rows)
+        train = np.unique(plain.shown[fold.rows["train"]])
+        inside = np.ones(len(asked), dtype=bool)
+        if among is not None:
+            train, inside = np.intersect1d(train, among), np.isin(asked, among)
+        if not inside.any():
+            return np.zeros((len(asked), 1))  # nothing is known to be slow
+        fitted.fit(read_for(fitted, stimuli, train))
+        seen = np.asarray(fitted.transform(read_for(fitted, stimuli, asked[inside])))
+        values = np.repeat(seen.mean(axis=0, keepdims=True), len(asked), axis=0)
+        values[inside] = seen
+        return values
 
     return dependence(recording, "auto", features=[partial(look, space) for space in spaces])
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from brainkit.data.recording import Recording
 from brainkit.encoding import (
@@ -63,7 +62,8 @@ def compare_layers(
         average_repeats=settings.average_repeats,
         resample=settings.resample,
     )
-    rows = _rows_needed(recording, protocol, settings.n_train, settings.seed)
+    used = stimuli_in_use(recording, protocol, settings.n_train, settings.seed)
+    rows = np.unique(np.concatenate(used))
     backbone = open_backbone(recipe.network)
     values = extract(
         backbone,
@@ -92,12 +92,3 @@ def compare_layers(
     ran = [{"part": type(backbone).__name__, **told} for told in backbone.ran]
     info = {**found.recording.info, "ran": ran}  # for the manifest: no part of the network is kept
     return replace(found, recording=replace(found.recording, info=info))
-
-
-def _rows_needed(
-    recording: Recording, protocol: EncodingProtocol, n_train: int | None, seed: int
-) -> NDArray[np.int64]:
-    """Return the rows of the stimuli that are fitted on, choose or test, ascending."""
-    fold = recording.split(protocol.split, seed=seed).folds[0]
-    used = stimuli_in_use(fold.train.stimulus_rows(), n_train, seed)
-    return np.unique(np.concatenate([*used, fold.test.stimulus_rows()])).astype(np.int64)

@@ -1,5 +1,7 @@
 """Comparing feature spaces: each region prefers the space that drives it."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from brainkit.encoding import (
     compare_spaces,
     stimuli_in_use,
 )
-from brainkit.errors import InputError, SplitError
+from brainkit.errors import DependenceWarning, InputError, SplitError
 from brainkit.features import Precomputed
 
 N, SIDE = 240, 6
@@ -104,16 +106,44 @@ def test_features_computed_before_give_the_same(recording):
         compare_spaces(recording, lacking, MODEL, PROTOCOL)
 
 
-def test_stimuli_that_choose_are_apart_from_those_fitted_on():
-    train = np.repeat(np.arange(50), 2)
-    fit, aside = stimuli_in_use(train, 20, seed=3)
+def test_stimuli_that_choose_are_apart_from_those_fitted_on(recording):
+    fit, aside, test = stimuli_in_use(recording, PROTOCOL, 20, seed=3)
     assert (len(fit), len(aside)) == (20, 5)
     assert not set(fit) & set(aside)
-    whole = stimuli_in_use(train)
-    assert sorted(np.concatenate(whole)) == list(range(50))
-    assert stimuli_in_use(train, 20, seed=4)[0].tolist() != fit.tolist()
+    np.testing.assert_array_equal(test, np.arange(60))
+    whole = stimuli_in_use(recording, PROTOCOL)
+    assert sorted(np.concatenate(whole)) == list(range(N))
+    assert stimuli_in_use(recording, PROTOCOL, 20, seed=4)[0].tolist() != fit.tolist()
     with pytest.raises(SplitError, match="too few"):
-        stimuli_in_use(train[:8])
+        stimuli_in_use(recording.select(trials=np.arange(68)), PROTOCOL)
+
+
+@pytest.mark.parametrize("slow_features", [False, True])
+def test_slow_responses_ask_for_no_features_that_are_not_there(slow_features):
+    """Features of the stimuli in use are enough, wherever it is looked for slowness."""
+    rng = np.random.default_rng(5)
+
+    def slow(width):
+        series = rng.normal(size=(N, width))
+        for row in range(1, N):
+            series[row] = 0.9 * series[row - 1] + 0.4 * series[row]
+        return series.astype(np.float32)
+
+    trials = pd.DataFrame({"stimulus": np.arange(N), "shared": np.arange(N) < 60})
+    drifting = Recording.from_arrays(
+        slow(8), trials=trials, stimuli=np.zeros((N, 4, 4), np.uint8),
+        units=pd.DataFrame({"roi.L": np.ones(8, bool)}),
+    )  # fmt: skip
+    values = slow(5) if slow_features else rng.normal(size=(N, 5)).astype(np.float32)
+    used = np.unique(np.concatenate(stimuli_in_use(drifting, PROTOCOL, 100)))
+    assert len(used) < N
+    part = Precomputed(values[used], ids=used)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = compare_spaces(drifting, {"part": part}, MODEL, PROTOCOL, n_train=100)
+    slowness = [one for one in caught if one.category is DependenceWarning]
+    assert bool(slowness) == slow_features
+    assert found.metrics["encoding_r[part]"]["few_units"] == slow_features
 
 
 def test_several_folds_are_refused(recording):
