@@ -41,7 +41,7 @@ from brainkit.errors import InputError, PenaltyWarning, told_once, unknown_name
 from brainkit.features import as_features, read_for
 from brainkit.features.images import as_float, as_uint8
 from brainkit.features.reading import dependent_rows
-from brainkit.linear.estimator import check_model
+from brainkit.linear.ridge_estimator import check_model
 
 Array = NDArray[Any]
 LANDMARKS = 100

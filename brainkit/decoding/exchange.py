@@ -7,7 +7,7 @@ from sklearn.base import clone
 
 from brainkit.decoding.ridge import RidgeDecoder
 from brainkit.errors import PenaltyWarning, told_once
-from brainkit.linear.estimator import fit_rows
+from brainkit.linear.ridge_estimator import fit_rows
 
 Array = NDArray[Any]
 

@@ -44,7 +44,7 @@ from brainkit.errors import InputError, PenaltyWarning, told_once
 from brainkit.evaluation import pearson_r
 from brainkit.features import as_features
 from brainkit.features.reading import dependent_rows
-from brainkit.linear.estimator import check_model
+from brainkit.linear.ridge_estimator import check_model
 
 Array = NDArray[Any]
 

@@ -27,7 +27,7 @@ from brainkit.data.recording import Recording
 from brainkit.encoding.protocol import EncodingProtocol
 from brainkit.errors import InputError, PenaltyWarning, listed, told_once, unknown_name
 from brainkit.evaluation import NoiseCeiling, noise_ceiling
-from brainkit.linear.estimator import CrossValidatedRidge
+from brainkit.linear.ridge_estimator import CrossValidatedRidge
 
 Array = NDArray[Any]
 

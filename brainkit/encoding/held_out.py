@@ -16,7 +16,7 @@ from brainkit.encoding.context import context_of, tell
 from brainkit.errors import InputError
 from brainkit.evaluation import pearson_r, r2
 from brainkit.features import read_for
-from brainkit.linear.estimator import fit_rows, penalties_of, predict_rows
+from brainkit.linear.ridge_estimator import fit_rows, penalties_of, predict_rows
 
 Array = NDArray[Any]
 Table = tuple[Any, Array, Array]  # a fitted space; features of training and test stimuli

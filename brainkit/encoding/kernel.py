@@ -8,10 +8,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from brainkit.arrays.devices import to_numpy
 from brainkit.errors import InputError
-from brainkit.linear.estimator import CrossValidatedRidge, validated
-from brainkit.linear.kernel import KernelSolution, kernel_predict, kernel_ridge_cv
-from brainkit.linear.kernels import Kernel
-from brainkit.linear.penalties import penalty_grid, rounded
+from brainkit.linear.kernel import Kernel, KernelSolution, kernel_predict, kernel_ridge_cv
+from brainkit.linear.ridge_estimator import CrossValidatedRidge, penalty_grid, rounded, validated
 from brainkit.linear.spectrum import weigh_samples
 from brainkit.linear.targets import column_mean, refuse_constant
 
@@ -29,7 +27,7 @@ class KernelRidge(CrossValidatedRidge):
     Parameters
     ----------
     kernel : {"linear", "polynomial", "poly", "rbf", "cosine", "sigmoid", "precomputed"}
-        See `brainkit.linear.kernels`. With ``"precomputed"``, `fit` takes the kernel of the
+        See `brainkit.linear.kernel`. With ``"precomputed"``, `fit` takes the kernel of the
         training samples (n, n) for X, and `predict` that of other samples with them (m, n).
     gamma : float, optional
         Scale of rbf, polynomial and sigmoid; 1 / n_features where not given.

@@ -4,7 +4,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from brainkit.linear.estimator import CrossValidatedRidge
+from brainkit.linear.ridge_estimator import CrossValidatedRidge
 from brainkit.linear.targets import refuse_constant
 
 
@@ -20,7 +20,7 @@ class VoxelwiseRidge(CrossValidatedRidge):
     ----------
     alphas : "auto" or sequence of float, default="auto"
         Candidate penalties, not negative. "auto": 13 from 1 to 10⁶, times the mean variance of the
-        features, so that their unit makes no difference (`brainkit.linear.penalties`).
+        features, so that their unit makes no difference (`brainkit.linear.ridge_estimator`).
     cv : int, splitter, iterable of folds, "loo" or "gcv", default=5
         Number of folds, `groups` given to `fit` stay whole; or a splitter of scikit-learn's kind,
         or (train, held_out) row numbers (`brainkit.linear.folds.split_folds`); or every sample

@@ -26,7 +26,7 @@ from brainkit.evaluation.estimates import correlation_influences
 from brainkit.evaluation.metrics import by_region, metric_entry, share_of
 from brainkit.features import as_features, read_for
 from brainkit.features.reading import dependent_rows
-from brainkit.linear.estimator import check_model, fit_rows, predict_rows
+from brainkit.linear.ridge_estimator import check_model, fit_rows, predict_rows
 
 Array = NDArray[Any]
 VALIDATION_PART, FEWEST_STIMULI = 0.2, 10

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from brainkit.errors import InputError
 from brainkit.linear.delays import checked_delays, contiguous_spans, delay
-from brainkit.linear.estimator import validated
+from brainkit.linear.ridge_estimator import validated
 
 
 class Delays(TransformerMixin, BaseEstimator):

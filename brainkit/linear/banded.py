@@ -12,8 +12,9 @@ target takes the pair with the least squared error summed over held-out samples 
 Eickenberg, Nunez-Elizalde and Gallant, 2022, NeuroImage 264:119728; banded ridge: Nunez-Elizalde,
 Huth and Gallant, 2019, NeuroImage 197:482).
 
-The choice is exact K-fold cross-validation for every target, unless a `RacingRule` is given.
-
+The choice is exact K-fold cross-validation for every target, unless a `RacingRule` gives up draws
+that fall behind before all folds are seen. `solve_banded_ridge` takes weights and penalties that
+are known, such as those of other data.
 The functions take NumPy arrays or torch tensors, on any device, and return the same kind.
 """
 
@@ -27,13 +28,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.progress import track
 from brainkit.errors import InputError
-from brainkit.linear.banded_folds import BandFold, Design, design, draw_errors, solve_system
-from brainkit.linear.bands import CONCENTRATIONS, band_columns, checked_draws, simplex_draws
-from brainkit.linear.fold_errors import Held
+from brainkit.linear.bands import (
+    CONCENTRATIONS,
+    BandFold,
+    Design,
+    band_columns,
+    checked_draws,
+    design,
+    draw_errors,
+    simplex_draws,
+    solve_system,
+)
+from brainkit.linear.cross_validation import Folds, Held
 from brainkit.linear.folds import checked_folds
-from brainkit.linear.held_out import Folds
-from brainkit.linear.racing import RacingRule
-from brainkit.linear.ridge import intercept_of, select_alphas
+from brainkit.linear.ridge import intercept_of, select_alphas, solve_ridge
 from brainkit.linear.spectrum import is_primal, precision, shrink, weigh_samples
 from brainkit.linear.targets import (
     Targets,
@@ -41,11 +49,84 @@ from brainkit.linear.targets import (
     centred_targets,
     check_rows,
     checked_penalties,
+    column_mean,
+    deviations,
+    read_targets,
     target_batches,
+    target_penalties,
     widened,
 )
 
 Array = Any  # a NumPy array or a torch tensor
+
+
+@dataclass(frozen=True)
+class RacingRule:
+    r"""When to give up a draw of band weights for a target before all folds are seen.
+
+    Folds are gone through one by one, all draws in each. With :math:`E_{dt}` the least error over
+    penalties of draw d and target t, summed over the n held-out rows seen so far, :math:`T_t` the
+    error of the training mean on the same rows, and :math:`R^2_t` the best draw's R² on them, or 0
+    where that is negative, draw d is given up for target t once
+
+    .. math:: E_{dt} - \min_{d'} E_{d't}
+              > \mathrm{slack} \cdot T_t \sqrt{R^2_t (1 - R^2_t) / n} .
+
+    The root is how chance scales: errors of two predictions whose difference has a share ρ of
+    their variance differ by chance with a standard deviation of
+    :math:`2 T \sqrt{\rho R^2 (1 - R^2) / n}`, so that a slack of 1 allows one standard deviation
+    to predictions that differ by half of their own (ρ = 1/4). Where nothing is predicted, draws do
+    not matter, and the best goes on alone. In the folds to come only the targets that are left are
+    gone on with. All penalties stay in the race with their draw: they cost little beside it.
+
+    What is guaranteed: the errors of draws that are left are exact, over all folds; the penalty
+    chosen is the best one of the chosen draw, and that draw the best of those left. So the choice
+    differs from that without racing for those targets only whose best draw was given up, and that
+    draw was then behind by more than the rule allows. What is not: how much better it would have
+    been on the folds that it did not see.
+
+    Samples in single precision are decomposed in single precision too as long as the largest
+    eigenvalue of X'X is at most 10,000 times the smallest penalty (100 times where features
+    outnumber samples). Errors then differ from exact
+    ones by some 1e-5 of themselves at most, which is far below what is left to chance, and draws
+    closer to each other than that may change places. The final solution is in double precision.
+
+    Attributes
+    ----------
+    slack : float, default=1.0
+        Finite, not negative. With 0 only the best draw on the first folds goes on.
+    first_folds : int, default=1
+        Folds that are seen before anything is given up.
+    """
+
+    slack: float = 1.0
+    first_folds: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.slack < float("inf"):
+            raise InputError(f"The slack of racing must be 0 or more, finite; got {self.slack}.")
+        if self.first_folds < 1:
+            raise InputError(f"Racing sees at least 1 fold first; got {self.first_folds}.")
+
+    def remaining(self, errors: Array, total: Array, n_rows: int) -> Array:
+        """Tell which draws go on, bool (n_draws, n_targets).
+
+        Parameters
+        ----------
+        errors : float64 array (n_draws, n_targets)
+            Least over penalties, on the rows seen so far; infinite where given up before.
+        total : float64 array (n_targets,)
+            Errors of the training mean on the same rows.
+        n_rows : int
+            Number of these rows.
+        """
+        xp = array_namespace(errors)
+        least = xp.min(errors, axis=0)
+        # Nothing is to be told of a constant target; its draws have equal errors.
+        r2 = 1 - least / xp.where(total > 0, total, xp.ones_like(total))
+        r2 = xp.where(r2 > 0, r2, xp.zeros_like(r2))
+        limit = least + self.slack * total * (r2 * (1 - r2) / n_rows) ** 0.5
+        return (errors <= limit) & (errors < xp.inf)
 
 
 @dataclass(frozen=True)
@@ -55,7 +136,7 @@ class BandedRidgeFit:
     Attributes
     ----------
     coef : array (n_targets, n_features)
-        Of the features as given; 0 exactly where a band is switched off.
+        Weights of the features as given; they are exactly 0 where a band is switched off.
     intercept : array (n_targets,)
     alpha : float64 array (n_targets,)
         The penalty of each target.
@@ -75,7 +156,7 @@ class BandedRidgeFit:
     skipped : int
         Errors of one target, in one fold, with one draw, that racing saved.
     means : (float64 array (n_features,), float64 array (n_targets,))
-        Of features and targets: what `intercept` sums up, in more digits.
+        Means of the features and of the targets: what `intercept` sums up, in more digits.
     eigenvalues : (float, float)
         The smallest and the largest of X'X, of all bands with a weight of 1.
     by_alpha : float64 array (n_alphas, n_targets)
@@ -169,19 +250,19 @@ def banded_ridge_cv(  # noqa: PLR0913 - all but five by name
             "Racing gives draws up target by target, so that no sum over all targets is left to "
             "choose a shared penalty by: use alpha_per_target=True, or no racing."
         )
-    made = design(X, columns, is_primal(*X.shape), fit_intercept)
-    parts = [BandFold(made, *fold) for fold in checked_folds(folds, X.shape[0])]
+    shared = design(X, columns, is_primal(*X.shape), fit_intercept)
+    parts = [BandFold(shared, *fold) for fold in checked_folds(folds, X.shape[0])]
     size = _batch_size(X, Y.shape[1], len(tried) * len(candidates), n_targets_batch)
-    rough = racing is not None and made.may_be_rough(candidates)
-    search = _Search(made, parts, tried, candidates, racing, rough)
+    rough = racing is not None and shared.may_be_rough(candidates)
+    search = _Search(shared, parts, tried, candidates, racing, rough)
     return _Fitting(search, Y, size).run(alpha_per_target)
 
 
-def _batch_size(X: Array, n_targets: int, n_errors: int, given: int | None) -> int:
+def _batch_size(X: Array, n_targets: int, n_errors: int, asked: int | None) -> int:
     """Return targets at once: their cross-products, copies of them, and all their errors."""
     n_samples, n_features = X.shape
     held = (4 * min(n_features, n_samples) + 3 * n_samples) * X.dtype.itemsize + 8 * n_errors
-    return batch_size(X, n_targets, given, bytes_per_target=held)
+    return batch_size(X, n_targets, asked, bytes_per_target=held)
 
 
 @dataclass(frozen=True)
@@ -203,7 +284,7 @@ class _Search:
         """
         xp = array_namespace(Y)
         shape = (len(self.draws), len(self.alphas), Y.shape[1])
-        found = xp.zeros(shape, dtype=xp.float64, device=Y.device)
+        errors = xp.zeros(shape, dtype=xp.float64, device=Y.device)
         total = xp.zeros(shape[2], dtype=xp.float64, device=Y.device)
         going: Array | None = None  # (n_draws, batch), None while all are
         skipped = n_rows = 0
@@ -216,19 +297,19 @@ class _Search:
                 n_going = shape[2] if which is None else which.shape[0]
                 skipped += shape[2] - n_going
                 if n_going:
-                    self._add(found[draw], fold, self.draws[draw], parts, which, Y)
+                    self._add(errors[draw], fold, self.draws[draw], parts, which, Y)
             rule = self.racing
             if rule is not None and rule.first_folds <= number < len(self.folds):
-                going = rule.remaining(xp.min(found, axis=1), total, n_rows)
-                out = xp.asarray(xp.inf, dtype=found.dtype, device=found.device)
-                found = xp.where(going[:, None, :], found, out)
-        return found, total, skipped
+                going = rule.remaining(xp.min(errors, axis=1), total, n_rows)
+                out = xp.asarray(xp.inf, dtype=errors.dtype, device=errors.device)
+                errors = xp.where(going[:, None, :], errors, out)
+        return errors, total, skipped
 
     def _add(
-        self, found: Array, fold: BandFold, weights: NDArray[np.float64],
+        self, errors: Array, fold: BandFold, weights: NDArray[np.float64],
         parts: dict[Any, tuple[Array, Held]], which: Array | None, Y: Array,
     ) -> None:  # fmt: skip
-        """Add one fold's errors of one draw to `found` (n_alphas, batch), for some targets."""
+        """Add one fold's errors of one draw to `errors` (n_alphas, batch), for some targets."""
         xp = array_namespace(Y)
         n_targets = Y.shape[1] if which is None else which.shape[0]
         prepared = draw_errors(fold, weights, self.alphas, n_targets, rough=self.rough)
@@ -238,9 +319,9 @@ class _Search:
             parts[prepared.dtype] = fold.targets(wide, self.design.cross(wide))
         cross, held = parts[prepared.dtype]
         if which is None:
-            found += prepared.errors(cross, held)
+            errors += prepared.errors(cross, held)
         else:
-            found[:, which] += prepared.errors(xp.take(cross, which, axis=1), held.take(which))
+            errors[:, which] += prepared.errors(xp.take(cross, which, axis=1), held.take(which))
 
     def solve(
         self, Y: Array, cross: Array, draw: int, alphas: Array, targets: Array
@@ -254,26 +335,30 @@ class _Search:
         coef : array (n_targets, n_columns)
         """
         xp = array_namespace(Y)
-        weights, made = self.draws[draw], self.design
-        gram = made.gram if made.primal else made.kernel(weights)
-        system = solve_system(made, weights, gram, self.alphas)
+        weights, design = self.draws[draw], self.design
+        gram = design.gram if design.primal else design.kernel(weights)
+        system = solve_system(design, weights, gram, self.alphas)
         dtype = precision(system.values, self.alphas, Y.dtype)
         self.ran.add(dtype)
         fine = dtype != Y.dtype
-        wide = widened(Y[:, targets], dtype, made.centred)
-        own = made.cross(wide) if fine else cross[:, targets]
+        wide = widened(Y[:, targets], dtype, design.centred)
+        cross = design.cross(wide) if fine else cross[:, targets]
         vectors = xp.astype(system.vectors, dtype)
-        shrunk = shrink(system.values, xp.matmul(vectors.T, own[system.columns]), alphas)
-        if made.primal:
+        rotated = xp.matmul(vectors.T, cross[system.columns])  # (rank, n_targets)
+        shrunk = shrink(system.values, rotated, alphas)
+        if design.primal:
             return system.columns, xp.astype(xp.matmul(vectors, shrunk).T, Y.dtype)
-        columns, scale = made.scales(weights)
+        columns, scale = design.scales(weights)
         if system.readout is not None:
             solved = xp.matmul(system.readout * scale[:, None], xp.astype(shrunk, xp.float64))
             return columns, xp.astype(solved.T, Y.dtype)
         # In double precision: single precision would lose more of the sums than of the weights.
         dual = xp.matmul(system.vectors, xp.astype(shrunk, xp.float64))
-        mean = made.mean[columns]
-        solved = weigh_samples(made.given[:, columns], mean, dual, xp.float64) * scale[:, None] ** 2
+        mean = design.mean[columns]
+        solved = (
+            weigh_samples(design.uncentred[:, columns], mean, dual, xp.float64)
+            * scale[:, None] ** 2
+        )
         return columns, xp.astype(solved.T, Y.dtype)
 
 
@@ -285,16 +370,19 @@ class _Fitting:
         xp = array_namespace(samples)
         n_targets, self.skipped = Y.shape[1], 0
         self.search, self.Y, self.size = search, Y, size
-        given: dict[str, Any] = {"dtype": samples.dtype, "device": samples.device}
-        whole: dict[str, Any] = {"dtype": xp.float64, "device": samples.device}
-        self.penalties, self.draws = xp.asarray(search.alphas, **whole), xp.asarray(draws, **whole)
-        self.coef = xp.zeros((n_targets, samples.shape[1]), **given)
-        self.intercept = xp.empty(n_targets, **given)
-        self.alpha, self.total = xp.empty(n_targets, **whole), xp.empty(n_targets, **whole)
-        self.weights = xp.empty((n_targets, draws.shape[1]), **whole)
-        self.y_mean = xp.empty(n_targets, **whole)
-        self.by_alpha = xp.empty((len(search.alphas), n_targets), **whole)
-        self.errors = xp.empty((len(draws), n_targets), **whole)
+        like_samples: dict[str, Any] = {"dtype": samples.dtype, "device": samples.device}
+        double: dict[str, Any] = {"dtype": xp.float64, "device": samples.device}
+        self.penalties, self.draws = (
+            xp.asarray(search.alphas, **double),
+            xp.asarray(draws, **double),
+        )
+        self.coef = xp.zeros((n_targets, samples.shape[1]), **like_samples)
+        self.intercept = xp.empty(n_targets, **like_samples)
+        self.alpha, self.total = xp.empty(n_targets, **double), xp.empty(n_targets, **double)
+        self.weights = xp.empty((n_targets, draws.shape[1]), **double)
+        self.y_mean = xp.empty(n_targets, **double)
+        self.by_alpha = xp.empty((len(search.alphas), n_targets), **double)
+        self.errors = xp.empty((len(draws), n_targets), **double)
         self.chosen = xp.empty(n_targets, dtype=xp.int64, device=samples.device)
 
     @property
@@ -329,21 +417,21 @@ class _Fitting:
         for part in track(parts, "banded ridge"):
             batch, _, cross = self._read(part)
             errors.append(self._search(part, batch, cross))
-        pooled = sum(xp.sum(found, axis=2, keepdims=True) for found in errors)
+        pooled = sum(xp.sum(part_errors, axis=2, keepdims=True) for part_errors in errors)
         places = _least(pooled, self.search.alphas)
         best = _first_least(pooled, places)
-        for part, found in zip(track(parts, "banded ridge: solve"), errors, strict=True):
-            size = found.shape[2]
+        for part, part_errors in zip(track(parts, "banded ridge: solve"), errors, strict=True):
+            size = part_errors.shape[2]
             shared = xp.broadcast_to(places, (len(places), size))
-            self._choose(part, found, shared, xp.broadcast_to(best, (size,)))
+            self._choose(part, part_errors, shared, xp.broadcast_to(best, (size,)))
             self._solve(part, *self._read(part))
 
     def _read(self, part: slice) -> tuple[Array, Array, Array]:
         """Return a batch of targets less their means, their means, and their cross-products."""
-        made = self.search.design
-        batch, mean = centred_targets(self.Y, part, made.samples, made.centred)
+        design = self.search.design
+        batch, mean = centred_targets(self.Y, part, design.samples, design.centred)
         self.y_mean[part] = mean
-        return batch, mean, made.cross(batch)
+        return batch, mean, design.cross(batch)
 
     def _search(self, part: slice, batch: Array, cross: Array) -> Array:
         errors, self.total[part], skipped = self.search.errors(batch, cross)
@@ -367,11 +455,11 @@ class _Fitting:
         chosen, alphas, coef = self.chosen[part], self.alpha[part], self.coef[part]
         for draw in [int(value) for value in xp.unique_values(chosen)]:
             which = xp.nonzero(chosen == draw)[0]
-            columns, found = self.search.solve(batch, cross, draw, alphas[which], which)
+            columns, solved = self.search.solve(batch, cross, draw, alphas[which], which)
             if isinstance(columns, slice):
-                coef[which] = found
+                coef[which] = solved
             else:
-                coef[which[:, None], columns[None]] = found
+                coef[which[:, None], columns[None]] = solved
         self.intercept[part] = intercept_of(coef, self.search.design.mean, y_mean)
 
 
@@ -387,3 +475,105 @@ def _least(errors: Array, alphas: Sequence[float]) -> Array:
     n_draws, n_alphas, size = errors.shape
     by_alpha = xp.reshape(xp.permute_dims(errors, (1, 0, 2)), (n_alphas, n_draws * size))
     return xp.reshape(select_alphas(by_alpha, alphas), (n_draws, size))
+
+
+def solve_banded_ridge(
+    X: Array,
+    Y: Targets,
+    bands: Any,
+    weights: ArrayLike,
+    alphas: Array,
+    *,
+    fit_intercept: bool = True,
+    n_targets_batch: int | None = None,
+) -> tuple[Array, Array]:
+    r"""Solve banded ridge with given weights of bands and a given penalty for each target.
+
+    Band b is penalised by :math:`\alpha_t / \gamma_{tb}`; one with a weight of 0 is switched off.
+    Targets with the same weights share one decomposition, so that as many are needed as there are
+    different weights.
+
+    Parameters
+    ----------
+    X : array (n_samples, n_features)
+        Features, floating point.
+    Y : array, h5py dataset or lazy source (n_samples, n_targets)
+        Responses.
+    bands : None, mapping, or sequence
+        See `brainkit.linear.bands.band_columns`.
+    weights : array (n_targets, n_bands) or (n_bands,)
+        γ, not negative, for each target or the same for all. Their sum is free: what it is more
+        than 1, the penalty is less.
+    alphas : float or array (n_targets,)
+        Penalties, not negative: one for each target, or one for all.
+    fit_intercept : bool, default=True
+        Fit the means.
+    n_targets_batch : int, optional
+        Targets at once; by free memory where not given.
+
+    Returns
+    -------
+    coef : array (n_targets, n_features)
+        Weights of the features as given; they are exactly 0 where a band is switched off.
+    intercept : array (n_targets,)
+
+    Raises
+    ------
+    InputError
+        If X and Y have not the same rows, bands do not fit X, weights are negative or not one for
+        each band (of each target), or penalties are no numbers from 0.
+    """
+    check_rows(X, Y)
+    xp = array_namespace(X)
+    n_targets = Y.shape[1]
+    columns = band_columns(bands, X.shape[1])
+    by_target = _target_weights(weights, n_targets, len(columns))
+    penalties = target_penalties(alphas, n_targets, X)
+    size = batch_size(X, n_targets, n_targets_batch)
+    coef = xp.zeros((n_targets, X.shape[1]), dtype=X.dtype, device=X.device)
+    intercept = xp.empty(n_targets, dtype=X.dtype, device=X.device)
+    distinct, which = np.unique(by_target, axis=0, return_inverse=True)
+    x_mean = column_mean(X, fit_intercept)
+    # Less their means before they are scaled: products with large means would be rounded.
+    centred = deviations(X, x_mean, X.dtype)
+    for number, row in enumerate(distinct):
+        every = np.empty(X.shape[1])
+        for band, weight in zip(columns, row, strict=True):
+            every[band] = weight**0.5
+        active = np.flatnonzero(every > 0)
+        scale = xp.asarray(every[active], dtype=X.dtype, device=X.device)
+        samples = centred[:, active] * scale
+        members = np.flatnonzero(which.reshape(-1) == number)
+        for start in range(0, len(members), size):
+            targets = members[start : start + size]
+            batch = read_targets(Y, targets, X)
+            if len(active):
+                solved, _ = solve_ridge(
+                    samples, batch, penalties[targets], fit_intercept=fit_intercept
+                )
+                coef[targets[:, None], active[None]] = solved * scale
+            y_mean = column_mean(batch, fit_intercept)
+            intercept[targets] = intercept_of(coef[targets], x_mean, y_mean)
+    return coef, intercept
+
+
+def _target_weights(weights: ArrayLike, n_targets: int, n_bands: int) -> NDArray[np.float64]:
+    """Return weights for each target, (n_targets, n_bands), on the host.
+
+    Raises
+    ------
+    InputError
+        If they are of another shape, negative or not finite.
+    """
+    on_host = weights.cpu() if hasattr(weights, "cpu") else weights
+    values = np.asarray(on_host, dtype=np.float64)
+    if values.shape not in {(n_bands,), (n_targets, n_bands)}:
+        raise InputError(
+            f"weights must be one for each of the {n_bands} bands, ({n_bands},), or that for each "
+            f"of the {n_targets} targets, ({n_targets}, {n_bands}); got {values.shape}."
+        )
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise InputError(
+            f"weights must be finite and not negative; got {values.min()} to {values.max()}."
+        )
+    return np.broadcast_to(values, (n_targets, n_bands))

@@ -171,12 +171,12 @@ def _one_each(name: str, values: ArrayLike | None, n_samples: int) -> NDArray[An
     """Return an array with one value for each sample."""
     if values is None:
         return None
-    found = np.asarray(values)
-    if found.shape != (n_samples,):
+    column = np.asarray(values)
+    if column.shape != (n_samples,):
         raise InputError(
-            f"{name} must have one value for each of the {n_samples} samples; got {found.shape}."
+            f"{name} must have one value for each of the {n_samples} samples; got {column.shape}."
         )
-    return found
+    return column
 
 
 def _check_together(labels: NDArray[Any], new_run: NDArray[np.bool_]) -> None:

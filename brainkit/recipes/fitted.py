@@ -17,7 +17,7 @@ from brainkit.decoding.images import invert
 from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.errors import InputError
 from brainkit.features import read_for
-from brainkit.linear.estimator import predict_rows
+from brainkit.linear.ridge_estimator import predict_rows
 from brainkit.recipes.reconstruct import captioner_options, generator_options
 from brainkit.recipes.schema import Recipe, ReconstructRecipe
 from brainkit.reconstruction import ReconstructionResult

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from brainkit.arrays.atomic import atomic_path, write_json, write_npy
+from brainkit.arrays.persistence import save_estimator
 from brainkit.data.recording import Recording
 from brainkit.data.spaces import SensorSpace, VolumeSpace
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult, SpaceComparison
-from brainkit.linear.persistence import save_estimator
 from brainkit.recipes.fitted import Result, fitted_part
 from brainkit.recipes.schema import Recipe
 from brainkit.reconstruction import ReconstructionResult

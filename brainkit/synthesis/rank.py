@@ -24,7 +24,7 @@ from brainkit.features import (
     SingleSpace,
     read_for,
 )
-from brainkit.linear.estimator import predict_rows
+from brainkit.linear.ridge_estimator import predict_rows
 
 Array = NDArray[Any]
 BATCH = 512  # stimuli read at once: a bank of photographs does not fit in memory

@@ -104,9 +104,8 @@ def ours(way: str, given: Arrays) -> Callable[[], Arrays]:
     """Return a fit by brainkit."""
     import torch
 
-    from brainkit.linear.banded import banded_ridge_cv
+    from brainkit.linear.banded import RacingRule, banded_ridge_cv
     from brainkit.linear.folds import kfold
-    from brainkit.linear.racing import RacingRule
 
     X, Y = torch.as_tensor(given["X"]), torch.as_tensor(given["Y"])
     rule = RacingRule() if way == "racing" else None

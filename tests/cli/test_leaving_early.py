@@ -99,7 +99,7 @@ def test_during_imports(base, tmp_path, number, name):
     [
         (signal.SIGTERM, "brainkit.recipes.running:run_recipe"),
         pytest.param(signal.SIGINT, "brainkit.recipes.running:save_result", marks=SLOW),
-        pytest.param(signal.SIGTERM, "brainkit.linear.persistence:_encode", marks=SLOW),
+        pytest.param(signal.SIGTERM, "brainkit.arrays.persistence:_encode", marks=SLOW),
         pytest.param(signal.SIGHUP, "brainkit.recipes.running:write_report", marks=SLOW),
         (signal.SIGINT, "brainkit.arrays.atomic:_put_in_place"),
     ],

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
+from brainkit.arrays.persistence import load_estimator, save_estimator
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.features import FeatureStack, ModelLayer, Remembered, SingleSpace, extract
-from brainkit.linear.persistence import load_estimator, save_estimator
 from brainkit.recipes.building import build_features
 from brainkit.recipes.schema import FeatureSpec
 

@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
+from brainkit.arrays.persistence import load_estimator, save_estimator
 from brainkit.errors import InputError
 from brainkit.features import principal, projection
 from brainkit.features.backbones.module import random_weights
@@ -16,7 +17,6 @@ from brainkit.features.pixels import principal_axes
 from brainkit.features.principal import FeaturePCA
 from brainkit.features.projection import SparseProjection, projection_matrix
 from brainkit.features.store import FeatureStore
-from brainkit.linear.persistence import load_estimator, save_estimator
 
 RNG = np.random.default_rng(0)
 

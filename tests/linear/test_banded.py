@@ -1,5 +1,11 @@
-"""Banded ridge against refits, scikit-learn, both solvers of himalaya, and our ridge."""
+"""Banded ridge against refits, scikit-learn, both solvers of himalaya, and our ridge.
 
+Racing in banded ridge: what it saves, what it loses, and what it leaves exact.
+
+Banded ridge with given weights: normal equations, our search and our ridge, bad input.
+"""
+
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -9,16 +15,17 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
 from brainkit.errors import InputError
-from brainkit.linear import banded_folds
-from brainkit.linear.banded import banded_ridge_cv
-from brainkit.linear.bands import band_columns, simplex_draws
+from brainkit.linear.banded import RacingRule, banded_ridge_cv, solve_banded_ridge
+from brainkit.linear.bands import BandFold, band_columns, design, draw_errors, simplex_draws
 from brainkit.linear.folds import kfold
-from brainkit.linear.racing import RacingRule
-from brainkit.linear.ridge import ridge_cv
+from brainkit.linear.ridge import ridge_cv, solve_ridge
 
 ALPHAS = [0.1, 1.0, 10.0, 100.0]
 # Fewer features than held-out rows, than training rows, than rows, and more than rows.
 SHAPES = {"tall": (90, 9), "primal": (60, 24), "edge": (30, 28), "dual": (24, 60)}
+BANDS = [4, 6]
+WEIGHTS = np.array([[0.2, 0.8], [1.0, 0.0], [0.2, 0.8], [0.0, 1.0], [3.0, 0.5]])
+PENALTIES = np.array([0.5, 2.0, 30.0, 1.0, 7.0])
 
 
 def problem(n_samples, n_features, n_targets=6, seed=0, noise=1.0):
@@ -189,17 +196,15 @@ def test_bands_of_scattered_columns_are_those_of_sorted_ones():
 def test_rotation_and_operators_give_the_same_errors(shape, monkeypatch):
     """Both ways to the errors of all penalties, whichever the count of products would take."""
     X, Y, bands = problem(*SHAPES[shape])
-    made = banded_folds.design(
-        X - X.mean(axis=0), band_columns(bands, X.shape[1]), X.shape[1] <= len(X), True
-    )
+    shared = design(X - X.mean(axis=0), band_columns(bands, X.shape[1]), X.shape[1] <= len(X), True)
     Yc = Y - Y.mean(axis=0)
     seen = set()
     for n_targets in (1, 10**9):
         for train, test in kfold(len(X), 5):
-            fold = banded_folds.BandFold(made, train, test)
-            given = fold.targets(Yc, made.cross(Yc))
+            fold = BandFold(shared, train, test)
+            given = fold.targets(Yc, shared.cross(Yc))
             for weights in ([0.3, 0.7], [0.0, 1.0]):
-                prepared = banded_folds.draw_errors(fold, np.array(weights), ALPHAS, n_targets)
+                prepared = draw_errors(fold, np.array(weights), ALPHAS, n_targets)
                 seen.add(type(prepared.way).__name__)
                 found = prepared.errors(*given)
                 expected = refit_errors(X, Y, bands, weights, [(train, test)])
@@ -357,3 +362,172 @@ def test_bad_input_is_refused(changed, said):
     given = {"X": X, "Y": Y, "bands": bands, "alphas": ALPHAS, "folds": kfold(40, 4)} | changed
     with pytest.raises(InputError, match=said):
         banded_ridge_cv(**given)
+
+
+def simulation(n_targets=300, seed=0):
+    """Three bands, targets that mix them by weights of their own, 300 training and test rows."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(600, 60))
+    shares = rng.dirichlet(np.full(3, 0.5), n_targets) * rng.uniform(0, 0.7, (n_targets, 1))
+    W = rng.normal(size=(3, 20, n_targets)) * np.sqrt(shares.T[:, None] / 20)
+    noise = rng.normal(size=(600, n_targets)) * np.sqrt(1 - shares.sum(axis=1))
+    return X, X @ W.reshape(60, n_targets) + noise, [20] * 3
+
+
+def r2_of(fit, X, Y):
+    residual = ((Y - X @ fit.coef.T - fit.intercept) ** 2).sum(axis=0)
+    return 1 - residual / ((Y - Y.mean(axis=0)) ** 2).sum(axis=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_racing_saves_much_and_loses_little(seed):
+    X, Y, bands = simulation(seed=seed)
+    alphas, folds = np.geomspace(1, 1e3, 7), kfold(300, 5)
+    arguments = X[:300], Y[:300], bands, alphas, folds
+    exact = banded_ridge_cv(*arguments, n_draws=30)
+    raced = banded_ridge_cv(*arguments, n_draws=30, racing=RacingRule())
+    loss = (r2_of(exact, X[300:], Y[300:]) - r2_of(raced, X[300:], Y[300:])).mean()
+    assert abs(loss) < 0.002
+    assert raced.skipped > 0.3 * exact.errors.size * 5
+    # What is left is exact, and the choice is the best of it.
+    left = np.isfinite(raced.errors)
+    np.testing.assert_allclose(raced.errors[left], exact.errors[left], rtol=1e-9)
+    np.testing.assert_array_equal(raced.chosen, np.nanargmin(raced.errors, axis=0))
+    assert left[raced.chosen, np.arange(300)].all()
+    same = raced.chosen == exact.chosen
+    np.testing.assert_allclose(raced.coef[same], exact.coef[same], rtol=1e-8, atol=1e-10)
+
+
+def test_racing_with_much_slack_gives_nothing_up():
+    X, Y, bands = simulation(n_targets=30)
+    Y = Y + 5 * X[:, [0]]  # so that every draw predicts something
+    arguments = X, Y, bands, ALPHAS, kfold(600, 5)
+    exact = banded_ridge_cv(*arguments, n_draws=9)
+    raced = banded_ridge_cv(*arguments, n_draws=9, racing=RacingRule(slack=1e6))
+    assert raced.skipped == 0
+    np.testing.assert_allclose(raced.errors, exact.errors, rtol=1e-12)
+
+
+def test_racing_counts_what_it_saves():
+    X, Y, bands = simulation(n_targets=6)
+    fit = banded_ridge_cv(
+        X, Y, bands, ALPHAS, kfold(600, 5), n_draws=9, racing=RacingRule(slack=0.0)
+    )
+    assert fit.skipped == 9 * 6 * 4 - 6 * 4  # after one fold one draw is left to each target
+    late = banded_ridge_cv(
+        X, Y, bands, ALPHAS, kfold(600, 5), n_draws=9, racing=RacingRule(0.0, first_folds=4)
+    )
+    assert late.skipped == 9 * 6 - 6
+    assert np.isfinite(late.errors).sum() == 6
+
+
+@pytest.mark.parametrize("n_samples", [300, 50])  # more samples than features, and fewer
+def test_racing_is_rough_only_where_that_does_no_harm(n_samples):
+    X, Y, bands = simulation(n_targets=40)
+    X, Y = X[:n_samples].astype(np.float32), Y[:n_samples].astype(np.float32)
+    folds = kfold(n_samples, 5)
+    made = design(X, band_columns(bands, 60), n_samples > 60, True)
+    largest = np.linalg.eigvalsh(X.T.astype(float) @ X)[-1]
+    least = 1e-4 if made.primal else 1e-2
+    assert made.may_be_rough([1.01 * least * largest, largest])
+    assert not made.may_be_rough([0.99 * least * largest, largest])
+    assert not design(X.astype(float), band_columns(bands, 60), True, True).may_be_rough([largest])
+    alphas = [1.0, 10.0, 100.0, 1000.0]
+    wide = banded_ridge_cv(X.astype(float), Y.astype(float), bands, alphas, folds, n_draws=12)
+    raced = banded_ridge_cv(X, Y, bands, alphas, folds, n_draws=12, racing=RacingRule())
+    left = np.isfinite(raced.errors)
+    np.testing.assert_allclose(raced.errors[left], wide.errors[left], rtol=1e-4)
+
+
+def solve_problem(n_samples=30, dtype=np.float64):
+    rng = np.random.default_rng(n_samples)
+    X = rng.normal(size=(n_samples, 10)) + 2
+    Y = X @ rng.normal(size=(10, 5)) + rng.normal(size=(n_samples, 5)) - 4
+    return X.astype(dtype), Y.astype(dtype)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("n_samples", [30, 8])
+def test_each_target_meets_the_normal_equations_of_its_own_penalties(n_samples, fit_intercept):
+    X, Y = solve_problem(n_samples)
+    coef, intercept = solve_banded_ridge(
+        X, Y, BANDS, WEIGHTS, PENALTIES, fit_intercept=fit_intercept, n_targets_batch=1
+    )
+    x_mean = X.mean(axis=0) * fit_intercept
+    for target in range(5):
+        y_mean = Y[:, target].mean() * fit_intercept
+        weight = np.repeat(WEIGHTS[target], BANDS)
+        on = weight > 0
+        Z = (X - x_mean)[:, on]
+        inner = Z.T @ Z + np.diag(PENALTIES[target] / weight[on])
+        expected = np.linalg.solve(inner, Z.T @ (Y[:, target] - y_mean))
+        np.testing.assert_allclose(coef[target, on], expected, rtol=1e-8, atol=1e-10)
+        assert (coef[target, ~on] == 0).all()
+        np.testing.assert_allclose(intercept[target], y_mean - coef[target] @ x_mean, rtol=1e-8)
+
+
+@pytest.mark.parametrize("n_samples", [30, 8])
+def test_what_a_search_found_gives_its_solution_again(n_samples):
+    X, Y = solve_problem(n_samples)
+    fit = banded_ridge_cv(X, Y, BANDS, [0.1, 1.0, 10.0], kfold(n_samples, 4), n_draws=9)
+    coef, intercept = solve_banded_ridge(X, Y, BANDS, fit.weights, fit.alpha)
+    np.testing.assert_allclose(coef, fit.coef, rtol=1e-7, atol=1e-10)
+    np.testing.assert_allclose(intercept, fit.intercept, rtol=1e-7, atol=1e-9)
+
+
+def test_equal_weights_are_ridge_and_their_sum_divides_the_penalty():
+    X, Y = solve_problem()
+    expected = solve_ridge(X, Y, 2.0)
+    one = solve_banded_ridge(X, Y, BANDS, [1.0, 1.0], 2.0)
+    half = solve_banded_ridge(X, Y, BANDS, [0.5, 0.5], 1.0)
+    for found in (one, half):
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-9)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-9)
+
+
+def test_without_any_band_the_mean_is_predicted():
+    X, Y = solve_problem()
+    coef, intercept = solve_banded_ridge(X, Y, BANDS, [0.0, 0.0], 1.0)
+    assert not coef.any()
+    np.testing.assert_allclose(intercept, Y.mean(axis=0))
+    assert not solve_banded_ridge(X, Y, BANDS, [0.0, 0.0], 1.0, fit_intercept=False)[1].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tensors_and_files_give_what_arrays_give(dtype, tmp_path):
+    expected = solve_banded_ridge(*solve_problem(), BANDS, WEIGHTS, PENALTIES)
+    X, Y = solve_problem(dtype=dtype)
+    tolerance = {"rtol": 2e-4, "atol": 2e-4} if dtype == np.float32 else {"rtol": 1e-8}
+    tensors = [torch.as_tensor(values) for values in (X, Y, WEIGHTS, PENALTIES)]
+    found = solve_banded_ridge(*tensors[:2], BANDS, *tensors[2:])
+    assert isinstance(found[0], torch.Tensor)
+    assert found[0].dtype == tensors[0].dtype
+    with h5py.File(tmp_path / "y.h5", "w") as file:
+        lazy = file.create_dataset("responses", data=Y)
+        streamed = solve_banded_ridge(X, lazy, BANDS, WEIGHTS, PENALTIES, n_targets_batch=1)
+    for part in range(2):
+        np.testing.assert_allclose(found[part].numpy(), expected[part], **tolerance)
+        np.testing.assert_allclose(streamed[part], expected[part], **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"weights": np.ones(3)}, r"one for each of the 2 bands, \(2,\), or .* got \(3,\)"),
+        ({"weights": np.ones((4, 2))}, r"the 5 targets, \(5, 2\); got \(4, 2\)"),
+        ({"weights": [1.0, -0.5]}, "must be finite and not negative; got -0.5 to 1.0"),
+        ({"weights": [1.0, np.inf]}, "must be finite"),
+        (
+            {"alphas": -1.0},
+            "one penalty that is not negative for each of the 5 targets, or one for all",
+        ),
+        ({"alphas": np.ones(4)}, "one penalty that is not negative for each of the 5 targets"),
+        ({"bands": [4, 5]}, "sum of 9 for 10 features"),
+        ({"Y": np.zeros((29, 5))}, "same number of samples"),
+    ],
+)
+def test_bad_weights_and_penalties_are_refused(changed, said):
+    X, Y = solve_problem()
+    given = {"X": X, "Y": Y, "bands": BANDS, "weights": WEIGHTS, "alphas": PENALTIES} | changed
+    with pytest.raises(InputError, match=said):
+        solve_banded_ridge(**given)

@@ -16,12 +16,13 @@ from sklearn.preprocessing import KernelCenterer
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.linear.folds import kfold
 from brainkit.linear.kernel import (
+    Kernel,
+    as_kernel,
     kernel_batch_size,
     kernel_predict,
     kernel_ridge_cv,
     solve_kernel_ridge,
 )
-from brainkit.linear.kernels import Kernel, as_kernel
 from brainkit.linear.ridge import ridge_cv, select_alphas, solve_ridge, validation_errors
 
 NAMES = ["linear", "polynomial", "poly", "rbf", "cosine", "sigmoid"]

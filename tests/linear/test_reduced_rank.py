@@ -1,13 +1,25 @@
-"""Reduced-rank ridge against ridge, its closed form, and itself in torch."""
+"""Reduced-rank ridge against ridge, its closed form, and itself in torch.
+
+The noise metric on simulated noise of known factors, and averages of groups.
+
+Leading singular vectors against NumPy's decomposition.
+"""
 
 import numpy as np
 import pytest
 import torch
 
-from brainkit.linear import reduced_rank, subspace
+from brainkit.linear import reduced_rank
 from brainkit.linear.folds import kfold
-from brainkit.linear.noise import TargetMetric, diagonal_metric
 from brainkit.linear.reduced_rank import (
+    TargetMetric,
+    average_groups,
+    diagonal_metric,
+    fixed_start,
+    leading_combinations,
+    leading_right_vectors,
+    noise_metric,
+    orthonormal,
     predictability,
     prepare_fold,
     reduced_rank_errors,
@@ -18,6 +30,8 @@ from brainkit.linear.ridge import solve_ridge, validation_errors
 
 SHAPES = [(60, 12), (12, 60), (25, 25)]  # primal, dual, and the border
 N_TARGETS = 9
+
+MATRIX_SHAPES = [(50, 20), (20, 50), (30, 30)]
 
 
 def problem(n_samples, n_features, seed=0):
@@ -147,7 +161,6 @@ def test_large_problems_have_the_errors_of_their_solutions(monkeypatch, fit_inte
     Y = X @ rng.normal(size=(30, 3)) @ rng.normal(size=(3, 80)) + rng.normal(size=(90, 80))
     parts, metric = kfold(90, 3), diagonal_metric(rng.uniform(0.5, 2, 80))
     alphas, ranks = [0.1, 10.0], [1, 3]
-    monkeypatch.setattr(subspace, "EXACT_SIZE", 0)
     monkeypatch.setattr(reduced_rank, "EXACT_SIZE", 0)
     found = []
     for many in (True, False):
@@ -208,3 +221,213 @@ def test_single_precision_is_kept_and_near_double(shape):
     assert coef.dtype == intercept.dtype == np.float32
     expected, _ = solve_reduced_rank(X, Y, alphas, ranks)
     np.testing.assert_allclose(coef, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def residuals_of(noise, n_repeats):
+    """Deviations from the mean of successive groups, and their degrees of freedom."""
+    grouped = noise.reshape(-1, n_repeats, noise.shape[1])
+    left = (grouped - grouped.mean(axis=1, keepdims=True)).reshape(noise.shape)
+    return left, len(noise) - len(grouped)
+
+
+def factor_noise(n_samples, n_targets, strengths, seed=0):
+    """Noise of two factors over targets of unequal spread, and the factors' directions."""
+    rng = np.random.default_rng([seed, n_samples])
+    directions = np.linalg.qr(rng.normal(size=(n_targets, len(strengths))))[0]
+    factors = rng.normal(size=(n_samples, len(strengths))) * np.sqrt(strengths)
+    white = rng.normal(size=(n_samples, n_targets))
+    spread = rng.uniform(0.2, 5, n_targets)
+    return (white + factors @ directions.T) * spread, directions, spread
+
+
+@pytest.mark.parametrize("as_torch", [False, True])
+def test_apply_is_the_matrix_and_undo_its_inverse(as_torch):
+    rng = np.random.default_rng(0)
+    scale, gains = rng.uniform(0.3, 3, 12), np.array([0.2, 0.5, 1.7])
+    directions = np.linalg.qr(rng.normal(size=(12, 3)))[0]
+    matrix = np.diag(scale) @ (np.eye(12) + directions @ np.diag(gains - 1) @ directions.T)
+    values = rng.normal(size=(5, 12))
+    parts = [scale, directions, gains, values]
+    scale, directions, gains, given = map(torch.from_numpy, parts) if as_torch else parts
+    metric = TargetMetric(scale, directions, gains)
+    np.testing.assert_allclose(metric.apply(given), values @ matrix, rtol=1e-10)
+    np.testing.assert_allclose(metric.undo(given), values @ np.linalg.inv(matrix), rtol=1e-9)
+    np.testing.assert_allclose(metric.undo(metric.apply(given)), values, rtol=1e-10)
+
+
+def test_a_diagonal_metric_weighs_targets():
+    values = np.arange(6.0).reshape(2, 3)
+    metric = diagonal_metric(np.array([1.0, 2.0, 0.5]))
+    np.testing.assert_allclose(metric.apply(values), values * [1, 2, 0.5])
+    np.testing.assert_allclose(metric.undo(values), values / [1, 2, 0.5])
+    assert len(metric.gains) == 0
+
+
+@pytest.mark.parametrize(("n_samples", "n_targets"), [(1200, 80), (240, 300)])
+def test_factors_of_the_noise_are_recovered(n_samples, n_targets):
+    noise, directions, spread = factor_noise(n_samples, n_targets, (60.0, 30.0))
+    metric = noise_metric(*residuals_of(noise, 3))
+    assert len(metric.gains) == 2
+    assert (np.diff(metric.gains) > 0).all()  # the strongest factor is damped most
+    # The correlations' factors, whose scale is what remains of the spreads.
+    total = np.sqrt(1 + directions**2 @ [60.0, 30.0])
+    assert np.median(np.abs(metric.scale * spread * total - 1)) < 0.1
+    truth = np.linalg.qr(directions / total[:, None])[0]
+    cosines = np.linalg.svd(truth.T @ metric.directions)[1]
+    assert cosines.min() > 0.85
+    np.testing.assert_allclose(metric.directions.T @ metric.directions, np.eye(2), atol=1e-6)
+
+
+def test_noise_is_white_in_the_metric():
+    noise, *_ = factor_noise(3000, 40, (60.0, 30.0))
+    metric = noise_metric(*residuals_of(noise, 3))
+    fresh, *_ = factor_noise(3000, 40, (60.0, 30.0))
+    before = np.linalg.eigvalsh(np.corrcoef(fresh.T))
+    after = np.linalg.eigvalsh(np.cov(metric.apply(fresh).T))
+    assert before[-1] > 8
+    assert after[-1] < 1.6
+    left, n_free = residuals_of(noise, 3)
+    whitened = metric.apply(left)
+    along = ((whitened / metric.scale) ** 2).sum() / n_free  # finite, no direction lost
+    assert np.isfinite(along)
+    share = ((left * metric.scale) @ metric.directions * metric.gains) ** 2
+    np.testing.assert_allclose(share.sum(axis=0) / n_free, 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n_samples", "n_targets"), [(900, 60), (240, 400), (1500, 450)])
+def test_white_noise_has_no_factors(n_samples, n_targets):
+    spread = np.geomspace(0.1, 10, n_targets)
+    found = []
+    for seed in range(4):
+        noise = np.random.default_rng(seed).normal(size=(n_samples, n_targets)) * spread
+        metric = noise_metric(*residuals_of(noise, 3))
+        found.append(len(metric.gains))
+        assert np.median(np.abs(metric.scale * spread - 1)) < 0.1
+    # The largest eigenvalue passes its limit by chance now and then.
+    assert np.median(found) == 0
+    assert max(found) <= 1
+
+
+def test_targets_without_noise_and_single_precision():
+    noise, *_ = factor_noise(300, 30, (60.0,))
+    noise[:, 4] = 0
+    left, n_free = residuals_of(noise, 3)
+    metric = noise_metric(left.astype(np.float32), n_free)
+    assert metric.scale[4] == 1
+    assert metric.scale.dtype == metric.directions.dtype == metric.gains.dtype == np.float32
+    assert len(metric.gains) == 1
+    assert metric.directions[4, 0] == pytest.approx(0, abs=1e-6)
+    other = noise_metric(torch.from_numpy(left), n_free)
+    np.testing.assert_allclose(other.gains.numpy(), metric.gains, rtol=1e-4)
+    np.testing.assert_allclose(other.scale.numpy(), metric.scale, rtol=1e-4)
+
+
+@pytest.mark.parametrize("as_torch", [False, True])
+def test_groups_are_averaged(as_torch):
+    rng = np.random.default_rng(0)
+    codes = rng.permutation(np.repeat(np.arange(6), [1, 2, 3, 1, 4, 3]))
+    X, Y = rng.normal(size=(14, 3)), rng.normal(size=(14, 5)) + 100
+    parts = [X, Y, codes]
+    given = [torch.from_numpy(part) for part in parts] if as_torch else parts
+    x_mean, y_mean, left = map(np.asarray, average_groups(*given))
+    for group in range(6):
+        here = codes == group
+        np.testing.assert_allclose(x_mean[group], X[here].mean(axis=0), rtol=1e-10)
+        np.testing.assert_allclose(y_mean[group], Y[here].mean(axis=0), rtol=1e-10)
+        np.testing.assert_allclose(left[here], Y[here] - Y[here].mean(axis=0), atol=1e-10)
+    single = average_groups(X.astype(np.float32), Y.astype(np.float32), codes)
+    assert {part.dtype for part in single} == {np.dtype(np.float32)}
+
+
+def low_rank(n_rows, n_columns, seed=0, noise=0.01):
+    rng = np.random.default_rng([seed, n_rows, n_columns])
+    left = rng.normal(size=(n_rows, 8)) * np.geomspace(5, 0.5, 8)
+    return left @ rng.normal(size=(8, n_columns)) + noise * rng.normal(size=(n_rows, n_columns))
+
+
+def assert_leading(matrix, rank, vectors, values, atol):
+    _, singular, expected = np.linalg.svd(np.asarray(matrix, np.float64), full_matrices=False)
+    assert vectors.shape == (matrix.shape[1], rank)
+    np.testing.assert_allclose(values, singular[:rank] ** 2, rtol=1e-4)
+    # One by one and in order, up to their signs.
+    np.testing.assert_allclose(np.abs(expected[:rank] @ vectors), np.eye(rank), atol=atol)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(rank), atol=atol)
+
+
+@pytest.mark.parametrize("shape", MATRIX_SHAPES)
+@pytest.mark.parametrize("iterate", [False, True])
+@pytest.mark.parametrize(("dtype", "atol"), [(np.float64, 1e-6), (np.float32, 2e-3)])
+def test_vectors_and_values_are_the_leading_ones(monkeypatch, shape, iterate, dtype, atol):
+    if iterate:
+        monkeypatch.setattr(reduced_rank, "EXACT_SIZE", 0)
+        monkeypatch.setattr(reduced_rank, "OVERSAMPLING", 5)
+    matrix = low_rank(*shape).astype(dtype)
+    before = matrix.copy()
+    vectors, values = leading_right_vectors(matrix, 6)
+    assert vectors.dtype == dtype
+    assert values.dtype == np.float64
+    assert_leading(matrix, 6, vectors, values, atol)
+    np.testing.assert_array_equal(matrix, before)
+
+
+@pytest.mark.parametrize("shape", [(450, 420), (420, 450)])
+def test_large_matrices_are_iterated_repeatably(shape):
+    matrix = low_rank(*shape)
+    vectors, values = leading_right_vectors(matrix, 8)
+    assert_leading(matrix, 8, vectors, values, 1e-6)
+    np.testing.assert_array_equal(vectors, leading_right_vectors(matrix, 8)[0])
+
+
+@pytest.mark.parametrize("shape", MATRIX_SHAPES)
+@pytest.mark.parametrize("iterate", [False, True])
+def test_torch_finds_the_subspace_that_numpy_finds(monkeypatch, shape, iterate):
+    if iterate:
+        monkeypatch.setattr(reduced_rank, "EXACT_SIZE", 0)
+    matrix = low_rank(*shape)
+    expected, squares = leading_right_vectors(matrix, 6)
+    found, values = leading_right_vectors(torch.from_numpy(matrix), 6)
+    assert isinstance(found, torch.Tensor)
+    np.testing.assert_allclose(values.numpy(), squares, rtol=1e-8)
+    np.testing.assert_allclose(np.abs(expected.T @ found.numpy()), np.eye(6), atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", MATRIX_SHAPES)
+@pytest.mark.parametrize("iterate", [False, True])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_combinations_of_rows_are_the_same_vectors(monkeypatch, shape, iterate, kind):
+    if iterate:
+        monkeypatch.setattr(reduced_rank, "EXACT_SIZE", 0)
+        monkeypatch.setattr(reduced_rank, "OVERSAMPLING", 5)
+    matrix = kind(low_rank(*shape))
+    start = matrix @ fixed_start(matrix, 6)
+    found = matrix.T @ leading_combinations(matrix @ matrix.T, start, 6)
+    expected = leading_right_vectors(matrix, 6)[0]
+    np.testing.assert_allclose(np.abs(expected.T @ found), np.eye(6), atol=1e-7)
+
+
+def test_combinations_of_fewer_dimensions_than_asked_for():
+    matrix = low_rank(30, 40, noise=0)  # of rank 8
+    start = matrix @ fixed_start(matrix, 12)
+    found = matrix.T @ leading_combinations(matrix @ matrix.T, start, 12)
+    np.testing.assert_allclose(matrix @ found @ found.T, matrix, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5)])
+def test_there_are_no_more_than_the_smaller_side(shape):
+    matrix = np.random.default_rng(0).normal(size=shape)
+    vectors, values = leading_right_vectors(matrix, 50)
+    assert vectors.shape == (shape[1], 5)
+    np.testing.assert_allclose(matrix @ vectors @ vectors.T, matrix, atol=1e-10)
+    assert (np.diff(values) < 0).all()
+
+
+def test_orthonormal_keeps_the_span_and_drops_what_has_no_length():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(40, 4)) * np.geomspace(1, 1e-3, 4)
+    found = orthonormal(values)
+    np.testing.assert_allclose(found.T @ found, np.eye(4), atol=1e-8)
+    np.testing.assert_allclose(found @ (found.T @ values), values, atol=1e-10)
+    lacking = orthonormal(np.column_stack([values, values[:, 0]]))
+    lengths = (lacking**2).sum(axis=0)
+    np.testing.assert_allclose(lengths, [1, 1, 1, 1, 0], atol=1e-6)
+    np.testing.assert_array_equal(orthonormal(np.zeros((5, 2))), np.zeros((5, 2)))

@@ -1,28 +1,41 @@
-"""Ridge against its normal equations, scikit-learn, himalaya and itself in other clothes."""
+"""Ridge against its normal equations, scikit-learn, himalaya and itself in other clothes.
+
+Selection and solution in one pass: precision, folds of any kind, files larger than memory.
+
+Blocks of targets fitted together are what they are one by one.
+"""
 
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
+from brainkit.arrays.sources import Memory
 from brainkit.errors import InputError
-from brainkit.linear import ridge
+from brainkit.linear import cross_validation, ridge
+from brainkit.linear.cross_validation import is_partition
 from brainkit.linear.folds import kfold
 from brainkit.linear.ridge import (
+    TargetBlock,
     batch_size,
     decompose,
     is_primal,
+    ridge_blocks,
+    ridge_cv,
     select_alphas,
     solve_ridge,
     validation_errors,
 )
 
 SHAPES = [(60, 12), (12, 60), (20, 20), (21, 20)]  # primal, dual, and around the border
+CV_SHAPES = [(90, 12), (40, 30), (20, 50)]  # more held-out samples than features, fewer, dual
+ALPHAS = (1.0, 10.0, 100.0)
 
 
 def problem(n_samples, n_features, n_targets=7, seed=0, noise=1.0):
@@ -343,3 +356,307 @@ def test_batches_bound_the_memory():
     finally:
         tracemalloc.stop()
     assert peak < 0.35 * Y.nbytes
+
+
+def cv_problem(n_samples, n_features, n_targets=11, seed=0):
+    rng = np.random.default_rng([seed, n_samples, n_features])
+    X = rng.normal(size=(n_samples, n_features)) * np.geomspace(3, 0.05, n_features) + 2
+    Y = X @ rng.normal(size=(n_features, n_targets)) + 20
+    return X, Y + rng.normal(size=Y.shape) * np.geomspace(0.3, 30, n_targets)
+
+
+@pytest.mark.parametrize("shape", CV_SHAPES)
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_choice_and_solution_are_those_of_the_two_steps(shape, fit_intercept):
+    X, Y = cv_problem(*shape)
+    alphas, folds = np.geomspace(1e-2, 1e4, 9), kfold(shape[0], 4)
+    found = ridge_cv(X, Y, alphas, folds, fit_intercept=fit_intercept, n_targets_batch=4)
+    errors, total = validation_errors(X, Y, alphas, folds, fit_intercept=fit_intercept)
+    np.testing.assert_allclose(found.errors, errors, rtol=1e-9)
+    np.testing.assert_allclose(found.total, total, rtol=1e-9)
+    assert found.alpha.tolist() == alphas[errors.argmin(axis=0)].tolist()
+    assert len(set(found.alpha)) > 1
+    expected = solve_ridge(X, Y, found.alpha, fit_intercept=fit_intercept)
+    np.testing.assert_allclose(found.coef, expected[0], rtol=1e-7, atol=1e-10)
+    np.testing.assert_allclose(found.intercept, expected[1], rtol=1e-7, atol=1e-9)
+    assert found.batch_size == 4
+
+
+@pytest.mark.parametrize("shape", CV_SHAPES)
+def test_folds_need_not_hold_every_sample_out(shape):
+    X, Y = cv_problem(*shape)
+    n = shape[0]
+    folds = [
+        (np.arange(n // 2), np.arange(n // 2, n - 3)),
+        (np.arange(5, n), np.arange(4)),
+        (np.r_[0 : n // 3, n // 2 : n], np.arange(n // 3, n // 2)),
+    ]
+    assert not is_partition(n, folds)
+    errors, total = validation_errors(X, Y, [0.5, 50.0], folds)
+    for row, alpha in zip(errors, [0.5, 50.0], strict=True):
+        sums = np.zeros(Y.shape[1])
+        for train, test in folds:
+            model = Ridge(alpha=alpha).fit(X[train], Y[train])
+            sums += ((Y[test] - model.predict(X[test])) ** 2).sum(axis=0)
+        np.testing.assert_allclose(row, sums, rtol=1e-7)
+    means = sum(((Y[test] - Y[train].mean(axis=0)) ** 2).sum(axis=0) for train, test in folds)
+    np.testing.assert_allclose(total, means, rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", CV_SHAPES[:2])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_shared_products_are_those_of_folds_on_their_own(monkeypatch, shape, fit_intercept):
+    X, Y = cv_problem(*shape)
+    groups = np.arange(shape[0]) ** 2 % 7  # folds of unequal sizes
+    folds = kfold(shape[0], 3, groups=groups)
+    assert is_partition(shape[0], folds)
+    shared = validation_errors(X, Y, [0.1, 9.0], folds, fit_intercept=fit_intercept)
+    monkeypatch.setattr(ridge, "is_partition", lambda *given: False)
+    alone = validation_errors(X, Y, [0.1, 9.0], folds, fit_intercept=fit_intercept)
+    np.testing.assert_allclose(shared[0], alone[0], rtol=1e-9)
+    np.testing.assert_allclose(shared[1], alone[1], rtol=1e-9)
+
+
+def test_a_train_part_that_leaves_samples_unused_is_no_partition():
+    folds = kfold(12, 3)
+    assert is_partition(12, folds)
+    assert not is_partition(12, [(train[1:], test) for train, test in folds])
+    assert not is_partition(12, folds[:2])
+    assert not is_partition(12, [(np.arange(12)[:8], test) for _, test in folds])
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("spread", [1.0, 1e-3])
+def test_single_precision_finds_the_losses_of_double_precision(kind, spread):
+    """Within 1e-5 of every loss, for spectra that are flat and that span decades."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 100)) * np.geomspace(1, spread, 100)
+    Y = X @ rng.normal(size=(100, 40)) * 0.1 + rng.normal(size=(600, 40)) + 3
+    alphas, folds = np.geomspace(0.1, 1e4, 10), kfold(600, 5)
+    errors, total = validation_errors(X, Y, alphas, folds)
+    single = kind(X.astype(np.float32)), kind(Y.astype(np.float32))
+    found = ridge_cv(*single, alphas, folds)
+    np.testing.assert_allclose(np.asarray(found.errors), errors, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(found.total), total, rtol=1e-6)
+    least = np.take_along_axis(errors, np.asarray(found.chosen)[None], axis=0)[0]
+    np.testing.assert_allclose(least, errors.min(axis=0), rtol=1e-5)
+
+
+class Counted(Memory):
+    """A lazy source that counts how often each column is read."""
+
+    def __init__(self, array):
+        super().__init__(array)
+        self.reads = np.zeros(self.shape[1], dtype=int)
+
+    def read(self, rows=None, columns=None):
+        self.reads[columns] += 1
+        return super().read(rows, columns)
+
+
+def test_targets_in_a_file_are_read_once_and_by_batches(tmp_path):
+    X, Y = (part.astype(np.float32) for part in cv_problem(90, 12))
+    alphas, folds = [0.1, 1.0, 100.0], kfold(90, 3)
+    expected = ridge_cv(X, Y, alphas, folds, n_targets_batch=4)
+    source = Counted(Y)
+    found = ridge_cv(X, source, alphas, folds, n_targets_batch=4)
+    np.testing.assert_array_equal(found.coef, expected.coef)
+    assert source.reads.tolist() == [1] * 11
+    ridge_cv(X, source, alphas, folds, n_targets_batch=4, alpha_per_target=False)
+    assert source.reads.tolist() == [3] * 11
+    with h5py.File(tmp_path / "y.h5", "w") as file:
+        data = file.create_dataset("responses", data=Y)
+        found = ridge_cv(torch.as_tensor(X), data, alphas, folds, n_targets_batch=4)
+    np.testing.assert_allclose(found.coef.numpy(), expected.coef, rtol=1e-3, atol=1e-4)
+
+
+def test_one_penalty_for_all_targets_has_the_least_summed_error():
+    X, Y = cv_problem(40, 30)
+    alphas, folds = np.geomspace(1e-2, 1e4, 9), kfold(40, 4)
+    found = ridge_cv(X, Y, alphas, folds, alpha_per_target=False)
+    errors, _ = validation_errors(X, Y, alphas, folds)
+    assert set(found.alpha) == {alphas[errors.sum(axis=1).argmin()]}
+    np.testing.assert_allclose(found.coef, solve_ridge(X, Y, found.alpha)[0], rtol=1e-8)
+
+
+def test_bad_input_says_what_is_wrong():
+    X, Y = cv_problem(40, 30)
+    with pytest.raises(InputError, match=r"Features \(40, 30\) and targets \(39, 11\).*40 and 39"):
+        ridge_cv(X, Y[:39], [1.0], kfold(40, 4))
+    with pytest.raises(InputError, match=r"\(40, 30\) and \(40,\)"):
+        ridge_cv(X, Y[:, 0], [1.0], kfold(40, 4))
+    for alphas in ([-1.0], [], [np.nan], ["many"], ["1"], [True], [[1.0]]):
+        with pytest.raises(InputError, match="alphas must be positive"):
+            ridge_cv(X, Y, alphas, kfold(40, 4))
+
+
+def test_groups_of_one_are_samples_on_their_own():
+    X, Y = cv_problem(40, 12)
+    one = ridge_cv(X, Y, [1.0, 10.0], kfold(40, 5, groups=np.arange(40)))
+    none = ridge_cv(X, Y, [1.0, 10.0], kfold(40, 5))
+    np.testing.assert_array_equal(one.coef, none.coef)
+
+
+@pytest.mark.parametrize("shape", CV_SHAPES)
+def test_a_penalty_for_all_is_that_penalty_for_each_target(shape):
+    X, Y = cv_problem(*shape)
+    expected = solve_ridge(X, Y, np.full(Y.shape[1], 3.0))
+    for alphas in (3.0, [3.0], np.float32(3), torch.tensor(3.0)):
+        for found, other in zip(solve_ridge(X, Y, alphas), expected, strict=True):
+            np.testing.assert_array_equal(found, other)
+    mixed = np.geomspace(0.1, 10, Y.shape[1])
+    tensors = torch.as_tensor(X), torch.as_tensor(Y)
+    for penalties in (mixed, mixed.tolist(), torch.as_tensor(mixed)):
+        found = solve_ridge(*tensors, penalties)[0]
+        np.testing.assert_allclose(found, solve_ridge(X, Y, mixed)[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("alphas", [np.ones(10), np.ones((11, 1)), -1.0, np.nan, "many", None])
+def test_penalties_that_are_not_one_for_each_target_are_refused(alphas):
+    X, Y = cv_problem(40, 30)
+    with pytest.raises(InputError, match="one penalty that is not negative for each of the 11"):
+        solve_ridge(X, Y, alphas)
+
+
+def test_features_in_whole_numbers_are_refused_not_rounded():
+    X, Y = cv_problem(40, 12)
+    for solve in (
+        lambda X: ridge_cv(X, Y, [1.0], kfold(40, 4)),
+        lambda X: validation_errors(X, Y, [1.0], kfold(40, 4)),
+        lambda X: solve_ridge(X, Y, 1.0),
+    ):
+        with pytest.raises(InputError, match="X must be floating point; got int64"):
+            solve(np.round(X).astype(np.int64))
+
+
+@pytest.mark.parametrize("shape", CV_SHAPES)
+def test_folds_may_be_a_generator_lists_or_masks(shape):
+    X, Y = cv_problem(*shape)
+    folds = kfold(shape[0], 4)
+    expected = ridge_cv(X, Y, [0.1, 1.0, 10.0], folds)
+    masks = [(~np.isin(range(shape[0]), test), np.isin(range(shape[0]), test)) for _, test in folds]
+    for form in (iter(folds), [[part.tolist() for part in fold] for fold in folds], masks):
+        np.testing.assert_array_equal(ridge_cv(X, Y, [0.1, 1.0, 10.0], form).errors,
+                                      expected.errors)  # fmt: skip
+
+
+def test_folds_are_checked():
+    X, Y = cv_problem(40, 12)
+    for fold, said in (
+        (([0, 1], [40]), "both must be some of the rows 0 to 39"),
+        (([-1, 1], [2]), "both must be some of the rows 0 to 39"),
+        (([0, 1, 2], [2, 3]), "trains on 1 of the rows that it holds out"),
+        (([0, 1, 2], []), "3 training and 0 held-out rows"),
+    ):
+        with pytest.raises(InputError, match=said):
+            ridge_cv(X, Y, [1.0], [fold])
+    with pytest.raises(InputError, match="No folds were given"):
+        ridge_cv(X, Y, [1.0], [])
+
+
+def samples(n, n_features, n_targets, seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, n_features)) + 3
+    Y = X @ rng.normal(size=(n_features, n_targets)) / n_features**0.5
+    Y += rng.normal(size=Y.shape) + 5
+    return X.astype(dtype), Y.astype(dtype)
+
+
+def by_hand(X, Y, alphas, folds):
+    """Held-out predictions at each penalty, (n_alphas, n_samples, n_targets), by scikit-learn."""
+    held = np.empty((len(alphas), *Y.shape))
+    for number, alpha in enumerate(alphas):
+        for train, test in folds:
+            held[number, test] = Ridge(alpha=alpha).fit(X[train], Y[train]).predict(X[test])
+    return held
+
+
+@pytest.mark.parametrize("n_features", [8, 60])
+@pytest.mark.parametrize("size", [2, 100])
+def test_each_block_is_what_scikit_learn_finds(n_features, size):
+    X, Y = samples(40, n_features, 7)
+    folds = kfold(40, 4)
+    blocks = [TargetBlock(Y[:, :5], ALPHAS, size), TargetBlock(Y[:, 5:], (50.0, 0.5), size)]
+    for block, fit in zip(blocks, ridge_blocks(X, blocks, folds), strict=True):
+        held = by_hand(X, block.targets, block.alphas, folds)
+        errors = np.square(held - block.targets).sum(axis=(1, 2))
+        best = int(np.argmin(errors))
+        assert fit.alpha == block.alphas[best]
+        plain = Ridge(alpha=fit.alpha).fit(X, block.targets)
+        np.testing.assert_allclose(fit.coef, plain.coef_, atol=1e-9)
+        np.testing.assert_allclose(fit.intercept, plain.intercept_, atol=1e-8)
+        np.testing.assert_allclose(fit.predicted_mean, held[best].mean(axis=0), atol=1e-9)
+        np.testing.assert_allclose(fit.predicted_scale, held[best].std(axis=0), rtol=1e-7)
+        means = np.concatenate(
+            [np.tile(block.targets[train].mean(axis=0), (len(test), 1)) for train, test in folds]
+        )
+        in_turn = np.concatenate([test for _, test in folds])
+        total = np.square(block.targets[in_turn] - means).sum(axis=0)
+        left = np.square(held[best] - block.targets).sum(axis=0)
+        np.testing.assert_allclose(fit.cv_r2, 1 - left / total, atol=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([5, 50]))
+def test_targets_in_another_order_are_samples_in_the_order_that_undoes_it(seed, n_features):
+    X, Y = samples(30, n_features, 3)
+    order = np.random.default_rng(seed).permutation(30)
+    folds = kfold(30, 3)
+    (fit,) = ridge_blocks(X, [TargetBlock(Y, ALPHAS, 10, rows=order)], folds)
+    back = np.argsort(order)
+    moved = [(np.sort(order[train]), np.sort(order[test])) for train, test in folds]
+    (same,) = ridge_blocks(X[back], [TargetBlock(Y, ALPHAS, 10)], moved)
+    assert fit.alpha == same.alpha
+    np.testing.assert_allclose(fit.coef, same.coef, atol=1e-9)
+    np.testing.assert_allclose(fit.intercept, same.intercept, atol=1e-8)
+    np.testing.assert_allclose(fit.predicted_scale, same.predicted_scale, atol=1e-9)
+
+
+def test_the_samples_are_decomposed_once_for_all_blocks(monkeypatch):
+    X, Y = samples(40, 60, 6)
+    done = []
+    original = cross_validation.decompose
+    monkeypatch.setattr(
+        cross_validation,
+        "decompose",
+        lambda X, *a, **b: done.append(len(X)) or original(X, *a, **b),
+    )
+    monkeypatch.setattr(ridge, "decompose", cross_validation.decompose)
+    order = np.arange(40)[::-1].copy()
+    blocks = [TargetBlock(Y, ALPHAS, 2), TargetBlock(Y, ALPHAS, 2, rows=order)] * 2
+    ridge_blocks(X, blocks, kfold(40, 4))
+    assert done == [30, 30, 30, 30, 40]
+
+
+def test_single_precision_stays_and_nothing_given_is_changed():
+    X, Y = samples(40, 60, 4, dtype=np.float32)
+    before = X.copy(), Y.copy()
+    (fit,) = ridge_blocks(X, [TargetBlock(Y, ALPHAS, 3)], kfold(40, 4))
+    assert fit.coef.dtype == fit.intercept.dtype == np.float32
+    double = ridge_blocks(X.astype(float), [TargetBlock(Y.astype(float), ALPHAS, 3)], kfold(40, 4))[
+        0
+    ]
+    np.testing.assert_allclose(fit.coef, double.coef, atol=1e-4)
+    np.testing.assert_array_equal(X, before[0])
+    np.testing.assert_array_equal(Y, before[1])
+
+
+def test_of_equal_errors_the_largest_penalty_and_no_r2_of_a_constant():
+    X, Y = samples(20, 5, 2)
+    Y[:] = 4.0
+    (fit,) = ridge_blocks(X, [TargetBlock(Y, (1.0, 100.0, 10.0), 2)], kfold(20, 4))
+    assert fit.alpha == 100
+    assert np.isnan(fit.cv_r2).all()
+    np.testing.assert_allclose(fit.intercept, 4)
+    np.testing.assert_allclose(fit.coef, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("alphas", [(), (1.0, -1.0), (np.nan,), (np.inf,), ("1",), "auto"])
+def test_penalties_that_are_none(alphas):
+    with pytest.raises(InputError, match="alphas must be positive"):
+        TargetBlock(np.zeros((3, 1)), alphas, 1)
+
+
+def test_no_targets_at_once():
+    with pytest.raises(InputError, match="at least 1 at once; got 0"):
+        TargetBlock(np.zeros((3, 1)), ALPHAS, 0)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 import brainkit
+from brainkit.arrays.persistence import ARRAYS, STRUCTURE
 from brainkit.encoding.deep import DeepEncoder
 from brainkit.encoding.deep.rows import (
     Epochs,
@@ -22,7 +23,6 @@ from brainkit.encoding.deep.rows import (
 from brainkit.encoding.readouts import GaussianReadout, LinearReadout
 from brainkit.errors import CorruptFileError, InputError, UnknownNameError
 from brainkit.evaluation.scores import pearson_r
-from brainkit.linear.persistence import ARRAYS, STRUCTURE
 
 RNG = np.random.default_rng(0)
 X = (3 + 2 * RNG.normal(size=(120, 9, 4))).astype(np.float32)

@@ -7,7 +7,8 @@ Only registered estimators are saved, and only they are built: the public ones o
 (those that a room's ``__all__`` names), and those of other packages that an installed package
 declares as an entry point in the group ``brainkit.estimators``, such as ``my_ridge =
 "my_package.models:MyRidge"``. A name is looked up before anything is imported for its sake; a
-module is never imported because a file names it.
+module is never imported because a file names it. An estimator of brainkit is named by its room, and
+whatever module of that room a file names besides is not looked at, so that files outlive modules.
 
 What is kept are the parameters and the fitted attributes (those whose names end in ``_``). An
 estimator whose fitted state is something else, such as a torch module, has two methods for it:
@@ -124,9 +125,10 @@ def find_estimator(name: str) -> type | None:
     Parameters
     ----------
     name : str
-        Module and class, such as ``"brainkit.encoding.ridge:VoxelwiseRidge"``. The module is not
-        imported: a class of brainkit is looked up in its room, which has to offer it by name, and
-        one of another package among the entry points of the group ``brainkit.estimators``.
+        Room and class, such as ``"brainkit.encoding:VoxelwiseRidge"``, with or without a module of
+        the room. That module is not imported: a class of brainkit is looked up in its room, which
+        has to offer it by name, and one of another package among the entry points of the group
+        ``brainkit.estimators``.
     """
     match = NAME.fullmatch(name)
     kind: Any = None
@@ -139,13 +141,17 @@ def find_estimator(name: str) -> type | None:
         room = importlib.import_module(f"brainkit.{match['room']}")
         if match["attribute"] in getattr(room, "__all__", ()):
             kind = getattr(room, match["attribute"])
-    known = isinstance(kind, type) and hasattr(kind, "get_params") and saved_name(kind) == name
-    return kind if known else None
+    known = isinstance(kind, type) and hasattr(kind, "get_params")
+    named = match is not None or (known and saved_name(kind) == name)
+    return kind if known and named else None
 
 
 def saved_name(kind: type) -> str:
-    """Return the name under which an estimator is saved."""
-    return f"{kind.__module__}:{kind.__qualname__}"
+    """Return the name under which an estimator is saved: its room's or module's, and its own."""
+    module = kind.__module__
+    if module.startswith("brainkit."):
+        module = ".".join(module.split(".")[:2])
+    return f"{module}:{kind.__qualname__}"
 
 
 def _encode(value: Any, name: str, arrays: Arrays) -> Any:

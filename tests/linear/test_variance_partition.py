@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
 from brainkit.errors import InputError
-from brainkit.linear.partition import (
+from brainkit.linear.ridge import solve_ridge
+from brainkit.linear.variance_partition import (
     band_subsets,
     commonality,
     commonality_analysis,
     correlation_split,
     r2_split,
 )
-from brainkit.linear.ridge import solve_ridge
 
 
 def predictions(n_bands=3, n_samples=40, n_targets=6, seed=0):
@@ -138,7 +138,7 @@ def test_a_constant_target_or_prediction_is_nan():
 def test_batches_of_targets_change_nothing(monkeypatch):
     Y, bands = predictions()
     whole = r2_split(Y, bands, Y[0]), correlation_split(Y, bands)
-    monkeypatch.setattr("brainkit.linear.partition.TARGETS_AT_ONCE", 4)
+    monkeypatch.setattr("brainkit.linear.variance_partition.TARGETS_AT_ONCE", 4)
     np.testing.assert_array_equal(r2_split(Y, bands, Y[0]).bands, whole[0].bands)
     np.testing.assert_array_equal(correlation_split(Y, bands), whole[1])
 

@@ -15,11 +15,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import Ridge
 
 import brainkit
-from brainkit.decoding import RidgeDecoder
-from brainkit.encoding import VoxelwiseRidge
-from brainkit.errors import CorruptFileError, InputError, MissingFileError, OutputError
-from brainkit.features import FeatureStack, OrientedEnergy, PixelPCA, Remembered, SingleSpace
-from brainkit.linear.persistence import (
+from brainkit.arrays.persistence import (
     ARRAYS,
     STRUCTURE,
     find_estimator,
@@ -27,6 +23,10 @@ from brainkit.linear.persistence import (
     save_estimator,
     saved_name,
 )
+from brainkit.decoding import RidgeDecoder
+from brainkit.encoding import VoxelwiseRidge
+from brainkit.errors import CorruptFileError, InputError, MissingFileError, OutputError
+from brainkit.features import FeatureStack, OrientedEnergy, PixelPCA, Remembered, SingleSpace
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(50, 9)), RNG.normal(size=(50, 4))
@@ -212,10 +212,10 @@ HOSTILE = {
     "a function": (entry("os:system", parameters={"command": "true"}), "not an estimator"),
     "another package": (entry("sklearn.linear_model:Ridge"), "not an estimator of brainkit"),
     "a package like ours": (entry("brainkitty.evil:Model"), "not an estimator of brainkit"),
-    "what we import": (entry("brainkit.linear.estimator:BaseEstimator"), "not an estimator"),
-    "a module": (entry("brainkit.linear.persistence:importlib"), "not an estimator"),
-    "a function of ours": (entry("brainkit.linear.persistence:save_estimator"), "not an estimator"),
-    "a dotted name": (entry("brainkit.linear.persistence:importlib.import_module"), "has no"),
+    "what we import": (entry("brainkit.linear.ridge_estimator:BaseEstimator"), "not an estimator"),
+    "a module": (entry("brainkit.arrays.persistence:importlib"), "not an estimator"),
+    "a function of ours": (entry("brainkit.arrays.persistence:save_estimator"), "not an estimator"),
+    "a dotted name": (entry("brainkit.arrays.persistence:importlib.import_module"), "has no"),
     "no such class": (entry("brainkit.encoding.ridge:Evil"), "has no brainkit.encoding.ridge:Evil"),
     "no such module": (entry("brainkit.evil:Evil"), "has no brainkit.evil:Evil"),
     "a relative module": (entry("brainkit..os:system"), "has no"),
@@ -227,7 +227,7 @@ HOSTILE = {
         entry("brainkit.linear.ridge:VoxelwiseRidge"),
         "not an estimator",
     ),
-    "a class by its room": (entry("brainkit.encoding:VoxelwiseRidge"), "not an estimator"),
+    "a class by another room": (entry("brainkit.features:VoxelwiseRidge"), "not an estimator"),
     "a result": (entry("brainkit.encoding.assess:EncodingResult"), "not an estimator"),
     "a path": (entry("brainkit.encoding/../../evil:Evil"), "not an estimator"),
     "a path of dots": (entry("....evil:Evil"), "not an estimator"),
@@ -283,6 +283,17 @@ HOSTILE = {
         "not a readable",
     ),
 }
+
+
+def test_a_class_is_named_by_its_room_and_found_by_any_module_of_it(saved):
+    """Files that were saved before a module was renamed can still be read."""
+    structure = json.loads((saved / STRUCTURE).read_text())
+    assert structure["estimator"]["$estimator"] == "brainkit.encoding:VoxelwiseRidge"
+    structure["estimator"]["$estimator"] = "brainkit.encoding.a_module_that_was:VoxelwiseRidge"
+    (saved / STRUCTURE).write_text(json.dumps(structure))
+    np.testing.assert_array_equal(
+        load_estimator(saved).predict(X), VoxelwiseRidge().fit(X, Y).predict(X)
+    )
 
 
 @pytest.mark.parametrize("case", HOSTILE)
