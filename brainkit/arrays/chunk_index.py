@@ -105,11 +105,11 @@ def _search(data: h5py.Dataset, root: int, offsets: Index) -> Index:
         keys = entries["offset"][:, :-1] @ stride
         place = np.maximum(np.searchsorted(keys, wanted, side="right") - 1, 0)
         nodes, level = entries["child"][np.unique(place)], here
-    found = entries[place]
+    leaves = entries[place]
     n_bytes = int(np.prod(data.chunks)) * data.dtype.itemsize
-    same = (found["offset"][:, :-1] == offsets).all(axis=1) & (found["offset"][:, -1] == 0)
-    same &= (found["bytes"] == n_bytes) & (found["filters_skipped"] == 0)
-    return np.where(same, found["child"], UNKNOWN)
+    same = (leaves["offset"][:, :-1] == offsets).all(axis=1) & (leaves["offset"][:, -1] == 0)
+    same &= (leaves["bytes"] == n_bytes) & (leaves["filters_skipped"] == 0)
+    return np.where(same, leaves["child"], UNKNOWN)
 
 
 def _read_nodes(data: h5py.Dataset, nodes: Index) -> tuple[NDArray[np.void], int]:

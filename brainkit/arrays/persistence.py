@@ -204,8 +204,8 @@ def _encode_estimator(estimator: Any, name: str, arrays: Arrays) -> dict[str, An
         "parameters": {k: _encode(v, f"{stem}{k}", arrays) for k, v in parameters.items()},
     }
     if hasattr(estimator, STATE):
-        own = getattr(estimator, STATE)()
-        return {**entry, "state": _encode(own, f"{stem}state", arrays)}
+        inner_state = getattr(estimator, STATE)()
+        return {**entry, "state": _encode(inner_state, f"{stem}state", arrays)}
     state = {
         key: value
         for key, value in vars(estimator).items()

@@ -17,9 +17,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from brainkit.arrays.array_likes import whole_numbers
 from brainkit.arrays.chunk_index import chunk_addresses
 from brainkit.arrays.files import reading, require_file
-from brainkit.arrays.integers import whole_numbers
 from brainkit.arrays.sources import Float, Index, Source
 from brainkit.errors import CorruptFileError, InputError
 

@@ -6,8 +6,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from brainkit.arrays.files import is_file, parse_yaml_text, read_text
-from brainkit.arrays.share import share_folder
+from brainkit.arrays.files import is_file, parse_yaml_text, read_text, share_folder
 from brainkit.errors import InputError, unknown_name
 
 Schema = TypeVar("Schema", bound=BaseModel)

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainkit.arrays.array_likes import as_array, as_items
+from brainkit.arrays.array_likes import as_array, as_items, whole_numbers
 from brainkit.arrays.files import require_file
-from brainkit.arrays.integers import whole_numbers
 from brainkit.arrays.sources import Index, Stacked
 from brainkit.arrays.volumes import (
     NiftiVolumes,

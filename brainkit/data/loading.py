@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from brainkit.arrays.array_likes import whole_number
 from brainkit.arrays.files import is_folder
-from brainkit.arrays.integers import whole_number
 from brainkit.data.cards import DatasetCard, read_card
 from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.recording import Recording

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.array_likes import whole_number, whole_numbers
 from brainkit.arrays.files import is_file, is_folder, matching, read_mat
-from brainkit.arrays.integers import whole_number, whole_numbers
 from brainkit.arrays.sources import Index, Source, Stacked, View
 from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_labels
 from brainkit.data.from_nifti import read_map, read_mask, unit_table

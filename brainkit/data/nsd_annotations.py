@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from brainkit.arrays.array_likes import whole_numbers
 from brainkit.arrays.files import FileState, is_file, is_folder, reading, require_file
-from brainkit.arrays.integers import whole_numbers
 from brainkit.data.coco import read_captions, read_instances
 from brainkit.errors import InputError, MissingFileError, listed
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainkit.arrays.integers import whole_number
+from brainkit.arrays.array_likes import whole_number
 from brainkit.arrays.seeds import rng
 from brainkit.arrays.sources import Float, Index
 from brainkit.data.dependence import Rows, dependence

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainkit.arrays.integers import inside, whole_numbers
+from brainkit.arrays.array_likes import inside, whole_numbers
 from brainkit.errors import InputError, listed, unknown_name
 
 PREFIX = "roi."

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from brainkit.arrays.integers import whole_number
+from brainkit.arrays.array_likes import whole_number
 from brainkit.data.dependence import Rows
 from brainkit.data.preparing import AverageRepeats, Prepared, prepare_split
 from brainkit.data.recording import Recording

@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from brainkit.arrays.memory import pick_batch
+from brainkit.arrays.devices import pick_batch
 from brainkit.arrays.progress import track
 from brainkit.data.rgb import image_array, warn_of_dark
 from brainkit.errors import InputError

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.arrays.memory import BATCH_SIZES
+from brainkit.arrays.devices import BATCH_SIZES
 from brainkit.arrays.progress import bar
 from brainkit.errors import InputError, listed
 from brainkit.features.arrays import check_count

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from brainkit.arrays.integers import whole_number
+from brainkit.arrays.array_likes import whole_number
 from brainkit.errors import InputError
 from brainkit.features.images import as_float
 from brainkit.features.memory import Fitted, RememberedFits

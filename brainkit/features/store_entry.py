@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from brainkit.arrays.atomic import atomic_path
+from brainkit.arrays.atomic import atomic_path, exclusive
 from brainkit.arrays.files import reading
-from brainkit.arrays.locks import exclusive
 from brainkit.errors import (
     BrainkitError,
     CorruptFileError,

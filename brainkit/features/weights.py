@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainkit.arrays.files import is_folder, matching, reading, require_file
-from brainkit.arrays.share import share_folder
+from brainkit.arrays.files import is_folder, matching, reading, require_file, share_folder
 from brainkit.errors import (
     DownloadError,
     InputError,

@@ -8,7 +8,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
 
-from brainkit.arrays.memory import free_bytes, pick_batch
+from brainkit.arrays.devices import free_bytes, pick_batch
 from brainkit.errors import InputError
 
 Array = Any  # a NumPy array or a torch tensor

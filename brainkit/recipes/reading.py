@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from brainkit.arrays.files import named_once, parse_yaml_text, read_text
-from brainkit.arrays.share import share_folder
+from brainkit.arrays.files import named_once, parse_yaml_text, read_text, share_folder
 from brainkit.errors import InputError, MissingFileError, listed, unknown_name
 from brainkit.features.spec import parse_spec
 from brainkit.recipes.schema import ADAPTER, JOBS, SCHEMAS, Recipe

@@ -69,7 +69,7 @@ def prepare(folder: Path) -> None:
 
 def tiny_model(folder: Path) -> Path:
     """Return the folder of the tiny CLIP, or of a model of its shape that is written here."""
-    from brainkit.arrays.share import share_folder
+    from brainkit.arrays.files import share_folder
 
     shipped = share_folder("models") / "tiny" / "clip"
     made = folder / "clip"

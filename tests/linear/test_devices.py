@@ -6,8 +6,14 @@ import torch
 from sklearn.base import clone
 
 from brainkit.arrays import devices
-from brainkit.arrays.devices import device_name, pick_device, solver_device, to_device, to_numpy
-from brainkit.arrays.memory import free_bytes
+from brainkit.arrays.devices import (
+    device_name,
+    free_bytes,
+    pick_device,
+    solver_device,
+    to_device,
+    to_numpy,
+)
 from brainkit.decoding import RidgeDecoder
 from brainkit.encoding import BandedRidge, KernelRidge, ReducedRankRidge, VoxelwiseRidge
 from brainkit.errors import InputError
