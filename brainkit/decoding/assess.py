@@ -39,8 +39,8 @@ from brainkit.decoding.images import RetrievalBank, invert
 from brainkit.decoding.scores import Scores, decoding_metrics, item_scores, mean_over_seeds
 from brainkit.errors import InputError, PenaltyWarning, told_once, unknown_name
 from brainkit.features import as_features, read_for
-from brainkit.features.images import as_float, as_uint8
-from brainkit.features.reading import dependent_rows
+from brainkit.features.pixels import as_float, as_uint8
+from brainkit.features.wrapped_spaces import dependent_rows
 from brainkit.linear.ridge_estimator import check_model
 
 Array = NDArray[Any]

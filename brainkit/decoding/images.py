@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError
-from brainkit.features.images import as_float
+from brainkit.features.pixels import as_float
 
 Array = NDArray[Any]
 

@@ -43,7 +43,7 @@ from brainkit.encoding.summary import Scores, Sums, region_table, summarise, uni
 from brainkit.errors import InputError, PenaltyWarning, told_once
 from brainkit.evaluation import pearson_r
 from brainkit.features import as_features
-from brainkit.features.reading import dependent_rows
+from brainkit.features.wrapped_spaces import dependent_rows
 from brainkit.linear.ridge_estimator import check_model
 
 Array = NDArray[Any]

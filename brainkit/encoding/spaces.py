@@ -25,7 +25,7 @@ from brainkit.evaluation import Estimate, pearson_r
 from brainkit.evaluation.estimates import correlation_influences
 from brainkit.evaluation.metrics import by_region, metric_entry, share_of
 from brainkit.features import as_features, read_for
-from brainkit.features.reading import dependent_rows
+from brainkit.features.wrapped_spaces import dependent_rows
 from brainkit.linear.ridge_estimator import check_model, fit_rows, predict_rows
 
 Array = NDArray[Any]

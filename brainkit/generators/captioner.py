@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainkit.arrays.atomic import under_umask
 from brainkit.arrays.files import is_file, read_json, reading
 from brainkit.errors import InputError, listed
-from brainkit.features.quiet import quiet
+from brainkit.features.weights import quiet
 
 BATCH_SIZE = 64
 MAX_NEW_TOKENS = 40

@@ -17,10 +17,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from brainkit.arrays.devices import pick_device
 from brainkit.errors import InputError
-from brainkit.features.backbones.base import evaluating
-from brainkit.features.items import Items
-from brainkit.features.quiet import quiet
-from brainkit.features.weights import find_safetensors, placed, weights_hash
+from brainkit.features.backbones.backbone import evaluating
+from brainkit.features.extraction import ModelInputs
+from brainkit.features.weights import find_safetensors, placed, quiet, weights_hash
 from brainkit.generators.captioner import (
     BATCH_SIZE,
     Captioner,
@@ -92,7 +91,7 @@ class GitCaptioner(Captioner):
         -------
         array of float32 (n, tokens, width)
         """
-        pictures = Items(images, "image")
+        pictures = ModelInputs(images, "image")
         tokens = [np.empty((0, *self.tokens_shape), dtype=np.float32)]
         with evaluating(self.model):
             for batch in batches(len(pictures), batch_size):

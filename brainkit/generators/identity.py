@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from brainkit.arrays.atomic import plain
-from brainkit.features.backbones.module import versions
+from brainkit.features.backbones.torch_module import versions
 from brainkit.features.weights import weights_hash
 from brainkit.generators.base import BATCH_SIZE, Generator
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from brainkit.arrays.files import is_file, read_json
 from brainkit.errors import InputError
-from brainkit.features.quiet import quiet
+from brainkit.features.weights import quiet
 from brainkit.generators import loading
 from brainkit.generators.base import Generator
 from brainkit.generators.sampling import Condition

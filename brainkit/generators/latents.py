@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brainkit.errors import InputError
-from brainkit.features.images import as_float
+from brainkit.features.pixels import as_float
 
 BATCH_SIZE = 16
 

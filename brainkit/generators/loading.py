@@ -13,9 +13,8 @@ import torch
 
 from brainkit.arrays.files import is_file, is_folder, read_json, reading
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed, unknown_name
-from brainkit.features.quiet import quiet
 from brainkit.features.spec import PICKLED_SUFFIXES
-from brainkit.features.weights import find_hub_file, find_model, read_state, refuse_pickle
+from brainkit.features.weights import find_hub_file, find_model, quiet, read_state, refuse_pickle
 
 INDEX = "model_index.json"
 DEFAULTS = "generation_config.json"

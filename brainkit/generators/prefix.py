@@ -18,9 +18,8 @@ from brainkit.arrays.atomic import write_json
 from brainkit.arrays.devices import pick_device
 from brainkit.arrays.files import read_json
 from brainkit.errors import CorruptFileError, InputError, unknown_name
-from brainkit.features.backbones.base import evaluating
-from brainkit.features.quiet import quiet
-from brainkit.features.weights import load_state, placed, weights_hash
+from brainkit.features.backbones.backbone import evaluating
+from brainkit.features.weights import load_state, placed, quiet, weights_hash
 from brainkit.generators.captioner import (
     BATCH_SIZE,
     PREFIX_FILE,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from brainkit.errors import InputError
-from brainkit.features.quiet import quiet
+from brainkit.features.weights import quiet
 from brainkit.generators import loading
 from brainkit.generators.base import Generator
 from brainkit.generators.sampling import Condition, draw

@@ -21,7 +21,7 @@ from brainkit.features import (
     Remembered,
     SingleSpace,
 )
-from brainkit.features.memory import RememberedFits
+from brainkit.features.wrapped_spaces import RememberedFits
 from brainkit.recipes.schema import FeatureSpec, ModelSpec
 from brainkit.reconstruction import EmbeddingDecoder
 

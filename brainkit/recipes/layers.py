@@ -15,8 +15,8 @@ from brainkit.encoding import (
 )
 from brainkit.errors import InputError
 from brainkit.features import Precomputed, SingleSpace, extract
-from brainkit.features.backbones.registry import open_backbone
-from brainkit.features.projection import SparseProjection
+from brainkit.features.backbones.backbone import open_backbone
+from brainkit.features.reduction import SparseProjection
 from brainkit.recipes.building import Known, build_features, build_model
 from brainkit.recipes.schema import FeatureSpec, LayersRecipe
 

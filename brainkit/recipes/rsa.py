@@ -14,8 +14,7 @@ from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.loading import dataset_root, load_dissimilarities
 from brainkit.encoding import RSAProtocol, RSAResult, assess_rsa, layer_rdm
 from brainkit.errors import InputError, MissingFileError, listed
-from brainkit.features.backbones.base import Backbone
-from brainkit.features.backbones.registry import open_backbone
+from brainkit.features.backbones.backbone import Backbone, open_backbone
 from brainkit.features.extraction import extract
 from brainkit.features.spec import Spec, parse_spec
 from brainkit.recipes.manifest import describe_run

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.features.images import as_uint8
+from brainkit.features.pixels import as_uint8
 from brainkit.reporting.markup import Html, tag, void
 
 Array = NDArray[Any]

@@ -18,7 +18,7 @@ from brainkit.errors import InputError, SplitError, unknown_name
 from brainkit.evaluation import pearson_r
 from brainkit.evaluation.metrics import metric_entry
 from brainkit.features import as_features, read_for
-from brainkit.features.reading import dependent_rows
+from brainkit.features.wrapped_spaces import dependent_rows
 from brainkit.linear.ridge_estimator import check_model, fit_rows
 from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_regions
 

@@ -19,7 +19,7 @@ from brainkit.data.stimuli import HDF5Stimuli, Stimuli
 from brainkit.decoding.images import RetrievalBank
 from brainkit.errors import CorruptFileError, InputError
 from brainkit.features import OrientedEnergy, PixelPCA, extract
-from brainkit.features.backbones.module import to_tensor
+from brainkit.features.backbones.torch_module import to_tensor
 from brainkit.features.backbones.torchvision import CaffeBGR
 from brainkit.features.fingerprint import fingerprint
 from brainkit.generators.embedding import clip_pixels

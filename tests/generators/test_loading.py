@@ -17,7 +17,7 @@ from brainkit.errors import (
     MissingFileError,
     UnknownNameError,
 )
-from brainkit.features.quiet import quiet
+from brainkit.features.weights import quiet
 from brainkit.generators import Generator
 from brainkit.generators.ip_adapter import SDXLGenerator
 from brainkit.generators.unclip import StableUnCLIPGenerator

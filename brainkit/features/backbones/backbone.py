@@ -2,6 +2,9 @@
 
 A backbone is frozen: every forward pass runs in evaluation mode, without gradients, on the
 model's own evaluation preprocessing, so that the same stimulus always gives the same features.
+
+`open_backbone` leads from the name of a model to the model; each library is imported only when it
+is asked for.
 """
 
 from abc import ABC, abstractmethod
@@ -10,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from brainkit.errors import InputError, listed, unknown_name
+from brainkit.features.spec import Spec, parse_spec
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +67,7 @@ class Backbone(ABC):
         -------
         tensor (n, ...)
             On the CPU; what `run` takes. A row depends on its item only, and so do its features:
-            the first extraction checks both (`brainkit.features.probe`).
+            the first extraction checks both (`brainkit.features.fingerprint`).
         """
 
     @abstractmethod
@@ -99,12 +103,12 @@ class Backbone(ABC):
 
     def note(self, output: "torch.Tensor | None", batch_size: int) -> None:
         """Write down what an output ran on; None for features that were read from a store."""
-        told: dict[str, Any] = {"from_store": True}
+        run: dict[str, Any] = {"from_store": True}
         if output is not None:
             dtype = str(output.dtype).removeprefix("torch.")
-            told = {"device": str(output.device), "dtype": dtype, "batch_size": batch_size}
-        if told not in self.ran:
-            self.ran.append(told)
+            run = {"device": str(output.device), "dtype": dtype, "batch_size": batch_size}
+        if run not in self.ran:
+            self.ran.append(run)
 
     def prefix_tokens(self, layer: str) -> int:
         """Return how many tokens lead a token layer's patches (class token, registers), or 0."""
@@ -274,3 +278,46 @@ def _keeper(
             raise _Recorded
 
     return keep
+
+
+def open_backbone(spec: str | Spec, *, download: bool | None = None) -> "Backbone":
+    """Load a model as a frozen source of features.
+
+    Parameters
+    ----------
+    spec : str or Spec
+        ``SOURCE:NAME[/WEIGHTS]``, see `brainkit.features.spec`; layers are not looked at.
+    download : bool, optional
+        Whether weights may be fetched; by default as $BRAINKIT_DOWNLOAD says (1: yes).
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such source, model or tag of weights; the message names the nearest.
+    DownloadError
+        If the weights are neither here nor to be fetched.
+    InputError
+        If the weights are pickled, do not fit, or were trained with another activation.
+    """
+    chosen = parse_spec(spec) if isinstance(spec, str) else spec
+    match chosen.source:
+        case "open_clip" | "open_clip-text":
+            from brainkit.features.backbones.open_clip import open_clip_backbone
+
+            return open_clip_backbone(chosen, download=download)
+        case "timm":
+            from brainkit.features.backbones.timm import timm_backbone
+
+            return timm_backbone(chosen, download=download)
+        case "torchvision":
+            from brainkit.features.backbones.torchvision import torchvision_backbone
+
+            return torchvision_backbone(chosen, download=download)
+        case "transformers" | "transformers-text":
+            from brainkit.features.backbones.transformers import transformers_backbone
+
+            return transformers_backbone(chosen, download=download)
+        case _:
+            from brainkit.features.backbones.builtin import builtin_backbone
+
+            return builtin_backbone(chosen, download=download)

@@ -26,7 +26,7 @@ class Delays(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     delays : sequence of int, default=(1, 2, 3, 4)
-        In samples; negative ones look ahead.
+        Delays in samples; negative ones look ahead.
 
     Attributes
     ----------

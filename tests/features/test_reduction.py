@@ -10,16 +10,14 @@ from torch import nn
 
 from brainkit.arrays.persistence import load_estimator, save_estimator
 from brainkit.errors import InputError
-from brainkit.features import principal, projection
-from brainkit.features.backbones.module import random_weights
+from brainkit.features import reduction
+from brainkit.features.backbones.torch_module import random_weights
 from brainkit.features.extraction import extract
 from brainkit.features.pixels import principal_axes
-from brainkit.features.principal import FeaturePCA
-from brainkit.features.projection import SparseProjection, projection_matrix
+from brainkit.features.reduction import FeaturePCA, SparseProjection, projection_matrix
 from brainkit.features.store import FeatureStore
 
 RNG = np.random.default_rng(0)
-
 
 # ------------------------------------------------------------------------------------- projection
 
@@ -77,7 +75,7 @@ def test_a_projection_is_the_product_with_its_matrix_whatever_the_batches(monkey
     np.testing.assert_allclose(whole, features.reshape(50, -1) @ matrix.T, atol=1e-4)
     parts = [SparseProjection(70, seed=2).transform(features[i : i + 7]) for i in range(0, 50, 7)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
-    monkeypatch.setattr(projection, "BLOCK_BYTES", 4 * 360 * 3)
+    monkeypatch.setattr(reduction, "PRODUCT_BYTES", 4 * 360 * 3)
     np.testing.assert_array_equal(project.transform(features), whole)
 
 
@@ -171,7 +169,7 @@ def test_blocks_of_a_map_give_the_covariance_of_the_whole(tmp_path, monkeypatch)
     features = decaying(200, 40).reshape(200, 5, 8)
     np.save(tmp_path / "features.npy", features)
     whole = FeaturePCA(7).fit(features)
-    monkeypatch.setattr(principal, "BLOCK_BYTES", 4 * 40 * 9)
+    monkeypatch.setattr(reduction, "ROWS_BYTES", 4 * 40 * 9)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     parts = FeaturePCA(7).fit(mapped)
     np.testing.assert_allclose(parts.components_, whole.components_, atol=1e-5)
@@ -179,8 +177,8 @@ def test_blocks_of_a_map_give_the_covariance_of_the_whole(tmp_path, monkeypatch)
 
 
 def test_merged_blocks_are_close_to_exact_for_the_leading_components(monkeypatch):
-    monkeypatch.setattr(principal, "EXACT_SIZE", 100)
-    monkeypatch.setattr(principal, "BLOCK_BYTES", 4 * 500 * 50)
+    monkeypatch.setattr(reduction, "EXACT_SIZE", 100)
+    monkeypatch.setattr(reduction, "ROWS_BYTES", 4 * 500 * 50)
     features = decaying(600, 500)
     ours = FeaturePCA(20).fit(features)
     exact = PCA(20, svd_solver="full").fit(features.astype(np.float64))
@@ -195,8 +193,8 @@ def test_merged_blocks_are_close_to_exact_for_the_leading_components(monkeypatch
 
 
 def test_merged_blocks_are_exact_where_the_carried_directions_span_all(monkeypatch):
-    monkeypatch.setattr(principal, "EXACT_SIZE", 100)
-    monkeypatch.setattr(principal, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(reduction, "EXACT_SIZE", 100)
+    monkeypatch.setattr(reduction, "ROWS_BYTES", 1)
     scores, axes = RNG.normal(size=(300, 25)), RNG.normal(size=(25, 400))
     features = (scores @ axes + 3).astype(np.float32)
     ours = FeaturePCA(10).fit(features)  # carries 30 of the 25 directions that there are
