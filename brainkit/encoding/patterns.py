@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from brainkit.encoding.held_out import HeldOut
 from brainkit.evaluation import Estimate, mean_estimate, mean_of, pattern_correlation
 from brainkit.evaluation.metrics import by_region, metric_entry, share_of
-from brainkit.evaluation.patterns import two_vs_two_contest
+from brainkit.evaluation.two_vs_two import two_vs_two_contest
 
 Array = NDArray[Any]
 # By metric and region; None where a region has too few units.

@@ -18,8 +18,8 @@ from brainkit.evaluation import (
     permutation_p,
     pooled_ceiling_fraction,
 )
-from brainkit.evaluation.estimates import correlation_influences, r2_influences
 from brainkit.evaluation.metrics import by_region, metric_entry
+from brainkit.evaluation.score_intervals import correlation_influences, r2_influences
 
 Array = NDArray[Any]
 THRESHOLD = 0.3

@@ -26,15 +26,15 @@ class Metric:
         Its name; a pattern where a number is part of it (``..._top10``). What it was measured with,
         a judge or a feature space, follows in square brackets.
     preset : str
-        How it is formed; scores of two presets never stand in one table. ``{}`` in it stand for
-        settings of the run.
+        Name of the way it is formed; scores of two presets never stand in one table. ``{}`` in it
+        stand for settings of the run.
     chance : float or str
         What noise gives: a number, ``"1/n"`` of n candidates, or the name of the null whose
         expectation it is, where guessing has no value that is known without the data.
     bounds : (float, float), optional
         Limits of the score.
     direction : {"higher", "lower"}
-        Which is better.
+        Whether higher or lower values are better.
     """
 
     id: str
@@ -131,11 +131,12 @@ def metric_entry(
     score : Estimate, Interval or float
         A plain number has no interval.
     nulls : mapping of str to Estimate or float, optional
-        Of estimates the paired differences from them are written too.
+        Values of null predictions. Where they are estimates, the paired differences from them are
+        written too.
     n : int, optional
         What the value is a mean of; the estimate's items where not given.
     n_candidates : int, optional
-        Of scores whose chance is one in n.
+        Number of candidates, for scores whose chance is one in n.
     settings : mapping, optional
         What the preset leaves open.
     **more
@@ -156,11 +157,12 @@ def metric_entry(
         entry |= {"n_units": interval.n_units, "few_units": interval.few_units}
     else:
         entry["value"] = interval
-    given = dict(nulls or {})
+    by_null = dict(nulls or {})
     entry["nulls"] = {
-        null: other.value if isinstance(other, Estimate) else other for null, other in given.items()
+        null: other.value if isinstance(other, Estimate) else other
+        for null, other in by_null.items()
     }
-    estimates = {null: other for null, other in given.items() if isinstance(other, Estimate)}
+    estimates = {null: other for null, other in by_null.items() if isinstance(other, Estimate)}
     if isinstance(score, Estimate) and estimates:
         entry["null_ci"] = {null: _ends(other.interval()) for null, other in estimates.items()}
         entry["above_nulls"] = {

@@ -7,7 +7,14 @@ from hypothesis.extra import numpy as npst
 from sklearn import metrics
 
 from brainkit.errors import InputError
-from brainkit.evaluation import Correlation, RSquared, _columns, explained_variance, pearson_r, r2
+from brainkit.evaluation import (
+    Correlation,
+    RSquared,
+    checked_arrays,
+    explained_variance,
+    pearson_r,
+    r2,
+)
 
 SCORES = [pearson_r, r2, explained_variance]
 columns = npst.arrays(np.float64, (12, 3), elements=st.floats(-100, 100, width=32))
@@ -49,7 +56,7 @@ def test_a_vector_gives_a_number(score, pair):
 @pytest.mark.parametrize("score", SCORES)
 def test_batches_do_not_change_the_result(score, pair, monkeypatch):
     whole = score(*pair)
-    monkeypatch.setattr(_columns, "BATCH_BYTES", 8 * 50 * 2)
+    monkeypatch.setattr(checked_arrays, "BATCH_BYTES", 8 * 50 * 2)
     np.testing.assert_allclose(np.asarray(score(*pair)), np.asarray(whole), rtol=1e-12)
 
 

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError
-from brainkit.evaluation._columns import real_array
-from brainkit.evaluation._rows import row_vectors, unit_rows
-from brainkit.evaluation.contests import contest, share_beaten
+from brainkit.evaluation.checked_arrays import real_array, row_vectors, unit_rows
+from brainkit.evaluation.identification import contest, share_beaten
 from brainkit.evaluation.intervals import Interval, ItemScores
 from brainkit.evaluation.quantities import Correlation
 from brainkit.evaluation.scores import pearson_r
@@ -77,7 +76,7 @@ def two_vs_two(
     Returns
     -------
     float
-        In [0, 1], the mean over items of the share of their pairs.
+        Score in [0, 1], the mean over items of the share of their pairs.
 
     Raises
     ------
@@ -106,9 +105,9 @@ def two_vs_two_ci(
     Parameters
     ----------
     Y_true, Y_pred, fold, image
-        As in :func:`two_vs_two`.
+        See :func:`two_vs_two`.
     n, level, seed, groups
-        As in :func:`brainkit.evaluation.bootstrap_ci`; groups are the images where not given.
+        See :func:`brainkit.evaluation.bootstrap_ci`; groups are the images where not given.
 
     Returns
     -------
@@ -118,14 +117,14 @@ def two_vs_two_ci(
     Raises
     ------
     InputError
-        As in :func:`two_vs_two`, or if there are fewer than 3 items.
+        If the data are refused as by :func:`two_vs_two`, or if there are fewer than 3 items.
     """
     if len(np.asarray(Y_true)) < 3:
         raise InputError(
             f"There are {len(np.asarray(Y_true))} items: an interval of 2V2 needs at least 3."
         )
-    found = two_vs_two_contest(Y_true, Y_pred, fold=fold, image=image, units=groups)
-    return found.estimate.interval(level, n, seed)
+    wins = two_vs_two_contest(Y_true, Y_pred, fold=fold, image=image, units=groups)
+    return wins.estimate.interval(level, n, seed)
 
 
 def two_vs_two_contest(Y_true: ArrayLike, Y_pred: ArrayLike, **rows: Any) -> ItemScores:
@@ -134,14 +133,15 @@ def two_vs_two_contest(Y_true: ArrayLike, Y_pred: ArrayLike, **rows: Any) -> Ite
     Parameters
     ----------
     Y_true, Y_pred : array_like of shape (n_items, n_units)
-        As in :func:`two_vs_two`.
+        See :func:`two_vs_two`.
     **rows
-        ``fold``, ``image``, ``units`` and ``training``, see `brainkit.evaluation.contests.contest`.
+        ``fold``, ``image``, ``units`` and ``training``, see
+        `brainkit.evaluation.identification.contest`.
 
     Raises
     ------
     InputError
-        As in :func:`two_vs_two`.
+        If the data are refused as by :func:`two_vs_two`.
     """
     true, pred = row_vectors(Y_true, "Y_true"), row_vectors(Y_pred, "Y_pred")
     if true.shape != pred.shape or len(true) < 2:
@@ -154,8 +154,8 @@ def two_vs_two_contest(Y_true: ArrayLike, Y_pred: ArrayLike, **rows: Any) -> Ite
     def swapped(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
         """Loss of swapping the predictions of i and j; the pair is won where it is below 0."""
         similar = true[chosen] @ pred[chosen].T  # (n_items, n_items)
-        own = np.diag(similar)
-        loss = similar + similar.T - own[:, None] - own[None, :]
+        matched = np.diag(similar)
+        loss = similar + similar.T - matched[:, None] - matched[None, :]
         return np.asarray(loss)
 
     return contest(swapped, share_beaten, len(true), **rows)

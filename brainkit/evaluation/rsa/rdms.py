@@ -1,4 +1,4 @@
-"""From activity patterns to representational dissimilarity matrices.
+"""From activity patterns to representational dissimilarity matrices (RDMs), checked as arrays.
 
 Correlation, cosine and Euclidean dissimilarities come from one matrix of inner products, summed
 over blocks of features, so that a layer of a million features needs no second copy in memory.
@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError, listed, unknown_name
-from brainkit.evaluation._columns import column_batches, real_array
-from brainkit.evaluation._groups import group_members
-from brainkit.evaluation.rsa.matrices import FEWEST_CONDITIONS
+from brainkit.evaluation.checked_arrays import column_batches, real_array
+from brainkit.evaluation.resampling_units import group_members
 
+FEWEST_CONDITIONS = 3
+# RDMs are often stored in single precision, or averaged over two triangles.
+SYMMETRY_TOLERANCE = 1e-5
 DISSIMILARITIES = (
     "correlation",
     "cosine",
@@ -24,6 +26,100 @@ DISSIMILARITIES = (
 # sums, and of sums of squared differences.
 _ROUNDING = 1e-12
 _ROUNDING_SQUARED = 1e-24
+
+
+def rdm_stack(rdms: ArrayLike, name: str = "rdms") -> NDArray[np.float64]:
+    """Return RDMs as a new float64 array after checking that they are RDMs.
+
+    Parameters
+    ----------
+    rdms : array_like of shape (n_conditions, n_conditions) or (n_rdms, n_conditions, n_conditions)
+        Square, symmetric, finite, zero on the diagonal.
+    name : str
+        What to call them in messages.
+
+    Returns
+    -------
+    numpy.ndarray of shape (n_rdms, n_conditions, n_conditions)
+
+    Raises
+    ------
+    InputError
+        If they are not RDMs, or of fewer than 3 conditions.
+    """
+    values = real_array(rdms, name).astype(np.float64)
+    stack = values[None] if values.ndim == 2 else values
+    if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or not len(stack):
+        raise InputError(
+            f"{name} has shape {values.shape}, expected (n_conditions, n_conditions) or "
+            "(n_rdms, n_conditions, n_conditions) with at least 1 RDM."
+        )
+    if stack.shape[1] < FEWEST_CONDITIONS:
+        raise InputError(
+            f"{name} has {stack.shape[1]} conditions: RDMs are compared over the pairs of at "
+            f"least {FEWEST_CONDITIONS}."
+        )
+    broken = np.flatnonzero(~np.isfinite(stack).all(axis=(1, 2)))
+    if broken.size:
+        missing = int((~np.isfinite(stack)).sum())
+        raise InputError(
+            f"{name} holds {missing} values that are NaN or infinite, in RDM {listed(broken)}: "
+            "leave those conditions out of all RDMs."
+        )
+    largest = np.abs(stack).max(axis=(1, 2))
+    uneven = np.abs(stack - stack.transpose(0, 2, 1)).max(axis=(1, 2))
+    diagonal = np.abs(np.einsum("kii->ki", stack)).max(axis=1)
+    for what, amount in (("not symmetric", uneven), ("not zero on the diagonal", diagonal)):
+        wrong = np.flatnonzero(amount > SYMMETRY_TOLERANCE * largest)
+        if wrong.size:
+            raise InputError(
+                f"{name} is {what} in RDM {listed(wrong)} (by {amount[wrong].max():g}): give "
+                "dissimilarities, 0 between a condition and itself, not similarities."
+            )
+    return stack
+
+
+def condensed(rdms: ArrayLike, name: str = "rdms") -> NDArray[np.float64]:
+    """Give the dissimilarities of all pairs of conditions, each pair once.
+
+    Parameters
+    ----------
+    rdms : array_like of shape (n_conditions, n_conditions) or (n_rdms, n_conditions, n_conditions)
+        As for :func:`rdm_stack`.
+    name : str
+        What to call them in messages.
+
+    Returns
+    -------
+    numpy.ndarray of shape (n_rdms, n_conditions (n_conditions - 1) / 2)
+        Row by row of the upper triangle: (0, 1), (0, 2), …, (1, 2), …
+    """
+    return upper(rdm_stack(rdms, name))
+
+
+def upper(stack: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the upper triangles of a checked stack."""
+    rows, columns = np.triu_indices(stack.shape[1], 1)
+    return stack[:, rows, columns]
+
+
+def squared(pairs: NDArray[np.float64], n_conditions: int) -> NDArray[np.float64]:
+    """Give symmetric matrices, zero on the diagonal, from their upper triangles."""
+    rows, columns = np.triu_indices(n_conditions, 1)
+    stack = np.zeros((len(pairs), n_conditions, n_conditions))
+    stack[:, rows, columns] = stack[:, columns, rows] = pairs
+    return stack
+
+
+def same_conditions(
+    models: NDArray[np.float64], data: NDArray[np.float64], names: tuple[str, str]
+) -> None:
+    """Raise unless two stacks are of the same number of conditions."""
+    if models.shape[-1] != data.shape[-1]:
+        raise InputError(
+            f"{names[0]} is of {models.shape[-1]} conditions and {names[1]} of {data.shape[-1]}: "
+            "RDMs are compared over the same conditions in the same order."
+        )
 
 
 def rdm(
@@ -76,27 +172,27 @@ def rdm(
     """
     if measure not in DISSIMILARITIES:
         raise unknown_name("dissimilarity", measure, DISSIMILARITIES)
-    given = real_array(patterns, "patterns")
-    if given.ndim != 2 or not given.shape[1]:
+    measured = real_array(patterns, "patterns")
+    if measured.ndim != 2 or not measured.shape[1]:
         raise InputError(
-            f"patterns has shape {given.shape}, expected (n_patterns, n_features) with at least "
+            f"patterns has shape {measured.shape}, expected (n_patterns, n_features) with at least "
             "1 feature: flatten tokens or maps first."
         )
-    names, labels = _labels(conditions, len(given))
+    names, labels = _labels(conditions, len(measured))
     if len(names) < FEWEST_CONDITIONS:
         raise InputError(
             f"patterns hold {len(names)} conditions: an RDM needs at least {FEWEST_CONDITIONS}."
         )
-    _require_finite(given)
-    noise = _precision(precision, given.shape[1], measure)
+    _require_finite(measured)
+    noise = _precision(precision, measured.shape[1], measure)
     if (folds is not None) != (measure == "crossnobis"):
         raise InputError(
             f"folds are {'given' if folds is not None else 'missing'}, but the dissimilarity is "
             f"{measure!r}: 'crossnobis' compares independent folds, and no other does."
         )
     if folds is not None:
-        return _crossnobis(given, labels, np.asarray(folds), noise)
-    averaged = given if conditions is None else _averaged(given, labels)
+        return _crossnobis(measured, labels, np.asarray(folds), noise)
+    averaged = measured if conditions is None else _averaged(measured, labels)
     if measure == "mahalanobis" and noise is not None:
         return _mahalanobis(averaged, noise)
     return _from_products(averaged, "squared-euclidean" if measure == "mahalanobis" else measure)
@@ -107,12 +203,12 @@ def _labels(
 ) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
     if conditions is None:
         return np.arange(n_patterns), np.arange(n_patterns)
-    given = np.asarray(conditions)
-    if given.shape != (n_patterns,):
+    values = np.asarray(conditions)
+    if values.shape != (n_patterns,):
         raise InputError(
-            f"conditions has shape {given.shape}, expected ({n_patterns},): one label a pattern."
+            f"conditions has shape {values.shape}, expected ({n_patterns},): one label a pattern."
         )
-    names, labels = np.unique(given, return_inverse=True)
+    names, labels = np.unique(values, return_inverse=True)
     return names, labels
 
 
@@ -201,8 +297,8 @@ def _mahalanobis(patterns: NDArray[np.generic], noise: NDArray[np.float64]) -> N
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import calc_rdm
 
-    found = calc_rdm(Dataset(patterns.astype(np.float64)), method="mahalanobis", noise=noise)
-    return _tidy(np.asarray(found.get_matrices()[0], dtype=np.float64))
+    toolbox_rdms = calc_rdm(Dataset(patterns.astype(np.float64)), method="mahalanobis", noise=noise)
+    return _tidy(np.asarray(toolbox_rdms.get_matrices()[0], dtype=np.float64))
 
 
 def _crossnobis(
@@ -233,7 +329,7 @@ def _crossnobis(
             "fold": fold.astype(np.float64),
         },
     )
-    found = calc_rdm(
+    toolbox_rdms = calc_rdm(
         dataset, method="crossnobis", descriptor="condition", cv_descriptor="fold", noise=noise
     )
-    return _tidy(np.asarray(found.get_matrices()[0], dtype=np.float64))
+    return _tidy(np.asarray(toolbox_rdms.get_matrices()[0], dtype=np.float64))

@@ -13,10 +13,10 @@ def group_labels(labels: ArrayLike | None, n: int, name: str) -> NDArray[np.intp
     """Give each group a number from 0; each of the `n` items is a group without labels."""
     if labels is None:
         return np.arange(n)
-    given = np.asarray(labels)
-    if given.shape != (n,):
-        raise InputError(f"{name} has shape {given.shape}, expected ({n},): one label per item.")
-    return np.unique(given, return_inverse=True)[1]
+    values = np.asarray(labels)
+    if values.shape != (n,):
+        raise InputError(f"{name} has shape {values.shape}, expected ({n},): one label per item.")
+    return np.unique(values, return_inverse=True)[1]
 
 
 def group_members(labels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -77,13 +77,15 @@ def time_blocks(runs: ArrayLike, block_length: int) -> NDArray[np.intp]:
     InputError
         If `runs` is not one-dimensional or empty, or `block_length` is below 1.
     """
-    given = np.asarray(runs)
-    if given.ndim != 1 or not len(given):
-        raise InputError(f"runs has shape {given.shape}, expected (n_samples,): one run a sample.")
+    of_run = np.asarray(runs)
+    if of_run.ndim != 1 or not len(of_run):
+        raise InputError(f"runs has shape {of_run.shape}, expected (n_samples,): one run a sample.")
     if block_length < 1:
         raise InputError(f"block_length={block_length}: a block holds at least 1 sample.")
-    first = _run_starts(given)
-    since = np.arange(len(given)) - np.maximum.accumulate(np.where(first, np.arange(len(given)), 0))
+    first = _run_starts(of_run)
+    since = np.arange(len(of_run)) - np.maximum.accumulate(
+        np.where(first, np.arange(len(of_run)), 0)
+    )
     return np.cumsum(first | (since % block_length == 0)) - 1
 
 

@@ -1,10 +1,12 @@
+""""""
+
 import numpy as np
 import pytest
 from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
 from brainkit.errors import InputError, UnknownNameError
-from brainkit.evaluation import Correlation, _columns, greyscale, pixel_correlation, ssim
+from brainkit.evaluation import Correlation, checked_arrays, greyscale, pixel_correlation, ssim
 
 
 def peer(a, b, data_range, **options):
@@ -50,7 +52,7 @@ def test_ssim_properties(photographs, variant):
 def test_ssim_in_batches_and_with_nan(photographs, monkeypatch):
     clean, noisy = photographs
     whole = ssim(clean, noisy, data_range=1)
-    monkeypatch.setattr(_columns, "BATCH_BYTES", 8 * clean[0].size * 2)
+    monkeypatch.setattr(checked_arrays, "BATCH_BYTES", 8 * clean[0].size * 2)
     np.testing.assert_array_equal(ssim(clean, noisy, data_range=1), whole)
     noisy[1, 12, 12] = np.nan
     assert np.isnan(ssim(clean, noisy, data_range=1)).tolist() == [False, True] + [False] * 3

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from brainkit.errors import InputError, unknown_name
-from brainkit.evaluation._columns import column_batches, real_array
+from brainkit.evaluation.checked_arrays import column_batches, real_array
 from brainkit.evaluation.quantities import Correlation
 from brainkit.evaluation.scores import pearson_r
 
