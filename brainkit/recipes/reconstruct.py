@@ -125,7 +125,7 @@ def describe_parts(parts: ReconstructionParts) -> dict[str, Any]:
     """
     described: dict[str, Any] = {"embedding": parts.embed.identity()}
     if parts.generator is not None:
-        from brainkit.generators.identity import describe_generator
+        from brainkit.generators.generator import describe_generator
 
         described["generator"] = describe_generator(parts.generator)
     if parts.captioner is not None:

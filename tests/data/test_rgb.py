@@ -22,7 +22,7 @@ from brainkit.features import OrientedEnergy, PixelPCA, extract
 from brainkit.features.backbones.torch_module import to_tensor
 from brainkit.features.backbones.torchvision import CaffeBGR
 from brainkit.features.fingerprint import fingerprint
-from brainkit.generators.embedding import clip_pixels
+from brainkit.generators.conditioning import clip_pixels
 from brainkit.reporting.pictures import thumbnail
 
 RNG = np.random.default_rng(0)

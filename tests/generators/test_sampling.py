@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from brainkit.errors import InputError
-from brainkit.generators.prediction import levels, predict_original, start_noise
+from brainkit.generators.sampling import levels, predict_original, start_noise
 
 KINDS = ("epsilon", "v_prediction", "sample")
 

@@ -66,7 +66,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
     Parameters
     ----------
     folder : path
-        With ``model_index.json``.
+        Folder of a pipeline, with ``model_index.json``.
     dtype : torch.dtype
 
     Returns
@@ -116,9 +116,9 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     Parameters
     ----------
     kind : class
-        Of diffusers or transformers.
+        Class of diffusers or transformers.
     folder : path
-        With ``config.json`` and weights in safetensors format.
+        Folder with ``config.json`` and weights in safetensors format.
     dtype : torch.dtype
     """
     options: dict[str, Any] = {_dtype_option(kind): dtype, "variant": _variant(folder)}

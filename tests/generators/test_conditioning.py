@@ -9,7 +9,7 @@ import torch
 
 from brainkit.errors import InputError
 from brainkit.generators import Generator
-from brainkit.generators.embedding import compare_embeddings, cosines
+from brainkit.generators.conditioning import compare_embeddings, cosines
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,11 @@
 
 One interface for all of them: the same arguments, the same scale of latents, and images that depend
 on their own seed and condition only. What differs (how a pipeline is conditioned) is one method of
-each class.
+each class. `describe_generator` gives what makes a generator's images what they are, for manifests.
 """
 
 import functools
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,23 +17,25 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from brainkit.arrays.atomic import plain
 from brainkit.arrays.devices import pick_device
 from brainkit.arrays.files import is_file, read_json
 from brainkit.arrays.progress import track
-from brainkit.errors import InputError
-from brainkit.generators import loading
-from brainkit.generators.embedding import clip_pixels, compare_embeddings
-from brainkit.generators.inputs import (
+from brainkit.errors import InputError, unknown_name
+from brainkit.features.backbones.torch_module import versions
+from brainkit.features.weights import weights_hash
+from brainkit.generators import pipeline_loading
+from brainkit.generators.autoencoders import Autoencoder
+from brainkit.generators.conditioning import (
     check_counts,
+    clip_pixels,
+    compare_embeddings,
     embedding_tensor,
     guidance_weight,
     latent_tensor,
     text_list,
     warn_of_cut_texts,
 )
-from brainkit.generators.latents import Autoencoder
-from brainkit.generators.prediction import levels, predict_original
-from brainkit.generators.registry import generator_class
 from brainkit.generators.sampling import (
     Condition,
     Run,
@@ -40,11 +43,27 @@ from brainkit.generators.sampling import (
     draw,
     guided_output,
     image_generators,
+    levels,
+    predict_original,
     start,
 )
 
 BATCH_SIZE = 16
 DEFAULT_STRENGTH = 0.75  # Brain-Diffuser's (Ozcelik & VanRullen 2023)
+# The `_class_name` of model_index.json, and the module and class of the generator.
+GENERATORS = {
+    "StableUnCLIPImg2ImgPipeline": ("brainkit.generators.pipelines", "StableUnCLIPGenerator"),
+    "StableDiffusionXLPipeline": ("brainkit.generators.pipelines", "SDXLGenerator"),
+}
+
+
+def generator_class(name: str) -> "type[Generator]":
+    """Return the generator that drives a class of diffusers; raises `UnknownNameError`."""
+    if name not in GENERATORS:
+        raise unknown_name("pipeline class", name, list(GENERATORS))
+    module, attribute = GENERATORS[name]
+    kind: type[Generator] = getattr(importlib.import_module(module), attribute)
+    return kind
 
 
 class Generator(ABC):
@@ -107,17 +126,17 @@ class Generator(ABC):
         CorruptFileError
             If weights cannot be read or fit only in part.
         """
-        precision, where = loading.pick_dtype(dtype), pick_device(device)
-        folder = loading.find_pipeline(id_or_path, download)
-        kind = generator_class(loading.read_index(folder)["_class_name"])
+        precision, where = pipeline_loading.pick_dtype(dtype), pick_device(device)
+        folder = pipeline_loading.find_pipeline(id_or_path, download)
+        kind = generator_class(pipeline_loading.read_index(folder)["_class_name"])
         if not issubclass(kind, cls):
             raise InputError(f"{folder} holds a {kind.__name__}, not a {cls.__name__}.")
-        adapter_path = None if adapter is None else loading.adapter_file(adapter, download)
-        pipe = loading.load_pipeline(folder, precision)
+        adapter_path = None if adapter is None else pipeline_loading.adapter_file(adapter, download)
+        pipe = pipeline_loading.load_pipeline(folder, precision)
         if adapter_path is not None:
             kind.attach(pipe, adapter_path, adapter_scale, precision)
         generator = kind(pipe.to(where), str(id_or_path))
-        defaults = folder / loading.DEFAULTS
+        defaults = folder / pipeline_loading.DEFAULTS
         if is_file(defaults):
             values = read_json(defaults)
             generator.steps = int(values.get("num_inference_steps", kind.steps))
@@ -194,7 +213,7 @@ class Generator(ABC):
         init_latents : array (n, c, h, w), optional
             Where to start from, on the scheduler's scale, as `encode_latents` gives them.
         strength : float, optional
-            How much of the run to go through from `init_latents`, 0 to 1 (default .75): at 0 they
+            Share of the run to go through from `init_latents`, 0 to 1 (default .75): at 0 they
             are decoded as they are, at 1 they are ignored.
         steps : int, optional
             Number of denoising steps of a whole run.
@@ -202,7 +221,7 @@ class Generator(ABC):
             Weight of classifier-free guidance: output = unconditional + guidance × (conditional −
             unconditional) (Ho & Salimans 2022); none at 1 or below.
         noise_level : int, default=0
-            How much noise is added to the embeddings, in timesteps of the pipeline's noising
+            Noise that is added to the embeddings, in timesteps of the pipeline's noising
             schedule (unCLIP only): for embeddings that are themselves uncertain.
         batch_size : int, default=16
             Images at a time; it does not change them beyond rounding.
@@ -237,8 +256,8 @@ class Generator(ABC):
         images = [np.empty((0, *self.image_size, 3), np.float32)]
         for first in track(range(0, len(generators), batch_size), "generating images"):
             rows = slice(first, first + batch_size)
-            told, begin = (None if part is None else part[rows] for part in (embeds, init))
-            images.append(self._batch(run, told, begin, texts[rows], generators[rows]))
+            conditions, begin = (None if part is None else part[rows] for part in (embeds, init))
+            images.append(self._batch(run, conditions, begin, texts[rows], generators[rows]))
         return np.concatenate(images)
 
     @torch.no_grad()
@@ -292,14 +311,15 @@ class Generator(ABC):
         timestep : float or tensor (n,)
             On the scheduler's scale.
         image_embeds, text, guidance
-            As in `generate`; the embeddings may be a tensor with gradients.
+            See `generate`; the embeddings may be a tensor with gradients.
         noise_level : int, default=0
-            As in `generate`, with the noise at its mean (zero).
+            See `generate`; here with the noise at its mean (zero).
 
         Returns
         -------
         tensor (n, c, h, w)
-            Not clipped; with gradients with respect to `latents` and `image_embeds`.
+            Images that are not clipped, with gradients with respect to `latents` and
+            `image_embeds`.
         """
         channels = self.latent_shape[0]
         if latents.ndim != 4 or latents.shape[1] != channels:
@@ -375,11 +395,11 @@ class Generator(ABC):
         InputError
             If they are of another width, another model, another order or another scale.
         """
-        given = embedding_tensor(embeddings, self.embedding_width, self.embedding_axes, self.name)
-        check_counts(images=np.asarray(images), embeddings=given)
+        checked = embedding_tensor(embeddings, self.embedding_width, self.embedding_axes, self.name)
+        check_counts(images=np.asarray(images), embeddings=checked)
         if getattr(self.pipe, "image_encoder", None) is None:
             return None
-        return compare_embeddings(self.embed_images(images), given.cpu().numpy(), self.name)
+        return compare_embeddings(self.embed_images(images), checked.cpu().numpy(), self.name)
 
     def _embeddings(self, values: ArrayLike | Tensor) -> Tensor:
         width, axes = self.embedding_width, self.embedding_axes
@@ -399,3 +419,45 @@ class Generator(ABC):
     def _encode_image(self, pixels: Tensor) -> Tensor:
         result: Tensor = self.pipe.image_encoder(pixels).image_embeds
         return result
+
+
+def describe_generator(generator: Generator) -> dict[str, Any]:
+    """Return a generator's classes, the hashes of its weights, and its settings.
+
+    Parameters
+    ----------
+    generator : Generator
+
+    Returns
+    -------
+    dict
+        JSON values. ``weights`` has the SHA-256 of every network of the pipeline, an adapter's
+        within those of the network that it was loaded into; ``steps`` and ``guidance`` are what
+        `generate` takes where nothing else is said.
+    """
+    pipe = generator.pipe
+    networks = {
+        name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)
+    }
+    return {
+        "generator": type(generator).__name__,
+        "name": generator.name,
+        "pipeline": type(pipe).__name__,
+        "weights": {name: weights_hash(part) for name, part in sorted(networks.items())},
+        "scheduler": _scheduler(pipe.scheduler),
+        "steps": generator.steps,
+        "guidance": generator.guidance,
+        "embedding_width": generator.embedding_width,
+        "image_size": list(generator.image_size),
+        "dtype": str(generator.dtype).removeprefix("torch."),
+        "device": str(generator.device),
+        "batch_size": BATCH_SIZE,
+        "versions": versions("diffusers", "transformers", "torch"),
+    }
+
+
+def _scheduler(scheduler: Any) -> dict[str, Any]:
+    settings = {
+        key: value for key, value in scheduler.config.items() if not str(key).startswith("_")
+    }
+    return {"class": type(scheduler).__name__, **plain(settings)}

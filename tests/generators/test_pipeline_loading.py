@@ -19,8 +19,7 @@ from brainkit.errors import (
 )
 from brainkit.features.weights import quiet
 from brainkit.generators import Generator
-from brainkit.generators.ip_adapter import SDXLGenerator
-from brainkit.generators.unclip import StableUnCLIPGenerator
+from brainkit.generators.pipelines import SDXLGenerator, StableUnCLIPGenerator
 
 
 @pytest.fixture

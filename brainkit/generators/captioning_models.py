@@ -1,7 +1,13 @@
-"""Prefix captioners: an image embedding, made into the first few "words" of a GPT-2.
+"""Two kinds of captioner: GIT, and prefixes of a language model.
 
-A small network turns the embedding into ``prefix_length`` input vectors of the language model,
-which then goes on in words (ClipCap; Mokady, Hertz & Bermano, 2021, arXiv:2111.09734).
+*GIT* reads the hidden states of its image tower. A GIT model (Wang et al., 2022, arXiv:2205.14100)
+looks at all patch tokens of an image. Decoders that predict these tokens from a brain can drive it
+without the image (as MindEye2 does), so here every caption goes through them: images become tokens
+first, and given tokens stand in for them.
+
+*Prefix captioners* make an image embedding into the first few "words" of a GPT-2. A small network
+turns the embedding into ``prefix_length`` input vectors of the language model, which then goes on
+in words (ClipCap; Mokady, Hertz & Bermano, 2021, arXiv:2111.09734).
 """
 
 import copy
@@ -10,16 +16,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from brainkit.arrays.atomic import write_json
 from brainkit.arrays.devices import pick_device
 from brainkit.arrays.files import read_json
 from brainkit.errors import CorruptFileError, InputError, unknown_name
 from brainkit.features.backbones.backbone import evaluating
-from brainkit.features.weights import load_state, placed, quiet, weights_hash
+from brainkit.features.extraction import ModelInputs
+from brainkit.features.weights import find_safetensors, load_state, placed, quiet, weights_hash
 from brainkit.generators.captioner import (
     BATCH_SIZE,
     PREFIX_FILE,
@@ -36,6 +45,130 @@ from brainkit.generators.captioner import (
 
 WEIGHTS_FILE = "prefix.safetensors"
 IGNORED = -100  # a label that transformers' losses leave out
+
+
+class _GivenTokens(nn.Module):
+    """Stands where the image tower was, and hands on the tokens it is given as "pixels"."""
+
+    def forward(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutput:
+        """Return (n, tokens, width) for (n, 1, tokens, width)."""
+        return BaseModelOutput(last_hidden_state=pixel_values[:, 0])
+
+
+def _reader(model: Any) -> Any:
+    """Return the same model, sharing all weights, with tokens for its image input."""
+    reader, core = _shallow(model), _shallow(model.git)
+    core.image_encoder = _GivenTokens()
+    reader.git = core
+    return reader
+
+
+def _shallow(module: nn.Module) -> Any:
+    """Copy one module so that its children can be exchanged; the children are shared."""
+    copied = copy.copy(module)
+    copied.__dict__["_modules"] = dict(module._modules)
+    return copied
+
+
+class GitCaptioner(Captioner):
+    """A GIT model with its processor.
+
+    Parameters
+    ----------
+    model : transformers.GitForCausalLM
+    processor : transformers.GitProcessor
+        Its tokenizer and its image preprocessing.
+    """
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        self._from_tokens = _reader(self.model)
+
+    @property
+    def tokens_shape(self) -> tuple[int, int]:
+        """Tokens an image and their width, of the image tower's last hidden state."""
+        vision = self.model.config.vision_config
+        return (vision.image_size // vision.patch_size) ** 2 + 1, vision.hidden_size
+
+    def image_tokens(self, images: Any, *, batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
+        """Return what the image tower makes of images: what a decoder has to predict.
+
+        Parameters
+        ----------
+        images : Stimuli, sequence of PIL images or paths, or array (n, height, width[, 3])
+            uint8, or float in [0, 1].
+        batch_size : int, default=64
+            Images at once.
+
+        Returns
+        -------
+        array of float32 (n, tokens, width)
+        """
+        pictures = ModelInputs(images, "image")
+        tokens = [np.empty((0, *self.tokens_shape), dtype=np.float32)]
+        with evaluating(self.model):
+            for batch in batches(len(pictures), batch_size):
+                rows = range(*batch.indices(len(pictures)))
+                pixels = self.processor.image_processor(pictures.read(rows), return_tensors="pt")
+                encoded = self.model.git.image_encoder(pixels["pixel_values"].to(self.model.device))
+                tokens.append(encoded.last_hidden_state.float().cpu().numpy())
+        return np.concatenate(tokens)
+
+    def caption(
+        self,
+        *,
+        image_embeds: ArrayLike | None = None,
+        images: Any = None,
+        image_tokens: ArrayLike | None = None,
+        max_new_tokens: int | None = None,
+        num_beams: int = 1,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[str]:
+        """Say in a sentence what each image, or its tokens, shows; see `Captioner.caption`."""
+        kind = only_one(image_embeds=image_embeds, images=images, image_tokens=image_tokens)
+        if kind == "image_embeds":
+            raise InputError(
+                "GIT reads all tokens of an image, not one embedding; give image_tokens of shape "
+                f"(n, {self.tokens_shape[0]}, {self.tokens_shape[1]}), or images."
+            )
+        if image_tokens is None:
+            image_tokens = self.image_tokens(images, batch_size=batch_size)
+        tokens = checked_vectors(image_tokens, "image_tokens", self.tokens_shape, "this GIT")
+        room = self.model.config.max_position_embeddings - 1  # one is the start token's
+        settings = decoding_settings(self.tokenizer, max_new_tokens, num_beams, room)
+        settings.bos_token_id = self.tokenizer.cls_token_id
+        sentences: list[str] = []
+        with evaluating(self._from_tokens), quiet("transformers"):
+            for batch in batches(len(tokens), batch_size):
+                seen = torch.as_tensor(tokens[batch])[:, None].to(self.model.device)
+                words = self._from_tokens.generate(pixel_values=seen, generation_config=settings)
+                sentences += read_sentences(self.tokenizer, words)
+        return sentences
+
+    def identity(self) -> dict[str, Any]:
+        """Return class, shape of the tokens and weights, for manifests."""
+        return {
+            "captioner": type(self).__name__,
+            "image_tokens": list(self.tokens_shape),
+            "weights": weights_hash(self.model),
+            **placed(self.model),
+        }
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the folder in transformers' own format, weights as safetensors."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        same_permissions(Path(folder))
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "auto") -> Self:
+        """Load from a local folder; see `Captioner.from_pretrained`."""
+        from transformers import GitForCausalLM, GitProcessor
+
+        find_safetensors(folder, ("model.safetensors",))  # refuses pickled weights
+        model, processor = load_parts(folder, "GIT model", GitForCausalLM, GitProcessor)
+        return cls(model.to(pick_device(device)), processor)
 
 
 @dataclass(frozen=True)
@@ -104,8 +237,8 @@ class Prefix(nn.Module):
         """Return (n, prefix_length, width) for (n, embedding_width)."""
         if self.config.normalise:
             image_embeds = nn.functional.normalize(image_embeds, dim=-1)
-        made: torch.Tensor = self.projection(image_embeds * self.config.input_scale)
-        return made.unflatten(-1, (self.config.prefix_length, self.config.width))
+        projected: torch.Tensor = self.projection(image_embeds * self.config.input_scale)
+        return projected.unflatten(-1, (self.config.prefix_length, self.config.width))
 
 
 class PrefixCaptioner(nn.Module, Captioner):
@@ -116,9 +249,9 @@ class PrefixCaptioner(nn.Module, Captioner):
     model : transformers.GPT2LMHeadModel
         The language model.
     tokenizer : transformers tokenizer
-        With an end-of-sentence token.
+        Tokenizer with an end-of-sentence token.
     prefix : Prefix
-        From the embedding to the model's inputs.
+        Network from the embedding to the model's inputs.
     """
 
     def __init__(self, model: Any, tokenizer: Any, prefix: Prefix) -> None:
@@ -200,13 +333,13 @@ class PrefixCaptioner(nn.Module, Captioner):
         batch_size: int = BATCH_SIZE,
     ) -> list[str]:
         """Say in a sentence what each embedding, or image, shows; see `Captioner.caption`."""
-        given = only_one(image_embeds=image_embeds, images=images, image_tokens=image_tokens)
-        if given == "image_tokens":
+        kind = only_one(image_embeds=image_embeds, images=images, image_tokens=image_tokens)
+        if kind == "image_tokens":
             raise InputError("A prefix captioner reads image embeddings; give image_embeds.")
         if image_embeds is None:
             image_embeds = self._embed(images)
         what = "this captioner"
-        vectors = checked_vectors(image_embeds, given, (self.embedding_width,), what)
+        vectors = checked_vectors(image_embeds, kind, (self.embedding_width,), what)
         room = self.model.config.n_positions - self.prefix.config.prefix_length
         settings = decoding_settings(self.tokenizer, max_new_tokens, num_beams, room)
         weight = next(self.prefix.parameters())

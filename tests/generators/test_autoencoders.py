@@ -11,7 +11,7 @@ from PIL import Image
 
 from brainkit.errors import CorruptFileError, InputError, MissingFileError
 from brainkit.generators import Autoencoder, Generator, LatentScale, load_tiny_autoencoder
-from brainkit.generators.taesd import tiny_autoencoder
+from brainkit.generators.autoencoders import tiny_autoencoder
 
 PUBLISHED = 29.7  # dB at 256 pixels, as the list of the shared data says
 

@@ -3,20 +3,37 @@
 The one convention here: images are (n, height, width, 3) in 0..1, and latents are (n, c, h, w) as
 the denoiser sees them, hence shifted and scaled. What is given as a NumPy array comes back as one
 (float32, no gradients); what is given as a torch tensor comes back as one, with gradients.
+
+Tiny autoencoders that are published as two plain state dicts become modules of diffusers. The
+encoder and the decoder are each a sequence of layers with keys such as ``3.conv.0.weight``.
+diffusers' `AutoencoderTiny` is the same network, with two differences in the newer ones: the
+bottleneck's blocks may have a branch that normalises over the whole picture (keys ``pool``), and
+the decoder's clamp counts as a layer. Every size is read off the weights.
+
+References
+----------
+Ollin Boer Bohan, TAESD, https://github.com/madebyollin/taesd
 """
 
+import itertools
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from brainkit.errors import InputError
+from brainkit.errors import InputError, listed
 from brainkit.features.pixels import as_float
+from brainkit.features.weights import load_state, read_state
 
 BATCH_SIZE = 16
+GROUPS = 4  # of the group normalisation in the branch; the weights do not tell
+_LAYER = re.compile(r"(\d+)\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -70,7 +87,7 @@ class Autoencoder:
         Its ``encode`` returns a posterior, of which the mode is taken so that the same image always
         has the same latents, or the latents themselves; its images are in −1..1.
     scale : LatentScale, optional
-        That of the module's configuration by default.
+        The scale of latents; that of the module's configuration by default.
     """
 
     def __init__(self, module: Any, scale: LatentScale | None = None) -> None:
@@ -140,13 +157,13 @@ class Autoencoder:
         InputError
             If the latents have another number of channels or axes.
         """
-        given = isinstance(latents, Tensor)
+        is_tensor = isinstance(latents, Tensor)
         values = latents if isinstance(latents, Tensor) else torch.tensor(np.asarray(latents))
         if values.ndim != 4 or values.shape[1] != self.channels:
             raise InputError(
                 f"Latents are (n, {self.channels}, h, w) here; got shape {tuple(values.shape)}."
             )
-        if given:
+        if is_tensor:
             return self._decode(values, clip)
         return self._in_batches(lambda rows: self._decode(rows, clip), values)
 
@@ -157,8 +174,8 @@ class Autoencoder:
         return self.scale.to_scheduler(latents)
 
     def _decode(self, latents: Tensor, clip: bool) -> Tensor:
-        own = self.scale.to_autoencoder(latents.to(self.device, torch.float32))
-        images = self.module.decode(own).sample / 2 + 0.5
+        scaled = self.scale.to_autoencoder(latents.to(self.device, torch.float32))
+        images = self.module.decode(scaled).sample / 2 + 0.5
         return (images.clamp(0, 1) if clip else images).permute(0, 2, 3, 1)
 
     def _checked(self, images: Tensor) -> Tensor:
@@ -183,3 +200,127 @@ class Autoencoder:
         with torch.no_grad():
             parts = [function(rows).cpu().numpy() for rows in values.split(BATCH_SIZE)]
         return np.concatenate(parts)
+
+
+class PooledBlock(nn.Module):
+    """A block whose input is first changed by what the picture as a whole looks like.
+
+    x ← block(x + W₂ relu(GroupNorm(W₁ x))), with 1×1 convolutions.
+    """
+
+    def __init__(self, block: nn.Module, width: int, hidden: int) -> None:
+        super().__init__()
+        self.block = block
+        self.pool = nn.Sequential(
+            nn.Conv2d(width, hidden, 1, bias=False),
+            nn.GroupNorm(GROUPS, hidden),
+            nn.ReLU(),
+            nn.Conv2d(hidden, width, 1, bias=False),
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (n, width, h, w) to the same shape."""
+        result: Tensor = self.block(values + self.pool(values))
+        return result
+
+
+def tiny_autoencoder(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> Any:
+    """Build diffusers' `AutoencoderTiny` from two plain state dicts.
+
+    Parameters
+    ----------
+    encoder, decoder : mapping
+        From names such as ``"1.conv.0.weight"`` to tensors.
+
+    Returns
+    -------
+    diffusers.AutoencoderTiny
+        float32, in evaluation mode; images in −1..1, latents of unit scale.
+
+    Raises
+    ------
+    InputError
+        If the tensors are not those of such an autoencoder; the first few names are given.
+    """
+    from diffusers import AutoencoderTiny
+
+    try:
+        down, up = _stages(encoder, first=0), _stages(decoder, first=1)
+        width = encoder["0.weight"].shape[0]
+        channels = decoder["1.weight"].shape[1]
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            "These are not an encoder and a decoder of a tiny autoencoder: keys such as "
+            f"'0.weight' and '1.conv.0.weight' are expected, got {listed(encoder, 4)} and "
+            f"{listed(decoder, 4)}."
+        ) from error
+    module = AutoencoderTiny(
+        encoder_block_out_channels=(width,) * len(down),
+        decoder_block_out_channels=(width,) * len(up),
+        num_encoder_blocks=down,
+        num_decoder_blocks=up,
+        latent_channels=channels,
+    )
+    _load(module.encoder.layers, encoder, shift=0)
+    _load(module.decoder.layers, decoder, shift=1)  # the clamp is no layer in diffusers
+    return module.eval().requires_grad_(False)
+
+
+def load_tiny_autoencoder(
+    encoder: str | Path, decoder: str | Path, scale: LatentScale | None = None
+) -> Autoencoder:
+    """Load a tiny autoencoder from two safetensors files.
+
+    Parameters
+    ----------
+    encoder, decoder : path
+        Files with plain state dicts, of any precision.
+    scale : LatentScale, optional
+        From its latents to a scheduler's; none by default.
+
+    Returns
+    -------
+    Autoencoder
+    """
+    return Autoencoder(tiny_autoencoder(read_state(encoder), read_state(decoder)), scale)
+
+
+def _stages(state: Mapping[str, Tensor], first: int) -> tuple[int, ...]:
+    """Return how many blocks each stage has, from the numbers of the layers.
+
+    A stage begins with a convolution that changes the resolution (three-by-three, no bias); the
+    first and the last convolutions, which have one, begin and end the network.
+    """
+    numbers = sorted({int(_split(key)[0]) for key in state})
+    blocks = {int(_split(key)[0]) for key in state if ".conv." in key}
+    plain = [number for number in numbers if number not in blocks]
+    if plain[0] != first or len(plain) < 3:
+        raise ValueError("no stages")
+    return tuple(
+        sum(low < number < high for number in blocks) for low, high in itertools.pairwise(plain)
+    )
+
+
+def _split(key: str) -> tuple[str, str]:
+    matched = _LAYER.fullmatch(key)
+    if matched is None:
+        raise ValueError(key)
+    return matched[1], matched[2]
+
+
+def _load(layers: nn.Sequential, state: Mapping[str, Tensor], shift: int) -> None:
+    """Load one half, strictly; blocks with a branch are wrapped first."""
+    branches = {
+        int(_split(key)[0]) - shift: value.shape
+        for key, value in state.items()
+        if key.endswith("pool.0.weight")
+    }
+    for number, (hidden, width, *_) in branches.items():
+        layers[number] = PooledBlock(layers[number], width, hidden)
+    renamed = {}
+    for key, value in state.items():
+        text, rest = _split(key)
+        number = int(text) - shift
+        inside = "block." if number in branches and not rest.startswith("pool.") else ""
+        renamed[f"{number}.{inside}{rest}"] = value.float()
+    load_state(layers, renamed)
