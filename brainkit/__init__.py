@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from brainkit.arrays.persistence import load_estimator, save_estimator
-    from brainkit.data.loading import load, load_all
+    from brainkit.data.cards import load, load_all
     from brainkit.data.recording import Recording
     from brainkit.data.stimuli import Stimuli
 
@@ -27,8 +27,8 @@ __all__ = [
 _HOMES = {
     "Recording": "brainkit.data.recording",
     "Stimuli": "brainkit.data.stimuli",
-    "load": "brainkit.data.loading",
-    "load_all": "brainkit.data.loading",
+    "load": "brainkit.data.cards",
+    "load_all": "brainkit.data.cards",
     "load_estimator": "brainkit.arrays.persistence",
     "save_estimator": "brainkit.arrays.persistence",
 }

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from brainkit.arrays.atomic import write_text
-from brainkit.data.loading import load
+from brainkit.data.cards import load
 from brainkit.recipes.reading import read_recipe
 from brainkit.recipes.running import run_recipe
 from brainkit.recipes.schema import EncodeRecipe

@@ -23,11 +23,11 @@ class Dissimilarities:
     Attributes
     ----------
     rdms : mapping of str to array (subjects, stimuli, stimuli)
-        By region, in order from early to late; checked to be RDMs.
+        Dissimilarities by region, in order from early to late; they are checked to be RDMs.
     subjects : tuple of str
-        Of every region, in order.
+        People of every region, in order.
     stimuli : Stimuli
-        In the order of the RDMs' rows and columns.
+        Stimuli in the order of the RDMs' rows and columns.
     info : dict
         What else is known, such as ``measure``.
 

@@ -20,10 +20,9 @@ from brainkit.arrays.volumes import (
     storage_step,
     without_single_axes,
 )
-from brainkit.data.rois import roi_table
-from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli
 from brainkit.data.text import as_texts
+from brainkit.data.units import VolumeSpace, roi_table
 from brainkit.errors import GridMismatchError, InputError
 
 

@@ -21,8 +21,6 @@ from brainkit.arrays.array_likes import as_array
 from brainkit.arrays.digest import content_digest
 from brainkit.arrays.sources import Averaged, Float, Index, Memory, Source, Standardised, View
 from brainkit.data.responses import Responses, positions
-from brainkit.data.rois import region_names, roi_mask, roi_names, with_boolean_rois
-from brainkit.data.spaces import Space, check_space
 from brainkit.data.standardising import (
     UNSEEN,
     group_statistics,
@@ -33,6 +31,14 @@ from brainkit.data.standardising import (
 )
 from brainkit.data.stimuli import Stimuli, stimulus_numbers
 from brainkit.data.text import as_texts, text_columns
+from brainkit.data.units import (
+    Space,
+    check_space,
+    region_names,
+    roi_mask,
+    roi_names,
+    with_boolean_rois,
+)
 from brainkit.errors import InputError, unknown_name, warn
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ import pandas as pd
 from brainkit.arrays.atomic import check_output, output_folder, plain, write_json
 from brainkit.arrays.progress import track
 from brainkit.arrays.sources import Kept
-from brainkit.data.cards import DatasetCard, Licence, read_card
-from brainkit.data.loading import load
+from brainkit.data.cards import DatasetCard, Licence, load, read_card
 from brainkit.data.recording import Recording
 from brainkit.data.responses import Responses
 from brainkit.decoding import DecodingResult

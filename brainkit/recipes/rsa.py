@@ -9,9 +9,8 @@ import numpy as np
 
 from brainkit.arrays.atomic import check_output, output_folder, plain, write_json, write_npy
 from brainkit.arrays.files import is_file
-from brainkit.data.cards import read_card
+from brainkit.data.cards import dataset_root, load_dissimilarities, read_card
 from brainkit.data.dissimilarities import Dissimilarities
-from brainkit.data.loading import dataset_root, load_dissimilarities
 from brainkit.encoding import RSAProtocol, RSAResult, assess_rsa, layer_rdm
 from brainkit.errors import InputError, MissingFileError, listed
 from brainkit.features.backbones.backbone import Backbone, open_backbone

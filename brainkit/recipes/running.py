@@ -9,8 +9,7 @@ import numpy as np
 
 from brainkit.arrays.atomic import check_output, output_folder, plain, write_json
 from brainkit.arrays.progress import waiting
-from brainkit.data.cards import DatasetCard, read_card
-from brainkit.data.loading import dataset_root, load, subjects
+from brainkit.data.cards import DatasetCard, dataset_root, load, read_card, subjects
 from brainkit.data.recording import Recording
 from brainkit.decoding import DecodingProtocol, DecodingResult, assess_decoder
 from brainkit.encoding import (

@@ -10,7 +10,7 @@ import pandas as pd
 from brainkit.arrays.atomic import atomic_path, write_json, write_npy
 from brainkit.arrays.persistence import save_estimator
 from brainkit.data.recording import Recording
-from brainkit.data.spaces import SensorSpace, VolumeSpace
+from brainkit.data.units import SensorSpace, VolumeSpace
 from brainkit.decoding import DecodingResult
 from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.recipes.fitted import Result, fitted_part

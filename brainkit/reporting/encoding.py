@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainkit.data.spaces import VolumeSpace
 from brainkit.data.splits import describe_split
+from brainkit.data.units import VolumeSpace
 from brainkit.encoding import EncodingResult
 from brainkit.reporting.figures import region_scores, score_against_ceiling, score_histograms
 from brainkit.reporting.maps import region_map, score_map

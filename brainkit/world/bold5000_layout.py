@@ -17,8 +17,7 @@ import scipy.io
 
 from brainkit.arrays.atomic import atomic_path, write_json, write_text
 from brainkit.arrays.progress import track
-from brainkit.data.bold5000 import REGIONS, REPEATED, TRIALS_PER_RUN
-from brainkit.data.bold5000_stimuli import PRESENTED, STIMULI
+from brainkit.data.bold5000 import PRESENTED, REGIONS, REPEATED, STIMULI, TRIALS_PER_RUN
 from brainkit.data.simulation import MANIFEST, check_root
 from brainkit.errors import InputError
 from brainkit.world.brain import SimulatedBrain, chosen_version

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from brainkit import Recording, Stimuli
 from brainkit.arrays.sources import Memory, Source, View
-from brainkit.data.spaces import VolumeSpace
+from brainkit.data.units import VolumeSpace
 from brainkit.errors import InputError, SplitError, UnknownNameError
 
 

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from brainkit import Recording
-from brainkit.data.cards import read_card
-from brainkit.data.loading import load
+from brainkit.data.cards import load, read_card
 from brainkit.errors import InputError, OutputError, UnknownNameError
 from brainkit.recipes import demo_checks
 from brainkit.recipes.demo import FEWEST_IMAGES, FEWEST_SUBJECTS, REGIONS, run_demo

@@ -6,9 +6,8 @@ import pytest
 
 from brainkit.data.dependence import Rows
 from brainkit.data.recording import Recording
-from brainkit.data.rois import roi_table
-from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli
+from brainkit.data.units import VolumeSpace, roi_table
 from brainkit.decoding import DecodingProtocol, DecodingResult
 from brainkit.decoding.scores import decoding_metrics, item_scores
 from brainkit.encoding import EncodingProtocol, EncodingResult

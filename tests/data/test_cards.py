@@ -4,8 +4,7 @@ import pytest
 import yaml
 
 import brainkit
-from brainkit.data.cards import card_names, read_card
-from brainkit.data.loading import dataset_root, subjects
+from brainkit.data.cards import card_names, dataset_root, read_card, subjects
 from brainkit.errors import InputError, MissingFileError, UnknownNameError
 
 
