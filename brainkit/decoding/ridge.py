@@ -9,8 +9,8 @@ from sklearn.base import clone
 
 from brainkit.arrays.devices import to_numpy
 from brainkit.linear.folds import kfold
-from brainkit.linear.ridge import TargetBlock, ridge_blocks
 from brainkit.linear.ridge_estimator import CrossValidatedRidge
+from brainkit.linear.ridge_solver import TargetBlock, ridge_blocks
 from brainkit.linear.targets import batch_size
 
 DEFAULT_ALPHAS = tuple(float(alpha) for alpha in np.logspace(1, 7, 13))  # of unit variance

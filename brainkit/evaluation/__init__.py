@@ -57,7 +57,7 @@ from brainkit.evaluation.score_intervals import (
     compare_encoders,
     score_intervals,
 )
-from brainkit.evaluation.scores import explained_variance, pearson_r, r2
+from brainkit.evaluation.target_scores import explained_variance, pearson_r, r2
 from brainkit.evaluation.two_vs_two import pattern_correlation, two_vs_two, two_vs_two_ci
 
 __all__ = [

@@ -21,7 +21,7 @@ from brainkit.evaluation.resampling_units import (
     resampling_units,
     size_classes,
 )
-from brainkit.evaluation.scores import (
+from brainkit.evaluation.target_scores import (
     ROUNDING,
     ScoreFunction,
     linear_form,

@@ -24,7 +24,7 @@ from brainkit.evaluation.identification import between_folds, training_between_f
 from brainkit.evaluation.intervals import FEWEST_UNITS, Estimate, Interval, check_draws, check_level
 from brainkit.evaluation.permutation import fdr_bh
 from brainkit.evaluation.resampling_units import group_labels, group_members
-from brainkit.evaluation.scores import (
+from brainkit.evaluation.target_scores import (
     SCORES,
     BlockSums,
     ScoreFunction,

@@ -14,7 +14,7 @@ from brainkit.evaluation.checked_arrays import real_array, row_vectors, unit_row
 from brainkit.evaluation.identification import contest, share_beaten
 from brainkit.evaluation.intervals import Interval, ItemScores
 from brainkit.evaluation.quantities import Correlation
-from brainkit.evaluation.scores import pearson_r
+from brainkit.evaluation.target_scores import pearson_r
 
 
 def pattern_correlation(Y_true: ArrayLike, Y_pred: ArrayLike) -> Correlation:

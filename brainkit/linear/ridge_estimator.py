@@ -39,7 +39,7 @@ from brainkit.arrays.devices import device_name, solver_device, to_device, to_nu
 from brainkit.errors import FoldsWarning, InputError, PenaltyWarning, unknown_name, warn
 from brainkit.linear.cross_validation import WAYS
 from brainkit.linear.folds import split_folds
-from brainkit.linear.ridge import ridge_cv
+from brainkit.linear.ridge_solver import ridge_cv
 from brainkit.linear.spectrum import is_primal
 from brainkit.linear.targets import checked_penalties, column_mean, deviations
 
@@ -411,7 +411,7 @@ class Training:
 class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Ridge with penalties chosen by exact cross-validation within the training data.
 
-    See `brainkit.linear.ridge` for the equation. Folds keep groups whole.
+    See `brainkit.linear.ridge_solver` for the equation. Folds keep groups whole.
 
     Parameters
     ----------

@@ -20,8 +20,8 @@ from brainkit.data.stimuli import Stimuli
 from brainkit.decoding.ridge import DEFAULT_ALPHAS
 from brainkit.errors import InputError, unknown_name
 from brainkit.linear.folds import kfold
-from brainkit.linear.ridge import BlockFit, TargetBlock, intercept_of, ridge_blocks
 from brainkit.linear.ridge_estimator import judge_choice, training_scale, validated
+from brainkit.linear.ridge_solver import BlockFit, TargetBlock, intercept_of, ridge_blocks
 from brainkit.linear.spectrum import is_primal
 from brainkit.linear.targets import batch_size, checked_penalties, column_mean, deviations
 

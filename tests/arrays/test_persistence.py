@@ -224,7 +224,7 @@ HOSTILE = {
     "a command by its room": (entry("brainkit.cli:main"), "not an estimator of brainkit"),
     "a base class": (entry("brainkit.encoding.deep.base:DeepEncoder"), "not an estimator"),
     "a class by another module": (
-        entry("brainkit.linear.ridge:VoxelwiseRidge"),
+        entry("brainkit.linear.ridge_solver:VoxelwiseRidge"),
         "not an estimator",
     ),
     "a class by another room": (entry("brainkit.features:VoxelwiseRidge"), "not an estimator"),

@@ -8,7 +8,7 @@ from brainkit.decoding import RidgeDecoder
 from brainkit.decoding.exchange import fit_with_null
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.evaluation import exchanged_rows
-from brainkit.linear import cross_validation, ridge
+from brainkit.linear import cross_validation, ridge_solver
 
 N = 40
 ROWS = np.concatenate([np.arange(N), np.arange(10)])[np.random.default_rng(0).permutation(N + 10)]
@@ -64,7 +64,7 @@ def test_the_responses_are_decomposed_once_for_both(monkeypatch):
         "decompose",
         lambda X, *a, **b: done.append(len(X)) or original(X, *a, **b),
     )
-    monkeypatch.setattr(ridge, "decompose", cross_validation.decompose)
+    monkeypatch.setattr(ridge_solver, "decompose", cross_validation.decompose)
     X, Z = data(20)
     order = exchanged_rows(ROWS, np.random.default_rng(3))
     fit_with_null(RidgeDecoder(cv=4), X, Z, groups=ROWS, exchange=order)

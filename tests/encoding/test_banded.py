@@ -10,7 +10,7 @@ from brainkit.arrays.persistence import load_estimator, save_estimator
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.encoding.banded import BandedRidge
 from brainkit.errors import InputError, UnknownNameError
-from brainkit.linear.banded import banded_ridge_cv
+from brainkit.linear.banded_solver import banded_ridge_cv
 from brainkit.linear.folds import kfold
 from brainkit.linear.variance_partition import r2_split
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.errors import InputError, UnknownNameError
-from brainkit.linear.ridge import ridge_cv, validation_errors
+from brainkit.linear.ridge_solver import ridge_cv, validation_errors
 from brainkit.linear.spectrum import stretches
 
 SHAPES = [(40, 9), (12, 30)]

@@ -22,7 +22,6 @@ from brainkit.decoding.ridge import DEFAULT_ALPHAS
 from brainkit.encoding import BandedRidge, KernelRidge, ReducedRankRidge, VoxelwiseRidge
 from brainkit.errors import InputError, LeakError, PenaltyWarning
 from brainkit.linear.folds import kfold
-from brainkit.linear.ridge import validation_errors
 from brainkit.linear.ridge_estimator import (
     STANDARD_GRID,
     fit_rows,
@@ -31,6 +30,7 @@ from brainkit.linear.ridge_estimator import (
     shares_at_edge,
     training_scale,
 )
+from brainkit.linear.ridge_solver import validation_errors
 from brainkit.linear.targets import checked_penalties, target_penalties
 
 VOLTS = 7e-7

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
 from brainkit.errors import InputError
-from brainkit.linear.ridge import solve_ridge
+from brainkit.linear.ridge_solver import solve_ridge
 from brainkit.linear.variance_partition import (
     band_subsets,
     commonality,

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import RidgeDecoder
 from brainkit.evaluation import exchanged_rows
-from brainkit.linear import cross_validation, ridge
+from brainkit.linear import cross_validation, ridge_solver
 from brainkit.reconstruction import EmbeddingDecoder, ReconstructionParts
 from brainkit.reconstruction.decoded import fit_models
 from brainkit.reconstruction.nulls import Training
@@ -75,7 +75,7 @@ def test_embeddings_latents_and_both_nulls_take_one_decomposition_a_fold(
         return original(X, *given, **named)
 
     monkeypatch.setattr(cross_validation, "decompose", counted)
-    monkeypatch.setattr(ridge, "decompose", counted)
+    monkeypatch.setattr(ridge_solver, "decompose", counted)
     order = exchanged_rows(training.rows, np.random.default_rng(3))
     fit_models(training, responses, parts_of(generator), groups=training.rows, exchange=order)
     assert len(done) == DECODER.cv + 1

@@ -38,7 +38,7 @@ from brainkit.encoding.deep.rows import (
     standardise,
 )
 from brainkit.errors import CorruptFileError, InputError, unknown_name
-from brainkit.evaluation.scores import pearson_r, r2
+from brainkit.evaluation.target_scores import pearson_r, r2
 from brainkit.linear.folds import group_codes
 from brainkit.training import Report, Schedule, Step, train
 from brainkit.training.losses import REGRESSION_LOSSES

@@ -18,7 +18,7 @@ from brainkit.encoding.routing.ensemble import layer_weights
 from brainkit.encoding.routing.readout import RegionReadout, RowwiseReadout
 from brainkit.encoding.routing.regions import read_regions
 from brainkit.errors import CorruptFileError, InputError, unknown_name
-from brainkit.evaluation.scores import r2
+from brainkit.evaluation.target_scores import r2
 
 Float = NDArray[np.float32]
 QUERIES = ("region", "voxel")

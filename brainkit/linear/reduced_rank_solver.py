@@ -20,7 +20,7 @@ with D the noise's standard deviations, and U, λ the leading eigenvectors and e
 correlations, the noise is white (multivariate noise normalisation: Walther et al., 2016,
 NeuroImage 137:188, here with as many factors as exceed what independent noise would show).
 
-The functions take NumPy arrays or torch tensors, like those of `brainkit.linear.ridge`.
+The functions take NumPy arrays or torch tensors, like those of `brainkit.linear.ridge_solver`.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from array_api_compat import array_namespace
 
 from brainkit.arrays.seeds import rng
 from brainkit.linear.cross_validation import fold_errors, held_targets
-from brainkit.linear.ridge import intercept_of
+from brainkit.linear.ridge_solver import intercept_of
 from brainkit.linear.spectrum import Spectrum, decompose, sample_products
 from brainkit.linear.targets import column_mean, deviations
 

@@ -28,7 +28,6 @@ _Block = NDArray[np.generic]
 ScoreFunction = Callable[[NDArray[np.generic], NDArray[np.generic]], ArrayLike]
 Floating = NDArray[np.floating]
 
-
 # Resampled scores this close to the observed one are ties, by the dtype of the products.
 ROUNDING: dict[type[np.floating], float] = {np.float64: 1e-12, np.float32: 2e-6}
 

@@ -15,7 +15,7 @@ from sklearn.preprocessing import KernelCenterer
 
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.linear.folds import kfold
-from brainkit.linear.kernel import (
+from brainkit.linear.kernel_solver import (
     Kernel,
     as_kernel,
     kernel_batch_size,
@@ -23,7 +23,7 @@ from brainkit.linear.kernel import (
     kernel_ridge_cv,
     solve_kernel_ridge,
 )
-from brainkit.linear.ridge import ridge_cv, select_alphas, solve_ridge, validation_errors
+from brainkit.linear.ridge_solver import ridge_cv, select_alphas, solve_ridge, validation_errors
 
 NAMES = ["linear", "polynomial", "poly", "rbf", "cosine", "sigmoid"]
 POSITIVE = ["linear", "polynomial", "rbf", "cosine"]  # semi-definite whatever the samples
@@ -222,7 +222,7 @@ def test_rows_of_a_prediction_do_not_know_of_each_other(monkeypatch):
     X, Y = problem()
     fit = solve_kernel_ridge(X, Y, np.ones(6), kernel="rbf")
     whole = kernel_predict(X, X, fit, kernel="rbf")
-    monkeypatch.setattr("brainkit.linear.kernel.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("brainkit.linear.kernel_solver.ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(kernel_predict(X, X, fit, kernel="rbf"), whole)
     np.testing.assert_allclose(kernel_predict(X[5:6], X, fit, kernel="rbf")[0], whole[5])
 

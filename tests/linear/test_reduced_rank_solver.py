@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from brainkit.linear import reduced_rank
+from brainkit.linear import reduced_rank_solver
 from brainkit.linear.folds import kfold
-from brainkit.linear.reduced_rank import (
+from brainkit.linear.reduced_rank_solver import (
     TargetMetric,
     average_groups,
     diagonal_metric,
@@ -26,7 +26,7 @@ from brainkit.linear.reduced_rank import (
     ridge_errors,
     solve_reduced_rank,
 )
-from brainkit.linear.ridge import solve_ridge, validation_errors
+from brainkit.linear.ridge_solver import solve_ridge, validation_errors
 
 SHAPES = [(60, 12), (12, 60), (25, 25)]  # primal, dual, and the border
 N_TARGETS = 9
@@ -161,11 +161,11 @@ def test_large_problems_have_the_errors_of_their_solutions(monkeypatch, fit_inte
     Y = X @ rng.normal(size=(30, 3)) @ rng.normal(size=(3, 80)) + rng.normal(size=(90, 80))
     parts, metric = kfold(90, 3), diagonal_metric(rng.uniform(0.5, 2, 80))
     alphas, ranks = [0.1, 10.0], [1, 3]
-    monkeypatch.setattr(reduced_rank, "EXACT_SIZE", 0)
+    monkeypatch.setattr(reduced_rank_solver, "EXACT_SIZE", 0)
     found = []
     for many in (True, False):
         if not many:  # as if there were few targets
-            monkeypatch.setattr(reduced_rank, "MANY", np.inf)
+            monkeypatch.setattr(reduced_rank_solver, "MANY", np.inf)
         folds = [prepare_fold(X, Y, *part, fit_intercept=fit_intercept) for part in parts]
         found.append(reduced_rank_errors(folds, alphas, ranks, metric))
         chosen = np.full(80, 10.0), np.full(80, 3)
@@ -359,8 +359,8 @@ def assert_leading(matrix, rank, vectors, values, atol):
 @pytest.mark.parametrize(("dtype", "atol"), [(np.float64, 1e-6), (np.float32, 2e-3)])
 def test_vectors_and_values_are_the_leading_ones(monkeypatch, shape, iterate, dtype, atol):
     if iterate:
-        monkeypatch.setattr(reduced_rank, "EXACT_SIZE", 0)
-        monkeypatch.setattr(reduced_rank, "OVERSAMPLING", 5)
+        monkeypatch.setattr(reduced_rank_solver, "EXACT_SIZE", 0)
+        monkeypatch.setattr(reduced_rank_solver, "OVERSAMPLING", 5)
     matrix = low_rank(*shape).astype(dtype)
     before = matrix.copy()
     vectors, values = leading_right_vectors(matrix, 6)
@@ -382,7 +382,7 @@ def test_large_matrices_are_iterated_repeatably(shape):
 @pytest.mark.parametrize("iterate", [False, True])
 def test_torch_finds_the_subspace_that_numpy_finds(monkeypatch, shape, iterate):
     if iterate:
-        monkeypatch.setattr(reduced_rank, "EXACT_SIZE", 0)
+        monkeypatch.setattr(reduced_rank_solver, "EXACT_SIZE", 0)
     matrix = low_rank(*shape)
     expected, squares = leading_right_vectors(matrix, 6)
     found, values = leading_right_vectors(torch.from_numpy(matrix), 6)
@@ -396,8 +396,8 @@ def test_torch_finds_the_subspace_that_numpy_finds(monkeypatch, shape, iterate):
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
 def test_combinations_of_rows_are_the_same_vectors(monkeypatch, shape, iterate, kind):
     if iterate:
-        monkeypatch.setattr(reduced_rank, "EXACT_SIZE", 0)
-        monkeypatch.setattr(reduced_rank, "OVERSAMPLING", 5)
+        monkeypatch.setattr(reduced_rank_solver, "EXACT_SIZE", 0)
+        monkeypatch.setattr(reduced_rank_solver, "OVERSAMPLING", 5)
     matrix = kind(low_rank(*shape))
     start = matrix @ fixed_start(matrix, 6)
     found = matrix.T @ leading_combinations(matrix @ matrix.T, start, 6)

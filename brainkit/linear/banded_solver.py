@@ -41,7 +41,7 @@ from brainkit.linear.bands import (
 )
 from brainkit.linear.cross_validation import Folds, Held
 from brainkit.linear.folds import checked_folds
-from brainkit.linear.ridge import intercept_of, select_alphas, solve_ridge
+from brainkit.linear.ridge_solver import intercept_of, select_alphas, solve_ridge
 from brainkit.linear.spectrum import is_primal, precision, shrink, weigh_samples
 from brainkit.linear.targets import (
     Targets,

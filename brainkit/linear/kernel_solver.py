@@ -21,13 +21,12 @@ With a kernel K over the training samples, for every target t
 .. math:: a_t = (\tilde K + \alpha_t I)^{-1} (y_t - \bar y_t), \qquad
           \hat y_t(x) = \sum_i k(x, x_i)\, a_{it} + b_t,
 
-which is ridge regression, as `brainkit.linear.ridge` has it, on the features that the kernel is the
-inner product of (Saunders, Gammerman and Vovk, 1998, ICML). :math:`\tilde K = H K H`, with
+which is ridge regression, as `brainkit.linear.ridge_solver` has it, on the features that the kernel
+is the inner product of (Saunders, Gammerman and Vovk, 1998, ICML). :math:`\tilde K = H K H`, with
 :math:`H = I - \mathbf 1 \mathbf 1' / n`, is the kernel of features that are centred by the mean of
-the samples in use (Schölkopf, Smola and Müller, 1998, Neural Comput. 10:1299). As
-:math:`\tilde K \mathbf 1 = 0` makes each :math:`a_t` sum to 0, the centring is left with the
-intercept: :math:`b_t = \bar y_t - m' a_t`, m being the mean row of K. Without an intercept nothing
-is centred.
+the samples in use (Schölkopf, Smola and Müller, 1998, Neural Comput. 10:1299). As :math:`\tilde K
+\mathbf 1 = 0` makes each :math:`a_t` sum to 0, the centring is left with the intercept: :math:`b_t
+= \bar y_t - m' a_t`, m being the mean row of K. Without an intercept nothing is centred.
 
 One eigendecomposition of :math:`\tilde K` a fold, in double precision, serves all targets and
 penalties; targets are treated in batches. Where a kernel is not one of inner products and has
@@ -53,7 +52,7 @@ from brainkit.linear.cross_validation import (
     fold_errors,
 )
 from brainkit.linear.folds import checked_folds
-from brainkit.linear.ridge import LARGEST_BATCH, select_alphas
+from brainkit.linear.ridge_solver import LARGEST_BATCH, select_alphas
 from brainkit.linear.spectrum import (
     DUAL_LOSSY,
     blur,

@@ -15,10 +15,10 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
 from brainkit.errors import InputError
-from brainkit.linear.banded import RacingRule, banded_ridge_cv, solve_banded_ridge
+from brainkit.linear.banded_solver import RacingRule, banded_ridge_cv, solve_banded_ridge
 from brainkit.linear.bands import BandFold, band_columns, design, draw_errors, simplex_draws
 from brainkit.linear.folds import kfold
-from brainkit.linear.ridge import ridge_cv, solve_ridge
+from brainkit.linear.ridge_solver import ridge_cv, solve_ridge
 
 ALPHAS = [0.1, 1.0, 10.0, 100.0]
 # Fewer features than held-out rows, than training rows, than rows, and more than rows.

@@ -18,10 +18,10 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 from brainkit.arrays.sources import Memory
 from brainkit.errors import InputError
-from brainkit.linear import cross_validation, ridge
+from brainkit.linear import cross_validation, ridge_solver
 from brainkit.linear.cross_validation import is_partition
 from brainkit.linear.folds import kfold
-from brainkit.linear.ridge import (
+from brainkit.linear.ridge_solver import (
     TargetBlock,
     batch_size,
     decompose,
@@ -88,7 +88,7 @@ def test_primal_and_dual_solve_the_same_problem(monkeypatch):
     alphas = np.full(Y.shape[1], 3.0)
     folds = kfold(40, 4)
     primal = solve_ridge(X, Y, alphas), validation_errors(X, Y, [1.0, 10.0], folds)
-    monkeypatch.setattr(ridge, "is_primal", lambda *shape: False)
+    monkeypatch.setattr(ridge_solver, "is_primal", lambda *shape: False)
     dual = solve_ridge(X, Y, alphas), validation_errors(X, Y, [1.0, 10.0], folds)
     for first, second in zip(primal, dual, strict=True):
         for one, other in zip(first, second, strict=True):
@@ -411,7 +411,7 @@ def test_shared_products_are_those_of_folds_on_their_own(monkeypatch, shape, fit
     folds = kfold(shape[0], 3, groups=groups)
     assert is_partition(shape[0], folds)
     shared = validation_errors(X, Y, [0.1, 9.0], folds, fit_intercept=fit_intercept)
-    monkeypatch.setattr(ridge, "is_partition", lambda *given: False)
+    monkeypatch.setattr(ridge_solver, "is_partition", lambda *given: False)
     alone = validation_errors(X, Y, [0.1, 9.0], folds, fit_intercept=fit_intercept)
     np.testing.assert_allclose(shared[0], alone[0], rtol=1e-9)
     np.testing.assert_allclose(shared[1], alone[1], rtol=1e-9)
@@ -621,7 +621,7 @@ def test_the_samples_are_decomposed_once_for_all_blocks(monkeypatch):
         "decompose",
         lambda X, *a, **b: done.append(len(X)) or original(X, *a, **b),
     )
-    monkeypatch.setattr(ridge, "decompose", cross_validation.decompose)
+    monkeypatch.setattr(ridge_solver, "decompose", cross_validation.decompose)
     order = np.arange(40)[::-1].copy()
     blocks = [TargetBlock(Y, ALPHAS, 2), TargetBlock(Y, ALPHAS, 2, rows=order)] * 2
     ridge_blocks(X, blocks, kfold(40, 4))
