@@ -4,7 +4,11 @@ The HDF5 library looks chunks up one by one, which takes longer than reading a s
 the library's first format (superblock 0, what it and MATLAB write unless told otherwise) lists the
 chunks in a version 1 B-tree. Here its nodes are read level by level, each once for many chunks.
 Whatever is not exactly as the HDF5 File Format Specification 3.0 has it (sections II.A, III.A.1,
-IV.A.1.a, IV.A.2.i, IV.A.2.q) is left to the library.
+IV.A.1.a, IV.A.2.i, IV.A.2.q) is left to the library (`brainkit.arrays.volumes`, `_library_chunk`).
+
+What it is worth: a region of 5,000 voxels of two sessions in NSD's layout is read in 0.12 s, and in
+0.30 s where every chunk is looked up by the library (medians of nine runs at one thread, file cache
+warm: ways `brainkit` and `brainkit library` of ``scripts/bench/read_region.py``).
 """
 
 import os
