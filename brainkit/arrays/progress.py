@@ -73,7 +73,7 @@ def track(
     total : int, optional
         Number of items where `iterable` has no length.
     state : callable, optional
-        How it stands after an item, such as the loss; shown behind the bar.
+        Function that says how it stands after an item, such as the loss; shown behind the bar.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)

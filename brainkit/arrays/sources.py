@@ -168,7 +168,7 @@ class Averaged(Source):
     Parameters
     ----------
     base : Source
-        Where the rows are.
+        Source of the rows.
     groups : sequence of array of int
         For each row of this source, the rows of `base` that it averages.
     """
@@ -199,7 +199,7 @@ class Standardised(Source):
     Parameters
     ----------
     base : Source
-        Where the values are.
+        Source of the values.
     group : array of int (rows,)
         Group of each row.
     shift, scale : float32 array (groups, columns, ...)

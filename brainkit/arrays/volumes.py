@@ -291,7 +291,7 @@ def read_labels(path: Path, what: str) -> tuple[NDArray[np.int64], NDArray[np.fl
     Raises
     ------
     MissingFileError, CorruptFileError
-        As `read_volume` does.
+        If the file cannot be read, as for `read_volume`.
     InputError
         If it holds anything but whole numbers with noise; see `whole_numbers`.
     """

@@ -37,7 +37,7 @@ def download(card: DatasetCard, root: str | Path) -> list[Path]:
     card : DatasetCard
         The dataset.
     root : path
-        Its folder, made if needed.
+        Folder of the dataset, made if needed.
 
     Returns
     -------

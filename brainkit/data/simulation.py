@@ -44,7 +44,7 @@ def check_root(root: Path, manifest: Mapping[str, Any]) -> None:
     Parameters
     ----------
     root : Path
-        Where the simulation shall stand.
+        Folder in which the simulation shall stand.
     manifest : mapping
         What its ``SIMULATED.json`` will hold, whether complete or not.
 

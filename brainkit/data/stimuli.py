@@ -151,7 +151,7 @@ class Stimuli:
     Parameters
     ----------
     source : array (stimuli, ...), sequence, or StimulusFile
-        Where the stimuli are; an array may be a memory map. Images are
+        Source of the stimuli; an array may be a memory map. Images are
         (stimuli, height, width) or (stimuli, height, width, 3): 8 or 16 bits, booleans, or floating
         point in [0, 1], which every model and feature space takes by the one rule of
         `brainkit.data.rgb`. A list of PIL images becomes such an array by the same rule, a list of

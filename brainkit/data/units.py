@@ -74,7 +74,7 @@ class VolumeSpace:
     shape : tuple of int
         Grid (X, Y, Z).
     affine : array (4, 4)
-        From voxel indices to millimetres.
+        Affine map from voxel indices to millimetres.
     voxels : array of int (units,)
         Flat C-order index of each unit in the grid.
     background : array (X, Y, Z), optional

@@ -539,7 +539,7 @@ def _similarities(
         )
     unit_first, lost_first = unit_rows(first, centre=similarity == "pearson")
     unit_second, lost_second = unit_rows(second, centre=similarity == "pearson")
-    matrix = unit_first @ unit_second.T
+    matrix = unit_first @ unit_second.T  # (n_first, n_second)
     matrix[lost_first] = -np.inf
     matrix[:, lost_second] = -np.inf
     return np.asarray(matrix)

@@ -153,7 +153,7 @@ class Estimate:
         Returns
         -------
         Interval
-            Its ends are NaN where the variance has no degree of freedom.
+            Interval whose ends are NaN where the variance has no degree of freedom.
         """
         check_draws(n, level)
         n_units = len(self.influence)
@@ -249,7 +249,7 @@ class ItemScores:
     scores : numpy.ndarray of shape (n_items,)
         NaN for an item that cannot be scored.
     estimate : Estimate
-        Their mean.
+        Mean of the items' scores.
     fewest_rivals : int or None
         The fewest rivals that any item has, where scores are against rivals.
     """
@@ -265,7 +265,7 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     Parameters
     ----------
     estimates : sequence of Estimate
-        At least one; scores that are NaN are left out, unless all are.
+        Estimates, at least one; scores that are NaN are left out, unless all are.
 
     Returns
     -------

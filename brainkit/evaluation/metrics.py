@@ -23,8 +23,8 @@ class Metric:
     Attributes
     ----------
     id : str
-        Its name; a pattern where a number is part of it (``..._top10``). What it was measured with,
-        a judge or a feature space, follows in square brackets.
+        Name of the metric; a pattern where a number is part of it (``..._top10``). What it was
+        measured with, a judge or a feature space, follows in square brackets.
     preset : str
         Name of the way it is formed; scores of two presets never stand in one table. ``{}`` in it
         stand for settings of the run.
@@ -127,7 +127,7 @@ def metric_entry(
     Parameters
     ----------
     name : str
-        Its id.
+        Id of the metric.
     score : Estimate, Interval or float
         A plain number has no interval.
     nulls : mapping of str to Estimate or float, optional

@@ -389,7 +389,7 @@ class _Grid:
         """Σ over samples of the products, (n_targets, n + 1), of columns (n_targets, n_samples)."""
         moved_true = np.take(true, self.first, axis=1)  # n_targets, a, n_samples
         moved_pred = np.take(pred, self.second, axis=1)
-        sums = moved_true @ moved_pred.transpose(0, 2, 1)
+        sums = moved_true @ moved_pred.transpose(0, 2, 1)  # n_targets, a, b
         return sums.reshape(len(true), -1)[:, : self.n + 1].astype(np.float64)
 
 

@@ -51,7 +51,8 @@ class Influences:
     n : int
         Items.
     n_folds : int or None
-        Where influences come from the spread over so many folds, which hold too few units each.
+        Number of folds, where influences come from the spread over them because each holds too few
+        units.
     """
 
     values: Float
@@ -109,7 +110,7 @@ def correlation_influences(
             zip(members, units_of_fold, strict=True)
         ):
             r, left_out = _without_each(true[rows][:, batch], pred[rows][:, batch], place)
-            of_folds[number] += r @ shares[batch]
+            of_folds[number] += r @ shares[batch]  # (n_regions,)
             if len(units_here) > 2:
                 spread = np.sqrt((len(units_here) - 1) / len(units_here)) * len(rows) / n
                 deviations = left_out.mean(axis=0) - left_out  # n_units, n_targets

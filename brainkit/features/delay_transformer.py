@@ -100,7 +100,7 @@ class Delays(TransformerMixin, BaseEstimator):
         runs : array (n_samples,), optional
             Run of each sample; one run where not given.
         times : array (n_samples,), optional
-            When each sample was taken, in whole numbers of samples or in any unit of time.
+            Time at which each sample was taken, in whole numbers of samples or in any unit of time.
 
         Raises
         ------

@@ -227,7 +227,7 @@ def extract(  # noqa: PLR0913 - all but two by name
     stimuli : Stimuli, array (n, height, width[, 3]), or sequence of PIL images, paths or strings
         Strings are texts for a model of text and paths for a model of images.
     pool : {None, "mean", "max", "class", "last", "flatten"}
-        How tokens, or positions of a map, are pooled; see `brainkit.features.tokens`.
+        Way in which tokens, or positions of a map, are pooled; see `brainkit.features.tokens`.
     tokens : {"all", "patch", "class"}
         The tokens of a layer that are taken.
     layers : str or sequence of str, optional
@@ -237,7 +237,7 @@ def extract(  # noqa: PLR0913 - all but two by name
         Reduction for layers too large to keep: it is applied to each batch, after pooling, over all
         tokens and features at once; only its result is kept, (n, components).
     store : FeatureStore, path or "default", optional
-        Where features are kept and found again. Extraction resumes there where it was
+        Store in which features are kept and found again. Extraction resumes there where it was
         interrupted, and its peak memory does not depend on the number of stimuli. "default" is
         $BRAINKIT_STORE, or ``~/.cache/brainkit/features``.
     batch_size : int, default=128

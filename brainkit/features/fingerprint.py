@@ -81,8 +81,8 @@ class KnownContent:
     Parameters
     ----------
     folder : path, optional
-        Where it is kept for other processes, a small file for each set of stimuli; in memory alone
-        where not given. A folder that cannot be written is no error.
+        Folder in which it is kept for other processes, a small file for each set of stimuli; in
+        memory alone where not given. A folder that cannot be written is no error.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -443,7 +443,7 @@ def check_frozen(
     backbone : Backbone
     items : sequence of images or strings
     features : function
-        From a prepared batch to the features of each layer, (n, ...).
+        Function from a prepared batch to the features of each layer, (n, ...).
 
     Raises
     ------

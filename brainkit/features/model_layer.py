@@ -35,7 +35,8 @@ class ModelLayer(TransformerMixin, BaseEstimator):
         Model and layer, ``SOURCE:NAME[/WEIGHTS][@LAYER]`` (see `brainkit.features.spec`); the
         model's default layer where none is named.
     pool : {"mean", "max", "class", "last", "flatten", None}, default="mean"
-        How tokens, or positions of a map, are pooled; None for layers that give one vector.
+        Way in which tokens, or positions of a map, are pooled; None for layers that give one
+        vector.
     tokens : {"all", "patch", "class"}, default="all"
         The tokens of a layer that are taken.
     keep_tokens : bool, default=False

@@ -83,7 +83,7 @@ def settle_axes(axes: NDArray[Any], values: NDArray[Any], n_samples: int) -> tup
     axes : array (n_components, n_features)
         Leading eigenvectors of the scatter matrix, of any length and sign.
     values : array (n_eigenvalues,)
-        Its eigenvalues, largest first; the axes' own come first.
+        Eigenvalues, largest first; the axes' own come first.
     n_samples : int
         Number of samples that the scatter is summed over.
     """
@@ -100,9 +100,9 @@ def settle_axes(axes: NDArray[Any], values: NDArray[Any], n_samples: int) -> tup
 def _exact(wide: NDArray[np.float64], n_components: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return leading axes, not normalised, and all eigenvalues, largest first."""
     if len(wide) <= wide.shape[1]:
-        values, vectors = np.linalg.eigh(wide @ wide.T)
+        values, vectors = np.linalg.eigh(wide @ wide.T)  # (n_images, n_images)
         return vectors.T[::-1][:n_components] @ wide, values[::-1]
-    values, vectors = np.linalg.eigh(wide.T @ wide)
+    values, vectors = np.linalg.eigh(wide.T @ wide)  # (pixels, pixels)
     return vectors.T[::-1][:n_components], values[::-1]
 
 

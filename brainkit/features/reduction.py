@@ -174,7 +174,7 @@ def projection_matrix(
     n_features, n_components : int
         Features before and after.
     seed : int
-        Its stream depends on both numbers too.
+        Seed of the weights, whose stream depends on both numbers too.
     density : float, optional
         Share of weights that are not 0, in (0, 1]; it is 1/√n_features where not given.
 
@@ -285,6 +285,7 @@ class SparseProjection(TransformerMixin, BaseEstimator):
         projected = np.empty((len(features), self.n_components), dtype=np.float32)
         for start, stop in self._steps(features):
             block = finite(np.asarray(features[start:stop], dtype=np.float32))
+            # (block, n_components)
             projected[start:stop] = (matrix @ block.reshape(len(block), -1).T).T
         return projected
 
@@ -460,7 +461,7 @@ def _by_covariance(features: NDArray[Any], rows: NDArray[np.int64], n_kept: int)
     scatter = np.zeros((width, width))
     for block in _blocks(features, rows):
         centred = block - mean
-        scatter += centred.T @ centred
+        scatter += centred.T @ centred  # (n_features, n_features)
     values, vectors = np.linalg.eigh(scatter)
     axes, variances = settle_axes(vectors.T[::-1][:n_kept], values[::-1], len(rows))
     return mean, axes, variances, float(np.trace(scatter))

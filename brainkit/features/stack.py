@@ -27,7 +27,7 @@ class SingleSpace(ReadsAsInner, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     space : transformer
-        From stimuli to features.
+        Transformer from stimuli to features.
     scale : {"feature", "space"}
         Give every feature the same training variance, 1 / n_features, or divide the whole space by
         the root of its total variance, which keeps the features' relative sizes.
@@ -152,7 +152,7 @@ class PrincipalSpace(ReadsAsInner, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     space : transformer
-        From stimuli to features.
+        Transformer from stimuli to features.
     n_components : int, default=1000
         Components to keep; all where the training stimuli's features vary in fewer directions.
 
@@ -190,7 +190,7 @@ class PrincipalSpace(ReadsAsInner, TransformerMixin, BaseEstimator):
             )
         total = float(centred.var(axis=0, ddof=1, dtype=np.float64).sum())
         self.kept_variance_ = float(variances.sum(dtype=np.float64)) / total
-        return centred @ self.components_.T
+        return centred @ self.components_.T  # (n, n_components)
 
     def transform(self, stimuli: Any) -> Float:
         """Return the components of any stimuli, (n, n_components)."""

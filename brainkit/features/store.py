@@ -206,7 +206,7 @@ class Entry:
     Attributes
     ----------
     folder : Path
-        Where the entry lies; its name is the SHA-256 of the key.
+        Folder of the entry; its name is the SHA-256 of the key.
     key : dict
         What the values are features of.
     """
@@ -340,7 +340,7 @@ class Entry:
         Parameters
         ----------
         start : int
-            Its first stimulus.
+            First stimulus of the chunk.
         values : array (chunk or what is left, *shape)
             Features of those stimuli, in the entry's dtype.
 
@@ -559,7 +559,7 @@ class FeatureStore:
     Parameters
     ----------
     folder : path
-        Where the store is, or shall be: an earlier store, an empty folder, or none yet. It is made
+        Folder of the store: an earlier store, an empty folder, or none yet. It is made
         when the first entry is begun, under the user's umask.
 
     Raises

@@ -230,7 +230,7 @@ def tiny_autoencoder(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor
     Parameters
     ----------
     encoder, decoder : mapping
-        From names such as ``"1.conv.0.weight"`` to tensors.
+        Tensors by names such as ``"1.conv.0.weight"``.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def load_tiny_autoencoder(
     encoder, decoder : path
         Files with plain state dicts, of any precision.
     scale : LatentScale, optional
-        From its latents to a scheduler's; none by default.
+        Scale from its latents to a scheduler's; none by default.
 
     Returns
     -------

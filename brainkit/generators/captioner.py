@@ -42,7 +42,7 @@ class Captioner(ABC):
             ``"tiny"`` (the one that comes with brainkit), a local folder, or a hub id: of a prefix
             captioner (``prefix.json`` beside a GPT-2) or of a GIT model.
         device : str, default="auto"
-            Where it runs; ``"auto"`` takes a GPU if there is one.
+            Device that it runs on; ``"auto"`` takes a GPU if there is one.
         download : bool, optional
             Whether a hub id that is not in the local cache may be fetched; by default as
             $BRAINKIT_DOWNLOAD says.

@@ -230,7 +230,8 @@ def warn_of_cut_texts(texts: Sequence[str], pipe: Any, name: str) -> None:
     ----------
     texts : sequence of str
     pipe : diffusers.DiffusionPipeline
-        With several text encoders, a text counts as cut by the most that one of them leaves out.
+        Pipeline whose text encoders are asked; with several of them a text counts as cut by the
+        most that one of them leaves out.
     name : str
         What the generator is called in the message.
     """

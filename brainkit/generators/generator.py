@@ -74,7 +74,7 @@ class Generator(ABC):
     pipe : diffusers.DiffusionPipeline
         Evaluation mode, no gradients of weights.
     autoencoder : Autoencoder
-        Its ``vae``, in float32.
+        Autoencoder of the pipeline (``vae``), in float32.
     steps, guidance : int, float
         What `generate` takes where nothing else is said: those of ``generation_config.json`` beside
         the pipeline (``num_inference_steps``, ``guidance_scale``), or else the pipeline's own.
@@ -211,7 +211,7 @@ class Generator(ABC):
             One per image, or one for all; empty by default; together with `image_embeds`. What the
             text encoder has no room for is left out, with a warning.
         init_latents : array (n, c, h, w), optional
-            Where to start from, on the scheduler's scale, as `encode_latents` gives them.
+            Latents to start from, on the scheduler's scale, as `encode_latents` gives them.
         strength : float, optional
             Share of the run to go through from `init_latents`, 0 to 1 (default .75): at 0 they
             are decoded as they are, at 1 they are ignored.

@@ -52,7 +52,7 @@ class SDXLGenerator(Generator):
         path : path
             The adapter's safetensors file.
         scale : float
-            Its weight beside the text.
+            Weight of the adapter beside the text.
         dtype : torch.dtype
 
         Raises

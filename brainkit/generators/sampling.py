@@ -335,9 +335,9 @@ def denoise(
     Parameters
     ----------
     output : function
-        From the scaled latents (n, c, h, w) and a timestep to the denoiser's output.
+        Function from the scaled latents (n, c, h, w) and a timestep to the denoiser's output.
     scheduler, timesteps, latents
-        From `start`.
+        What `start` gives.
     generators : sequence of torch.Generator
         One per image, for schedulers that add noise at every step.
 

@@ -94,7 +94,7 @@ class RacingRule:
     Attributes
     ----------
     slack : float, default=1.0
-        Finite, not negative. With 0 only the best draw on the first folds goes on.
+        Slack, finite and not negative. With 0 only the best draw on the first folds goes on.
     first_folds : int, default=1
         Folds that are seen before anything is given up.
     """
@@ -146,7 +146,7 @@ class BandedRidgeFit:
         Squared held-out errors summed over folds, at the draw's best penalty; NaN where racing
         gave the draw up.
     total : float64 array (n_targets,)
-        The same for a prediction by the training mean.
+        The squared held-out error of a prediction by the training mean.
     chosen : array of int (n_targets,)
         The draw of each target; of draws with equal errors the first.
     draws : float64 array (n_draws, n_bands)
@@ -215,7 +215,7 @@ def banded_ridge_cv(  # noqa: PLR0913 - all but five by name
     draws : array (n_draws, n_bands), optional
         Weights to try, each with a sum of 1; zeros switch bands off.
     n_draws, concentration, seed
-        Where no draws are given; see `brainkit.linear.bands.simplex_draws`.
+        How weights are drawn where no draws are given; see `brainkit.linear.bands.simplex_draws`.
     fit_intercept : bool, default=True
         Fit the means, in every fold its own.
     alpha_per_target : bool, default=True

@@ -385,7 +385,7 @@ class System:
     largest : float
         Eigenvalue of what was subtracted from, see `brainkit.linear.spectrum.spread`.
     readout : float64 array (n_active_features, rank), optional
-        Where singular values were taken: samples, scaled and centred, times it are R.
+        Matrix that takes samples, scaled and centred, to R, where singular values were taken.
     """
 
     columns: Any

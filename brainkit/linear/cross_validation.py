@@ -106,8 +106,8 @@ class FoldErrors:
         R, or the held-out samples in the eigenbasis.
     stretches : tuple of _Weighted
     mixing : array (n_alphas, n_functions + 1)
-        How functions mix into penalties (t of `Stretch`), of all stretches, and -1 for the truth:
-        the mixture is the residual.
+        Weights by which functions mix into penalties (t of `Stretch`), of all stretches, and -1 for
+        the truth: the mixture is the residual.
     """
 
     readout: Array

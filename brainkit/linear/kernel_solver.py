@@ -379,7 +379,7 @@ class KernelRidgeFit(KernelSolution):
     errors : float64 array (n_alphas, n_targets)
         Squared held-out errors, summed over folds.
     total : float64 array (n_targets,)
-        The same for a prediction by the training mean (by 0 without an intercept).
+        The squared held-out error of a prediction by the training mean (by 0 without an intercept).
     chosen : array of int (n_targets,)
         The place of `alpha` among the candidates.
     batch_size : int

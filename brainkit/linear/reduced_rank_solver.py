@@ -58,7 +58,7 @@ def leading_right_vectors(matrix: Array, rank: int) -> tuple[Array, Array]:
     Returns
     -------
     vectors : array (n_columns, at most rank)
-        Orthonormal, of the matrix's dtype.
+        Orthonormal vectors, of the matrix's dtype.
     values : float64 array (at most rank,)
         Largest first.
     """
@@ -156,7 +156,7 @@ class TargetMetric:
     scale : array (n_targets,)
         Diagonal of the outer part, positive.
     directions : array (n_targets, n_factors)
-        Orthonormal.
+        Orthonormal directions.
     gains : array (n_factors,)
         What M multiplies the directions by, positive.
     """
@@ -422,7 +422,7 @@ def _nested_errors(latent: Array, back: Array, truth: Array, ranks: Sequence[int
     Parameters
     ----------
     latent, back : arrays (n_held_out, rank), (rank, n_targets)
-        Their product is predicted.
+        Two factors, whose product is predicted.
     truth : array (n_held_out, n_targets)
         Y.
     ranks : sequence of int

@@ -63,7 +63,7 @@ def penalty_grid(
     scale : float
         Mean variance of the features that vary.
     standard : sequence of float
-        For features of unit variance.
+        Candidate penalties for features of unit variance.
 
     Raises
     ------
@@ -138,7 +138,8 @@ def judge_choice(
     chosen : float64 array (n_targets,)
         Each target's penalty.
     least, total : float64 arrays (n_targets,)
-        Its held-out error with that, and with the mean; NaN or 0 for a constant target.
+        Each target's held-out error with its penalty, and with the mean; NaN or 0 for a constant
+        target.
     eigenvalues : (float, float)
         The smallest and the largest of X'X.
     errors : float64 array (n_alphas, n_targets), optional
@@ -292,7 +293,7 @@ def predict_rows(model: Any, X: Any, n_targets: int | None = None) -> NDArray[An
     model : estimator
     X : array (n_samples, ...)
     n_targets : int, optional
-        How many there must be; any number where not given.
+        Number of targets that there must be; any number where not given.
 
     Raises
     ------
@@ -430,8 +431,8 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
     n_targets_batch : int, optional
         Targets at once; by free memory where not given.
     device : str, default="auto"
-        Where the solver runs: a GPU ("cuda", "cuda:0") by torch, or the processor ("cpu") by NumPy;
-        "auto" is a GPU if there is one.
+        Device that the solver runs on: a GPU ("cuda", "cuda:0") by torch, or the processor ("cpu")
+        by NumPy; "auto" is a GPU if there is one.
     """
 
     _grid: Sequence[float] = STANDARD_GRID
@@ -477,8 +478,9 @@ class CrossValidatedRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
         Returns
         -------
         self
-            With `coef_` (n_targets, n_features), `intercept_` (n_targets,), `alpha_` (n_targets,),
-            `cv_r2_` (n_targets,), the held-out R² of the chosen penalty, and `batch_size_`.
+            The estimator, with `coef_` (n_targets, n_features), `intercept_` (n_targets,), `alpha_`
+            (n_targets,), `cv_r2_` (n_targets,), the held-out R² of the chosen penalty, and
+            `batch_size_`.
 
             Predictions are made from `feature_mean_` and `target_mean_`, in double precision, which
             `intercept_` sums up: ``(X - feature_mean_) @ coef_.T + target_mean_``.

@@ -81,7 +81,8 @@ class RidgeFit:
     batch_size : int
         Targets treated at once.
     means : (float64 array (n_features,), float64 array (n_targets,))
-        Of features and targets; 0 without an intercept. What `intercept` sums up, in more digits.
+        Means of features and targets; 0 without an intercept. What `intercept` sums up, in more
+        digits.
     eigenvalues : (float, float)
         The smallest and the largest of X'X, of those that are not 0.
     dtype : dtype

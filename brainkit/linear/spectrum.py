@@ -340,7 +340,7 @@ def clip(values: Array, vectors: Array, *sizes: int, largest: float = 0.0) -> tu
     Parameters
     ----------
     values, vectors : arrays (rank,), (size, rank)
-        Ascending.
+        Eigenvalues, ascending, and their eigenvectors.
     *sizes : int
         Numbers of samples and features.
     largest : float, optional
@@ -383,8 +383,8 @@ def blur(
     alphas : sequence of float
         All penalties.
     lengths : float or array (rank,)
-        Of what targets are multiplied with: 1 for U, the roots of the eigenvalues for XV, and the
-        root of the largest one for V'X'Y.
+        Lengths of what targets are multiplied with: 1 for U, the roots of the eigenvalues for XV,
+        and the root of the largest one for V'X'Y.
     n_train : int
         Number of training samples: lengths of targets are compared with those of held-out ones.
     """

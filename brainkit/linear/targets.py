@@ -177,7 +177,7 @@ def checked_penalties(alphas: Any) -> list[float]:
     Parameters
     ----------
     alphas : float, or sequence, array or tensor of them
-        Not negative.
+        Candidate penalties, not negative.
 
     Raises
     ------

@@ -41,7 +41,7 @@ def matched_contrast(a: Tensor, b: Tensor, log_scale: Tensor, same: Tensor | Non
             f"Two sets (n, width) of one shape are contrasted; got {tuple(a.shape)} and "
             f"{tuple(b.shape)}."
         )
-    similarity = functional.normalize(a, dim=1) @ functional.normalize(b, dim=1).T
+    similarity = functional.normalize(a, dim=1) @ functional.normalize(b, dim=1).T  # (n, n)
     logits = log_scale.exp() * similarity.float()  # (n, n)
     matches = torch.eye(len(a), device=a.device) if same is None else same.to(logits.dtype)
     forward = functional.cross_entropy(logits, matches / matches.sum(dim=1, keepdim=True))

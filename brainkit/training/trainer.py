@@ -172,18 +172,20 @@ def train(
     Parameters
     ----------
     module : Module
-        Its parameters that require a gradient are trained; a part in which none does is kept in
-        evaluation mode, so that its running statistics do not drift.
+        Module whose parameters that require a gradient are trained; a part in which none does is
+        kept in evaluation mode, so that its running statistics do not drift.
     loss : callable
-        From the module and the `Step` to a scalar; draws all that is random from the step.
+        Function from the module and the `Step` to a scalar; it draws all that is random from the
+        step.
     schedule : Schedule
     folder : path, optional
-        Where states are kept, each run's in a sub-folder that its identity names (`run_folder`). An
-        interrupted run goes on from there; a run that differs in anything begins anew beside it.
+        Folder in which states are kept, each run's in a sub-folder that its identity names
+        (`run_folder`). An interrupted run goes on from there; a run that differs in anything begins
+        anew beside it.
     validate : callable, optional
         Score of the module in evaluation mode, higher is better.
     description : str
-        For the progress bar.
+        Text of the progress bar.
     parts : sequence of str
         Names of parts of the module (or of parameters) all of which have to be trained.
     identity : mapping, optional

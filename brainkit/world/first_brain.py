@@ -549,11 +549,11 @@ class FirstTuning:
 
     def shared_drive(self, rows: Rows, voxels: Voxels) -> Double:
         """Give the drive that the common channels make."""
-        return np.asarray(rows[0] @ self.shared[:, voxels])
+        return np.asarray(rows[0] @ self.shared[:, voxels])  # (n_scenes, n_voxels)
 
     def own_drive(self, rows: Rows, voxels: Voxels) -> Double:
         """Give the drive that the private channels make."""
-        return np.asarray(rows[1] @ self.private_weights[:, voxels])
+        return np.asarray(rows[1] @ self.private_weights[:, voxels])  # (n_scenes, n_voxels)
 
 
 def _draw_truth(units: pd.DataFrame, gate: bool, rng: np.random.Generator) -> pd.DataFrame:

@@ -117,7 +117,7 @@ class Design:
     Attributes
     ----------
     masterordering : uint16 array (1, n_trials)
-        For each trial, the number of the image within the subject's list.
+        Number, for each trial, of the image within the subject's list.
     basiccnt : uint16 array (3, n_sessions)
         Numbers of images that have been shown at least once, twice, three times by the session's
         end.
@@ -126,7 +126,7 @@ class Design:
     stimpattern : uint8 array (n_sessions, 12, 75)
         1 where a slot of a run holds an image.
     subjectim : int32 array (8, n_images)
-        For each subject, the numbers of the images in the list; the shared ones first. 0 from there
+        Numbers, for each subject, of the images in the list; the shared ones first. 0 from there
         on for subjects who are not simulated.
     subjects : tuple of int
     n_stimuli : int
@@ -314,7 +314,7 @@ class Recorder:
     Parameters
     ----------
     root : Path
-        Where ``nsddata`` and ``nsddata_betas`` stand.
+        Folder of ``nsddata`` and ``nsddata_betas``.
     brain : SimulatedBrain
     version : str
         Folder of the betas.

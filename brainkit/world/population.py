@@ -227,7 +227,7 @@ class Population:
             [np.ones((len(raw), 1)), self.reference_common, *self._reference_private], axis=1
         )
         scaled = (raw - mean) / sd
-        gram = known.T @ known
+        gram = known.T @ known  # (n_known, n_known)
         # Without the gate some common channels hang together; the ridge makes that harmless.
         ridge = 1e-9 * np.trace(gram) * np.eye(len(gram))
         coefficients = np.linalg.solve(gram + ridge, known.T @ scaled)

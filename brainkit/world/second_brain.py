@@ -192,7 +192,7 @@ def early_drive(maps: Single, truth: pd.DataFrame) -> Double:
             voxels = liked == pool
             centre[:, voxels] += (maps[:, int(pool)] @ field[:, voxels]) * part[voxels]
     wide = _place_weights(x, y, truth["surround_size"].to_numpy())
-    surround = maps.mean(axis=1) @ wide
+    surround = maps.mean(axis=1) @ wide  # (n_scenes, n_voxels)
     return np.asarray((centre + ACTIVATION) / (surround + truth["normalisation"].to_numpy()))
 
 
@@ -499,7 +499,7 @@ class SecondTuning:
     drives : VoxelDrives
         Drives of the voxels that are not silent.
     column : int array (n_voxels,)
-        Where each voxel stands in `drives`; -1 for silent ones.
+        Column of `drives` that each voxel has; -1 for silent ones.
     private_weights : float array (34, n_voxels)
         Weights of the own drive on the private channels; unit variance over the reference set.
     reference : pair of arrays
@@ -546,7 +546,7 @@ class SecondTuning:
 
     def own_drive(self, rows: Rows, voxels: Voxels) -> Double:
         """Give the drive that the private channels make."""
-        return np.asarray(rows[1] @ self.private_weights[:, voxels])
+        return np.asarray(rows[1] @ self.private_weights[:, voxels])  # (n_scenes, n_voxels)
 
 
 @dataclass(frozen=True, slots=True)

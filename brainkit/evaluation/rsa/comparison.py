@@ -192,7 +192,7 @@ class Resampled:
         total = weights.sum()
         if self.comparison not in NEEDS_NO_SPREAD:
             values = tuple(part - (part @ weights / total)[:, None] for part in values)
-        products = (values[0] * weights) @ values[1].T
+        products = (values[0] * weights) @ values[1].T  # (n_first, n_second)
         if self.comparison == "rho-a":
             return np.asarray(12.0 * products / (total**3 - total))
         norms = [np.sqrt((part * part) @ weights) for part in values]

@@ -48,7 +48,7 @@ class RDMBootstrap:
     observed : numpy.ndarray of shape (n_models, n_groups)
         Mean similarity over people; a group is a region, say.
     both, subjects, conditions : numpy.ndarray of shape (n_samples, n_models, n_groups)
-        The same after drawing people and conditions, people alone, conditions alone. Within a
+        Similarities after drawing people and conditions, people alone, conditions alone. Within a
         sample all models and groups share the draw, so that differences are paired.
     n_subjects, n_conditions : int
         Numbers of people and of conditions to draw from.
@@ -252,6 +252,7 @@ class _Relabelled:
         # Moving the one mean of the people is cheaper than moving every model the other way.
         back = np.argsort(order)
         moved = self.mean[:, back][:, :, back]
+        # (n_models, n_groups)
         return np.asarray(np.einsum("lij,gij->lg", self.directions, moved, optimize=True))
 
 
@@ -529,7 +530,7 @@ def peak_difference(
     Parameters
     ----------
     bootstrap : RDMBootstrap
-        Its models stand in order, such as the layers of a network.
+        Samples of models that stand in order, such as the layers of a network.
     first, second : int
         Groups.
     level : float, default 0.95

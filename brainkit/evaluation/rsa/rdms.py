@@ -85,7 +85,7 @@ def condensed(rdms: ArrayLike, name: str = "rdms") -> NDArray[np.float64]:
     Parameters
     ----------
     rdms : array_like of shape (n_conditions, n_conditions) or (n_rdms, n_conditions, n_conditions)
-        As for :func:`rdm_stack`.
+        RDMs, see :func:`rdm_stack`.
     name : str
         What to call them in messages.
 
@@ -258,7 +258,7 @@ def _from_products(patterns: NDArray[np.generic], measure: str) -> NDArray[np.fl
             block -= centre[:, None]
         elif measure != "cosine":  # distances have no origin; near the mean they lose fewer digits
             block -= block.mean(axis=0)
-        products += block @ block.T
+        products += block @ block.T  # (n_conditions, n_conditions)
     norms = np.diag(products).copy()
     if measure in ("correlation", "cosine"):
         return _angular(products, norms, squares, measure)

@@ -77,15 +77,15 @@ class Backbone(ABC):
         Parameters
         ----------
         batch : tensor (n, ...)
-            From `prepare`, on any device.
+            A batch from `prepare`, on any device.
         layers : sequence of str
             Names that `layers` lists.
 
         Returns
         -------
         dict
-            For every layer a tensor (n, tokens, width), (n, channels, height, width) or
-            (n, features), on the model's device.
+            The outputs: for every layer a tensor (n, tokens, width), (n, channels, height, width)
+            or (n, features), on the model's device.
         """
 
     @abstractmethod
@@ -181,8 +181,8 @@ def record(
         called several times, such as a ReLU that two branches share, is named with its number,
         from 0: ``relu:1``.
     pick : function, optional
-        From what a submodule returns to a tensor; by default the tensor itself, or the first of a
-        tuple or list.
+        Function from what a submodule returns to a tensor; by default the tensor itself, or the
+        first of a tuple or list.
     stop : bool, default=False
         End the block as soon as every output is recorded: what comes after the deepest layer need
         not be computed. Only for submodules that are known to be called once, since the block ends

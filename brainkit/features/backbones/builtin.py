@@ -33,7 +33,7 @@ class OrientedEnergyBackbone(Backbone):
     Parameters
     ----------
     energy : OrientedEnergy, optional
-        Its settings; ``colour`` is the choice of the layer.
+        Wavelets whose settings are taken; ``colour`` is the choice of the layer.
     """
 
     spec = f"builtin:{NAME}"

@@ -354,7 +354,7 @@ class OpenClipTower(HookedModule):
     config : dict
         open_clip's ``model_cfg``: what the weights alone do not tell, such as the activation.
     places : dict
-        From the names of layers to those of submodules.
+        Names of submodules by those of layers.
     """
 
     def __init__(

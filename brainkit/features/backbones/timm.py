@@ -49,7 +49,7 @@ class TimmBackbone(HookedModule):
     Parameters
     ----------
     module : torch module
-        From ``timm.create_model``.
+        Module that ``timm.create_model`` made.
     spec : str, optional
         What to call the model; ``timm:ARCHITECTURE`` where not given.
     """

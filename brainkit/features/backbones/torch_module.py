@@ -317,7 +317,7 @@ class HookedModule(Backbone):
         recorded : dict
             The outputs by name.
         names : sequence of str
-            Those that are wanted.
+            Names of the layers that are wanted.
         n_items : int
         square : bool, default=False
             Whether the images are as high as wide: then so are their maps, which tells the axis of
@@ -361,8 +361,8 @@ class TorchModel(HookedModule):
     module : torch module
         Called with what `preprocess` gives, stacked.
     preprocess : function, optional
-        From one PIL image (RGB) or one string to a tensor, without a random part. By default an
-        image becomes float32 (3, height, width) in [0, 1], and all must have one size.
+        Function from one PIL image (RGB) or one string to a tensor, without a random part. By
+        default an image becomes float32 (3, height, width) in [0, 1], and all must have one size.
     layers : sequence of str, optional
         Submodules to offer, the last of them the default; all where not given.
     name : str, optional

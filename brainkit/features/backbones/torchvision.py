@@ -61,7 +61,8 @@ class CaffeBGR:
     ----------
     resize : int, default=256
     crop : int, default=227
-        With `resize` equal to `crop` the whole image is seen, for stimuli whose margins matter.
+        Side of the square that is cut out, in pixels. With `resize` equal to `crop` the whole image
+        is seen, for stimuli whose margins matter.
     interpolation : {"bilinear", "bicubic"}
 
     Raises
@@ -102,11 +103,11 @@ class TorchvisionBackbone(HookedModule):
     Parameters
     ----------
     module : torch module
-        Its weights loaded.
+        Module with its weights loaded.
     name : str
         torchvision's name of the architecture, such as ``"resnet18"``.
     transform : function
-        From an RGB image to a tensor, without a random part; described by its ``repr``.
+        Function from an RGB image to a tensor, without a random part; described by its ``repr``.
     spec : str, optional
         What to call the model; ``torchvision:NAME`` where not given.
     """
