@@ -333,7 +333,7 @@ def _repository(name: str) -> str:
 
 
 def open_clip_backbone(spec: Spec, *, download: bool | None = None) -> Backbone:
-    """Load a tower of a model of open_clip; see `brainkit.features.backbones.open_backbone`."""
+    """Load a tower of a model of open_clip; see `brainkit.features.open_backbone`."""
     source = find_source(spec, download)
     model: Any = build(spec, source, download)
     if spec.source == "open_clip-text":
