@@ -21,9 +21,17 @@ Index = NDArray[np.int64]
 
 
 class Source(ABC):
-    """A lazily read array of shape (rows, columns, ...)."""
+    """A lazily read array of shape (rows, columns, ...).
+
+    Attributes
+    ----------
+    shape : tuple of int
+    held : bool
+        Whether the values lie in memory, so that reading them again costs a copy alone.
+    """
 
     shape: tuple[int, ...]
+    held: bool = False
 
     @abstractmethod
     def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
@@ -48,6 +56,7 @@ class Memory(Source):
     def __init__(self, array: NDArray[Any]) -> None:
         self.array = array
         self.shape = tuple(array.shape)
+        self.held = not isinstance(array, np.memmap)
 
     def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
         """Return the chosen part as a new array."""
@@ -72,7 +81,7 @@ class Kept(Source):
     """
 
     def __init__(self, base: Source) -> None:
-        self.base, self.shape = base, base.shape
+        self.base, self.shape, self.held = base, base.shape, True
         self._memory: Memory | None = None
 
     def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
@@ -110,6 +119,7 @@ class View(Source):
         n_rows = base.shape[0] if rows is None else len(rows)
         n_columns = base.shape[1] if columns is None else len(columns)
         self.shape = (n_rows, n_columns, *base.shape[2:])
+        self.held = base.held
 
     @staticmethod
     def _through(outer: Index | None, inner: Index | None) -> Index | None:

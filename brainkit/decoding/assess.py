@@ -321,7 +321,7 @@ def reconstruct(
         fitted.append((space, decoder))
     return Decoded(
         rows=joined([fold.test_rows for fold in folds]),
-        fold=np.repeat(np.arange(len(folds)), [len(fold.test) for fold in folds]),
+        fold=np.repeat(np.arange(len(folds)), [fold.n_test for fold in folds]),
         likeness=np.concatenate(likeness),
         images={name: np.concatenate([images[name] for images in made]) for name in made[0]},
         fitted=fitted[0],

@@ -7,10 +7,9 @@ them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from brainkit.encoding.assess import EncodingResult, assess_encoder
 from brainkit.encoding.banded import BandedRidge
+from brainkit.encoding.judging import EncodingProtocol, EncodingResult, assess_encoder
 from brainkit.encoding.kernel import KernelRidge
-from brainkit.encoding.protocol import EncodingProtocol
 from brainkit.encoding.reduced_rank import ReducedRankRidge
 from brainkit.encoding.ridge import VoxelwiseRidge
 from brainkit.encoding.similarity import RSAProtocol, RSAResult, assess_rsa, layer_rdm

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from brainkit.arrays.devices import to_numpy
-from brainkit.encoding.context import FitContext
+from brainkit.encoding.fit_context import FitContext
 from brainkit.errors import InputError, unknown_name
 from brainkit.linear.banded import banded_ridge_cv
 from brainkit.linear.bands import CONCENTRATIONS, band_columns

@@ -8,6 +8,9 @@
   subject's own, extrapolated to ever more subjects; needs two others who saw them.
   ``"cross-subject-all"`` predicts from all others at once, of whom one is enough.
 
+Of continuous data, in which nothing repeats, the ceilings by others are the only ones: others'
+samples at the same moments of the same runs stand for stimuli that they saw too.
+
 - ``"auto"``: NSD's where enough stimuli were shown three times, that of split halves where
   they were shown twice, and none where they were not.
 
@@ -17,17 +20,20 @@ in any ceiling of a test set; nothing is selected by it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.data.preparing import Prepared
+from brainkit.data.dependence import shown_by, shows_stimuli
+from brainkit.data.preparing import Prepared, prepare_split
 from brainkit.data.recording import Recording
-from brainkit.encoding.protocol import EncodingProtocol
 from brainkit.errors import InputError, PenaltyWarning, listed, told_once, unknown_name
 from brainkit.evaluation import NoiseCeiling, noise_ceiling
 from brainkit.linear.estimator import CrossValidatedRidge
+
+if TYPE_CHECKING:
+    from brainkit.encoding.judging import EncodingProtocol
 
 Array = NDArray[Any]
 
@@ -61,12 +67,20 @@ def check_ceiling(
     if name is None:
         return None
     name = "ncsnr" if name == "nsd" else name
+    if name == "auto" and not shows_stimuli(recording):
+        return None
     if name == "auto":
         counts = _repeated(recording)
         fit = [other for other, n_stimuli in counts.items() if n_stimuli >= FEWEST_STIMULI]
         return fit[0] if fit else None
     if name not in CEILINGS:
         raise unknown_name("noise ceiling", name, ("auto", *CEILINGS))
+    if name in LEAST_REPEATS and not shows_stimuli(recording):
+        raise InputError(
+            f"The noise ceiling {name!r} rests on repeats of stimuli, and {recording.subject} has "
+            "no trials that show some. Choose ceiling=None, 'auto', or, with others of the same "
+            "clock, 'cross-subject'."
+        )
     if name in LEAST_REPEATS:
         _check_repeats(recording, name)
     else:
@@ -96,15 +110,14 @@ def _check_repeats(recording: Recording, name: str) -> None:
 
 
 def _check_others(recording: Recording, name: str, others: Mapping[str, Recording]) -> None:
-    own = _ids(recording, recording.stimulus_rows())
-    shared = {
-        who: np.isin(own, _ids(other, other.stimulus_rows())) for who, other in others.items()
-    }
+    own = _ids(recording, shown_by(recording))
+    shared = {who: np.isin(own, _ids(other, shown_by(other))) for who, other in others.items()}
     enough = [who for who, seen in shared.items() if len(np.unique(own[seen])) >= FEWEST_STIMULI]
     if len(enough) < LEAST_OTHERS[name]:
         raise InputError(
             f"The noise ceiling {name!r} needs at least {LEAST_OTHERS[name]} other subjects who "
-            f"saw {FEWEST_STIMULI} or more of the stimuli of {recording.subject}; there are "
+            f"saw {FEWEST_STIMULI} or more of the stimuli of {recording.subject} (of continuous "
+            "data: have samples at the same moments of the same runs); there are "
             f"{len(enough)} among {len(others)} ({listed(others) or 'no other subject'}). Choose "
             "another ceiling, or None."
         )
@@ -112,7 +125,7 @@ def _check_others(recording: Recording, name: str, others: Mapping[str, Recordin
 
 def unit_ceiling(
     recording: Recording,
-    protocol: EncodingProtocol,
+    protocol: "EncodingProtocol",
     folds: Sequence[Prepared],
     others: Mapping[str, Recording],
 ) -> tuple[NoiseCeiling | None, dict[str, Any]]:
@@ -148,7 +161,7 @@ def unit_ceiling(
         return _from_others(recording, protocol, folds, others, name)
     rows = recording.stimulus_rows()
     ceiling = noise_ceiling(
-        _standardised(recording, protocol, folds).responses.read(),
+        _standardised(recording, protocol, folds).targets(),
         rows,
         n_repeats=_tally(np.concatenate([_repeats(fold) for fold in folds])),
         definition="nsd" if name == "ncsnr" else name,
@@ -161,7 +174,7 @@ def unit_ceiling(
 
 
 def _standardised(
-    recording: Recording, protocol: EncodingProtocol, folds: Sequence[Prepared]
+    recording: Recording, protocol: "EncodingProtocol", folds: Sequence[Prepared]
 ) -> Recording:
     """Standardise all trials as those that are scored: with one fold by its training statistics.
 
@@ -176,7 +189,7 @@ def _standardised(
 
 def _from_others(
     recording: Recording,
-    protocol: EncodingProtocol,
+    protocol: "EncodingProtocol",
     folds: Sequence[Prepared],
     others: Mapping[str, Recording],
     name: str,
@@ -198,9 +211,12 @@ def _from_others(
             f"{protocol.split} there are {len(common)} for {listed(tables) or 'no other subject'}. "
             "Choose a split with a shared test part, another ceiling, or None."
         )
-    # By stimulus, so that in folds of consecutive items the items of one stay together.
+    # By stimulus, so that in folds of consecutive items the items of one stay together; of
+    # continuous data in the order of time.
     items = np.flatnonzero(np.isin(shown, common))
-    items = items[np.argsort(shown[items], kind="stable")]
+    place = np.concatenate([fold.test_rows.place for fold in folds])
+    items = items[np.argsort(shown[items] if shows_stimuli(recording) else place[items],
+                             kind="stable")]  # fmt: skip
     usable = np.all([fold.usable for fold in folds], axis=0)
     responses = {
         who: values[np.searchsorted(ids, shown[items])] for who, (ids, values) in tables.items()
@@ -227,25 +243,38 @@ def _predict(X: Array, Y: Array, fresh: Array) -> Array:
         return np.asarray(CrossValidatedRidge(standardise=True).fit(X, Y).predict(fresh))
 
 
-def _test_means(other: Recording, protocol: EncodingProtocol) -> tuple[Array, Array]:
+def _test_means(other: Recording, protocol: "EncodingProtocol") -> tuple[Array, Array]:
     """Return ids (ascending) and mean responses of another's test stimuli, in usable units."""
-    ids, values = [], []
-    for fold in other.split(protocol.split, seed=protocol.seeds[0]).folds:
-        part = fold if protocol.zscore is None else fold.zscore(
-            protocol.zscore, unseen=protocol.unseen
-        )  # fmt: skip
-        means = part.test.average_repeats()
-        ids.append(_ids(other, means.stimulus_rows()))
-        values.append(means.targets())
-    found, responses = np.concatenate(ids), np.concatenate(values)
+    folds = prepare_split(
+        other,
+        protocol.split,
+        seed=protocol.seeds[0],
+        zscore=protocol.zscore,
+        unseen=protocol.unseen,
+        average_repeats="test",
+    )
+    found = np.concatenate([_ids(other, fold.test_rows.shown) for fold in folds])
+    responses = np.concatenate([fold.test for fold in folds])
     low, high = responses.min(axis=0), responses.max(axis=0)
     order = np.argsort(found)
     return found[order], responses[order][:, np.isfinite(low) & np.isfinite(high) & (high > low)]
 
 
-def _ids(recording: Recording, rows: Array) -> Array:
-    """Return the ids of stimuli, by which they are known across subjects."""
-    return rows if recording.stimuli is None else recording.stimuli.ids[rows]
+def _ids(recording: Recording, shown: Array) -> Array:
+    """Return the ids of what rows show, by which they are known across subjects.
+
+    Of continuous data these are moments: the run, and milliseconds since its beginning.
+    """
+    if shows_stimuli(recording):
+        return shown if recording.stimuli is None else recording.stimuli.ids[shown]
+    if recording.samples is None:
+        return shown
+    rows = recording.samples.iloc[shown]
+    if "time" not in rows:
+        return shown
+    runs = rows["run"].astype(str) if "run" in rows else ["1"] * len(rows)
+    moments = np.rint(1000 * rows["time"].to_numpy(dtype=np.float64)).astype(np.int64)
+    return np.array([f"{run}@{at}" for run, at in zip(runs, moments, strict=True)])
 
 
 def _repeats(fold: Prepared) -> Array:
@@ -262,7 +291,7 @@ def _tally(repeats: Array) -> dict[int, int]:
 
 def _facts(
     name: str,
-    protocol: EncodingProtocol,
+    protocol: "EncodingProtocol",
     ceiling: NoiseCeiling,
     n_stimuli: int,
     subjects: list[str],

@@ -1,6 +1,11 @@
-"""Held-out predictions of one pass over prepared folds, of the true stimuli or exchanged ones."""
+"""Held-out predictions of one pass over prepared folds, of what was shown or of an exchange of it.
 
-from collections.abc import Callable, Sequence
+A pass goes through the folds one at a time and forms its scores as it goes, so that null passes
+keep no predictions. Of large responses, models that treat targets one by one are fitted to a
+quarter of them at a time.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,69 +16,97 @@ from sklearn.base import clone
 from brainkit.data.dependence import Rows, joined
 from brainkit.data.preparing import Prepared
 from brainkit.data.recording import Recording
-from brainkit.data.stimuli import Stimuli
-from brainkit.encoding.context import context_of, tell
-from brainkit.errors import InputError
-from brainkit.evaluation import pearson_r, r2
-from brainkit.features import read_for
+from brainkit.encoding.fit_context import context_of, tell
+from brainkit.evaluation import pearson_r
+from brainkit.features.design import Design, as_design
 from brainkit.linear.estimator import fit_rows, penalties_of, predict_rows
 
 Array = NDArray[Any]
-Table = tuple[Any, Array, Array]  # a fitted space; features of training and test stimuli
+Table = tuple[Any, Array, Array]  # a fitted space; features of training and test items
 Tables = dict[tuple[bytes, bytes], Table]
+Shown = Sequence[tuple[Array, Array]]  # what training and test items of each fold show
+# Responses beyond so many bytes are fitted in so many parts, where the model allows it.
+LARGE, PARTS = 64 * 2**20, 4
+SCORED_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out responses and predictions of one pass over a split.
+    """Held-out predictions of one pass over a split, and their scores.
 
     Attributes
     ----------
-    truth, predicted : arrays (items, units)
-        Deviations from the training mean of the item's fold, in test order; unusable units are
-        NaN.
+    folds : sequence of Prepared
+        What was fitted and tested.
+    means : float32 array (folds, targets)
+        Training means; NaN where a target could not be used.
+    predicted : float32 array (items, targets) or None
+        Deviations from the training mean of the item's fold, in test order; unusable targets are
+        NaN. None of a pass that keeps scores alone.
     fold : array of int (items,)
         The fold that each item was tested in. Scores are formed within folds: pooled over folds
         even these deviations correlate negatively with what was measured on pure noise.
     rows : Rows
         What each item shows, and which items belong together.
-    alpha : array (units,)
+    alpha : array (targets,)
         Penalty, geometric mean over folds.
     fitted : (features, model)
         Of the first fold.
+    correlation, determination : arrays (targets,)
+        See `r` and `r2`.
     grid : dict
         Shares of targets whose penalty is the smallest or the largest candidate, and whose
         predictions are constant, means over folds; empty for models without a grid.
     """
 
-    truth: Array
-    predicted: Array
+    folds: Sequence[Prepared] = field(repr=False)
+    means: Array
+    predicted: Array | None
     fold: Array
     rows: Rows
     alpha: Array
     fitted: tuple[Any, Any] = field(repr=False)
+    correlation: Array
+    determination: Array
     grid: dict[str, float] = field(default_factory=dict)
 
     def r(self) -> Array:
-        """Return the correlation of each unit, the mean over folds weighted by items, (units,)."""
-        return np.asarray(pearson_r(self.truth, self.predicted, fold=self.fold))
+        """Return the correlation of each target, the mean over folds weighted by items."""
+        return self.correlation
 
     def r2(self) -> Array:
-        """Return R² of each unit against the folds' training means, (units,)."""
-        return np.asarray(r2(self.truth, self.predicted, baseline=0.0))
+        """Return R² of each target against the folds' training means."""
+        return self.determination
 
+    @property
+    def truth(self) -> Array:
+        """Measured responses, deviations from the same means, (items, targets); read anew."""
+        return np.concatenate([part for _, part, _ in self.blocks()], axis=1)
 
-def stimuli_of(recording: Recording) -> Stimuli:
-    """Return a recording's stimuli; raises `InputError` where it has none."""
-    if recording.stimuli is None:
-        raise InputError("An encoding model needs stimuli; this recording has none.")
-    return recording.stimuli
+    @property
+    def predictions(self) -> Array:
+        """The predictions of a pass that kept them."""
+        assert self.predicted is not None  # a null pass is asked for its scores alone
+        return self.predicted
+
+    def blocks(self) -> Iterator[tuple[slice, Array, Array]]:
+        """Go through the targets in blocks: which they are, what was measured, and predicted."""
+        for units in self.folds[0].blocks():
+            targets = self.folds[0].targets_of(units)
+            truth = np.concatenate(
+                [
+                    fold.read("test", units) - mean[targets]
+                    for fold, mean in zip(self.folds, self.means, strict=True)
+                ]
+            )
+            predicted = self.predicted
+            yield targets, truth, truth[:0] if predicted is None else predicted[:, targets]
 
 
 def exchanged_stimuli(
     folds: Sequence[Prepared], rows: Rows, exchange: Callable[[Rows, int], Array]
 ) -> list[tuple[Array, Array]]:
-    """Return the training and test stimuli of each fold after an exchange, for null runs.
+    """Return what training and test items of each fold show after an exchange, for null runs.
 
     With several folds the exchange is one over the whole recording; with one fold it stays within
     each part.
@@ -109,64 +142,214 @@ def held_out(
     features: Any,
     model: Any,
     *,
-    shown: Sequence[tuple[Array, Array]] | None = None,
+    shown: Shown | None = None,
     tables: Tables | None = None,
+    keep: bool = True,
 ) -> HeldOut:
     """Fit on each fold's training part and predict its test part.
 
     Parameters
     ----------
     recording : Recording
-        Whose stimuli were shown; folds are of it.
+        That the folds are of.
     folds : sequence of Prepared
-        See `brainkit.encoding.protocol.prepare_folds`.
-    features : transformer
-        From stimuli to features; a clone is fitted on each fold's training stimuli.
+        See `brainkit.encoding.judging.prepare_folds`.
+    features : Design, transformer or array
+        Of the recording's rows, see `brainkit.features.design.as_design`; a clone of a transformer
+        is fitted on what each fold's training rows show.
     model : estimator
         From features to responses; a clone is fitted on each training part.
-    shown : sequence of (training, test) stimulus rows, optional
+    shown : sequence of (training, test) arrays, optional
         What is said to have been shown in each fold, for null runs; see `exchanged_stimuli`.
     tables : dict, optional
-        Fitted features to use again where training and test stimuli are the same sets, as in null
+        Fitted features to use again where training and test items are the same sets, as in null
         runs of a split with one fold; gains new ones.
+    keep : bool, default=True
+        Keep the predictions; False for their scores alone.
     """
-    stimuli = stimuli_of(recording)
     if shown is None:
         shown = [(fold.train_stimuli, fold.test_stimuli) for fold in folds]
-    truth, predicted, alphas, grids, fitted = [], [], [], [], None
-    for fold, (train_rows, test_rows) in zip(folds, shown, strict=True):
+    design, run = as_design(recording, features), _Pass(folds, keep)
+    for number, said in enumerate(shown):
+        _fit_fold(run, number, recording, design, model, said, tables)
+    if len(folds) > 1:  # a single one is come back to
+        folds[-1].forget()
+    return run.finished()
+
+
+def _fit_fold(
+    run: "_Pass",
+    number: int,
+    recording: Recording,
+    design: Design,
+    model: Any,
+    said: tuple[Array, Array],
+    tables: Tables | None,
+) -> None:
+    """Fit and predict one fold, in parts of its targets where these are large."""
+    fold = run.folds[number]
+    train_set, train_items = np.unique(said[0], return_inverse=True)
+    test_set, test_items = np.unique(said[1], return_inverse=True)
+    space, train_features, test_features = table_of(design, train_set, test_set, tables)
+    X, X_test = train_features[train_items], test_features[test_items]
+    runs = None if design.runs is None else design.runs[fold.train_rows.place]
+    parts = _parts(fold, model, whole=number == 0 and run.keep)
+    for units in parts:
+        here = np.zeros(fold.n_targets, dtype=bool)
+        here[fold.targets_of(units)] = True
+        usable = fold.usable & here
         encoder = clone(model)
-        train_set, train_items = np.unique(train_rows, return_inverse=True)
-        test_set, test_items = np.unique(test_rows, return_inverse=True)
-        space, train_features, test_features = table_of(
-            stimuli, features, train_set, test_set, tables
+        tell(encoder, context_of(recording, space, usable))
+        Y, Y_test = _responses(fold, units, usable, len(parts) > 1)
+        if Y.shape[1]:
+            fit_rows(encoder, X, Y, groups=fold.train_rows.groups, runs=runs)
+            mean = Y.mean(axis=0, dtype=np.float64).astype(np.float32)
+            predicted = predict_rows(encoder, X_test, Y.shape[1]) - mean
+            run.add(number, usable, mean, Y_test, np.asarray(predicted, dtype=np.float32))
+            run.tell_of(number, usable, encoder)
+    run.fitted = run.fitted or (space, encoder)
+
+
+def _parts(fold: Prepared, model: Any, whole: bool) -> list[slice]:
+    """Return the units to fit at once: all, or parts of them where nothing depends on it."""
+    n_rows, n_units, *_ = fold.fold.recording.responses.shape
+    large = 4 * n_rows * fold.n_targets > LARGE
+    if whole or not large or not getattr(model, "targets_apart", False):
+        return [slice(0, n_units)]
+    edges = np.linspace(0, n_units, PARTS + 1).astype(int)
+    return [slice(a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
+
+
+def _responses(fold: Prepared, units: slice, usable: Array, in_parts: bool) -> tuple[Array, Array]:
+    """Return training and test responses of usable targets, without a copy where all are."""
+    inside = usable[fold.targets_of(units)]
+    if in_parts:
+        fold.forget()  # what an earlier fold has left
+    parts = (fold.read("train", units), fold.read("test", units)) if in_parts else (
+        fold.train, fold.test)  # fmt: skip
+    return parts if inside.all() else (parts[0][:, inside], parts[1][:, inside])
+
+
+class _Pass:
+    """What a pass over the folds has gathered so far."""
+
+    def __init__(self, folds: Sequence[Prepared], keep: bool) -> None:
+        self.folds, self.keep = folds, keep
+        sizes = [fold.n_test for fold in folds]
+        self.starts = np.cumsum([0, *sizes])
+        n_targets = folds[0].n_targets
+        shape = (int(self.starts[-1]), n_targets)
+        self.predicted = np.empty(shape, dtype=np.float32) if keep else None
+        self.means = np.full((len(folds), n_targets), np.nan, dtype=np.float32)
+        self.log_alpha = np.full((len(folds), n_targets), np.nan)
+        self.grids: list[tuple[int, dict[str, float]]] = []
+        self.fitted: tuple[Any, Any] | None = None
+        # Folds of a single item have no correlation.
+        self.r, self.n_scored = np.zeros(n_targets), sum(size for size in sizes if size > 1)
+        self.errors, self.squares = np.zeros(n_targets), np.zeros(n_targets)
+        self.true, self.pred = _Spread(n_targets), _Spread(n_targets)
+        self.scored = np.zeros(n_targets, dtype=int)  # folds that a target was usable in
+
+    def add(self, number: int, usable: Array, mean: Array, test: Array, predicted: Array) -> None:
+        """Take the predictions of some targets of a fold, deviations from the training mean."""
+        targets = np.flatnonzero(usable)
+        self.means[number, targets] = mean
+        rows = slice(self.starts[number], self.starts[number + 1])
+        width = max(1, SCORED_BYTES // (8 * max(len(test), 1)))
+        for start in range(0, len(targets), width):
+            part = slice(start, start + width)
+            here, p = targets[part], predicted[:, part]
+            t = test[:, part] - mean[part]
+            self.true.add(here, t)
+            self.pred.add(here, p)
+            with np.errstate(invalid="ignore", over="ignore"):
+                wide = t.astype(np.float64)
+                self.squares[here] += np.einsum("ij,ij->j", wide, wide)
+                wide -= p
+                self.errors[here] += np.einsum("ij,ij->j", wide, wide)
+            if len(t) > 1:
+                r = np.nan_to_num(np.asarray(pearson_r(t, p)), nan=0.0)
+                self.r[here] += len(t) / self.n_scored * r
+        self.scored[targets] += 1
+        if self.predicted is not None:
+            if len(targets) == self.predicted.shape[1]:
+                self.predicted[rows] = predicted
+            else:
+                self.predicted[rows, targets] = predicted
+
+    def tell_of(self, number: int, usable: Array, encoder: Any) -> None:
+        """Take the penalties of a model fitted to some targets of a fold."""
+        alpha = penalties_of(encoder, int(usable.sum()))
+        self.log_alpha[number, usable] = np.log(alpha)
+        self.grids.append((int(usable.sum()), grid_facts(encoder)))
+
+    def finished(self) -> HeldOut:
+        """Return the pass."""
+        assert self.fitted is not None  # a split has folds
+        everywhere = self.scored == len(self.folds)
+        if self.predicted is not None:
+            for fold, start, stop in zip(
+                self.folds, self.starts[:-1], self.starts[1:], strict=True
+            ):
+                if not fold.usable.all():
+                    self.predicted[start:stop, ~fold.usable] = np.nan
+        known = everywhere & self.true.varies() & self.pred.varies()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r2 = 1.0 - self.errors / np.where(self.true.varies(), self.squares, np.nan)
+        return HeldOut(
+            folds=self.folds,
+            means=self.means,
+            predicted=self.predicted,
+            fold=np.repeat(np.arange(len(self.folds)), np.diff(self.starts)),
+            rows=joined([fold.test_rows for fold in self.folds]),
+            alpha=np.exp(np.mean(self.log_alpha, axis=0)),
+            fitted=self.fitted,
+            correlation=np.where(known, np.clip(self.r, -1.0, 1.0), np.nan),
+            determination=np.where(everywhere & np.isfinite(r2), r2, np.nan),
+            grid=_mean_grid(self.grids),
         )
-        Y_train = fold.train[:, fold.usable]
-        tell(encoder, context_of(recording, space, fold.usable))
-        fit_rows(encoder, train_features[train_items], Y_train, groups=fold.train_rows.groups)
-        mean = np.full(len(fold.usable), np.nan, dtype=np.float32)
-        mean[fold.usable] = Y_train.mean(axis=0, dtype=np.float64)
-        prediction = np.full(fold.test.shape, np.nan, dtype=np.float32)
-        n_usable = int(fold.usable.sum())
-        prediction[:, fold.usable] = predict_rows(encoder, test_features[test_items], n_usable)
-        prediction -= mean
-        alpha = np.full(len(fold.usable), np.nan)
-        alpha[fold.usable] = penalties_of(encoder, n_usable)
-        truth.append(fold.test - mean)
-        predicted.append(prediction)
-        alphas.append(alpha)
-        grids.append(grid_facts(encoder))
-        fitted = fitted or (space, encoder)
-    assert fitted is not None  # a split has folds
-    return HeldOut(
-        truth=np.concatenate(truth),
-        predicted=np.concatenate(predicted),
-        fold=np.repeat(np.arange(len(truth)), [len(part) for part in truth]),
-        rows=joined([fold.test_rows for fold in folds]),
-        alpha=np.exp(np.mean(np.log(alphas), axis=0)),
-        fitted=fitted,
-        grid={name: float(np.mean([one[name] for one in grids])) for name in grids[0]},
-    )
+
+
+class _Spread:
+    """Whether columns vary over all rows, which come part by part."""
+
+    def __init__(self, n_columns: int) -> None:
+        self.n = np.zeros(n_columns)
+        self.first = np.full(n_columns, np.nan)
+        self.total, self.squares, self.largest = (np.zeros(n_columns) for _ in range(3))
+        self.low, self.high = np.full(n_columns, np.inf), np.full(n_columns, -np.inf)
+
+    def add(self, columns: Array, values: Array) -> None:
+        """Take more rows of some columns, (n, columns)."""
+        new = self.n[columns] == 0
+        self.first[columns[new]] = values[0, new]
+        with np.errstate(invalid="ignore", over="ignore"):
+            apart = values.astype(np.float64) - self.first[columns]
+            self.total[columns] += apart.sum(axis=0)
+            self.squares[columns] += np.einsum("ij,ij->j", apart, apart)
+            low, high = values.min(axis=0), values.max(axis=0)
+        self.n[columns] += len(values)
+        self.low[columns] = np.minimum(self.low[columns], low)
+        self.high[columns] = np.maximum(self.high[columns], high)
+
+    def varies(self) -> NDArray[np.bool_]:
+        """Tell which columns are finite, and vary by more than single precision rounds."""
+        n = np.maximum(self.n, 1)
+        with np.errstate(invalid="ignore"):
+            variance = self.squares / n - (self.total / n) ** 2
+            largest = np.maximum(np.abs(self.low), np.abs(self.high))
+            rounding = float(np.finfo(np.float32).eps) * largest
+            spread = np.sqrt(np.maximum(variance, 0)) > rounding
+        return np.isfinite(self.squares) & (self.high > self.low) & spread
+
+
+def _mean_grid(grids: Sequence[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """Average over folds and parts of targets what is known of the penalties."""
+    sizes = [size for size, _ in grids]
+    return {
+        name: float(np.average([one[name] for _, one in grids], weights=sizes))
+        for name in grids[0][1]
+    }
 
 
 def grid_facts(model: Any) -> dict[str, float]:
@@ -181,26 +364,21 @@ def grid_facts(model: Any) -> dict[str, float]:
     }
 
 
-def table_of(
-    stimuli: Stimuli, features: Any, train: Array, test: Array, tables: Tables | None = None
-) -> Table:
-    """Fit features on the training stimuli; return them and both parts' values by stimulus.
+def table_of(design: Design, train: Array, test: Array, tables: Tables | None = None) -> Table:
+    """Fit features on the training items; return them and both parts' values by item.
 
     Parameters
     ----------
-    stimuli : Stimuli
-    features : transformer
+    design : Design
     train, test : arrays of int
-        Stimulus rows, each once, ascending.
+        What items show, each once, ascending.
     tables : dict, optional
         Looked into first, and added to.
     """
     key = train.tobytes(), test.tobytes()
     if tables is not None and key in tables:
         return tables[key]
-    space = clone(features)
-    fitted = space.fit_transform(read_for(space, stimuli, train))
-    table = space, fitted, space.transform(read_for(space, stimuli, test))
+    table = design.table(train, test)
     if tables is not None:
         tables[key] = table
     return table

@@ -18,8 +18,8 @@ from brainkit.data.preparing import zscore_column
 from brainkit.data.recording import Recording
 from brainkit.data.splits import describe_split
 from brainkit.data.stimuli import Stimuli
-from brainkit.encoding.protocol import EncodingProtocol, prepare_folds
-from brainkit.encoding.summary import mean_weights
+from brainkit.encoding.judging import EncodingProtocol, prepare_folds
+from brainkit.encoding.score_tables import mean_weights
 from brainkit.errors import InputError, SplitError
 from brainkit.evaluation import Estimate, pearson_r
 from brainkit.evaluation.estimates import correlation_influences

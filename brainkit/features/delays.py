@@ -27,10 +27,15 @@ class Delays(TransformerMixin, BaseEstimator):
     ----------
     delays : sequence of int, default=(1, 2, 3, 4)
         In samples; negative ones look ahead.
+    bands : sequence of int, optional
+        Number of features of each feature space, in the order of their columns: all delays of one
+        then stand together, as banded models need them. One space where not given.
 
     Attributes
     ----------
     n_features_in_ : int
+    widths_ : list of int
+        Number of delayed features of each space.
     runs_given_, times_given_ : bool
         Whether it was fitted with runs, and with times.
 
@@ -65,8 +70,11 @@ class Delays(TransformerMixin, BaseEstimator):
     (20, 3)
     """
 
-    def __init__(self, delays: Sequence[int] = (1, 2, 3, 4)) -> None:
+    def __init__(
+        self, delays: Sequence[int] = (1, 2, 3, 4), bands: Sequence[int] | None = None
+    ) -> None:
         self.delays = delays
+        self.bands = bands
 
     def fit(
         self,
@@ -86,12 +94,19 @@ class Delays(TransformerMixin, BaseEstimator):
         checked_delays(self.delays)
         contiguous_spans(runs, times, len(samples))
         self.runs_given_, self.times_given_ = runs is not None, times is not None
+        bands = [samples.shape[1]] if self.bands is None else [int(one) for one in self.bands]
+        if sum(bands) != samples.shape[1] or min(bands, default=0) < 1:
+            raise InputError(
+                f"bands={self.bands} are numbers of features that sum up to those of X, which are "
+                f"{samples.shape[1]}."
+            )
+        self.widths_ = [width * len(self.delays) for width in bands]
         return self
 
     def transform(
         self, X: ArrayLike, runs: ArrayLike | None = None, times: ArrayLike | None = None
     ) -> NDArray[Any]:
-        """Return the delayed features, (n_samples, n_delays · n_features).
+        """Return the delayed features, (n_samples, n_delays · n_features), band by band.
 
         Parameters
         ----------
@@ -119,8 +134,12 @@ class Delays(TransformerMixin, BaseEstimator):
                 f"These delays were fitted with times, and {len(samples)} rows came without: give "
                 f"the times of these rows (times=np.arange({len(samples)}) if none is missing)."
             )
-        delayed: NDArray[Any] = delay(samples, self.delays, runs, times)
-        return delayed
+        ends = np.cumsum(self.widths_) // len(self.delays)
+        parts = [
+            delay(part, self.delays, runs, times)
+            for part in np.split(samples, ends[:-1].tolist(), axis=1)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def fit_transform(
         self,

@@ -12,6 +12,7 @@ from brainkit.arrays.progress import waiting
 from brainkit.data.cards import DatasetCard, read_card
 from brainkit.data.loading import dataset_root, load, subjects
 from brainkit.data.recording import Recording
+from brainkit.data.simulation import names_of
 from brainkit.decoding import DecodingProtocol, DecodingResult, assess_decoder
 from brainkit.encoding import (
     EncodingProtocol,
@@ -20,7 +21,6 @@ from brainkit.encoding import (
     assess_encoder,
 )
 from brainkit.encoding.ceilings import LEAST_OTHERS
-from brainkit.encoding.context import names_of
 from brainkit.encoding.held_out import grid_facts
 from brainkit.errors import InputError, MissingFileError
 from brainkit.recipes.building import Known, build_features, build_model

@@ -228,7 +228,7 @@ HOSTILE = {
         "not an estimator",
     ),
     "a class by its room": (entry("brainkit.encoding:VoxelwiseRidge"), "not an estimator"),
-    "a result": (entry("brainkit.encoding.assess:EncodingResult"), "not an estimator"),
+    "a result": (entry("brainkit.encoding.judging:EncodingResult"), "not an estimator"),
     "a path": (entry("brainkit.encoding/../../evil:Evil"), "not an estimator"),
     "a path of dots": (entry("....evil:Evil"), "not an estimator"),
     "a line of its own": (entry(f"{VOXELWISE}\n"), "not an estimator"),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import brainkit
+from brainkit.data.simulation import names_of
 from brainkit.encoding import BandedRidge, InContextEncoder, RoutingEncoder
-from brainkit.encoding.context import names_of
 from brainkit.encoding.readouts import SemanticReadout
 from brainkit.recipes import run_job
 

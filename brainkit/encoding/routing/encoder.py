@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from brainkit.encoding.context import FitContext
 from brainkit.encoding.deep.base import FORMAT, DeepEncoder
 from brainkit.encoding.deep.parameters import Training
 from brainkit.encoding.deep.rows import as_tokens
+from brainkit.encoding.fit_context import FitContext
 from brainkit.encoding.routing.decoder import RoutingDecoder
 from brainkit.encoding.routing.ensemble import layer_weights
 from brainkit.encoding.routing.readout import RegionReadout, RowwiseReadout

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import clone
 
 from brainkit.arrays.seeds import rng
-from brainkit.encoding.context import FitContext
+from brainkit.encoding.fit_context import FitContext
 from brainkit.encoding.in_context import InContextEncoder, Stage, load_network
 from brainkit.encoding.in_context.module import hyper_weights
 from brainkit.encoding.in_context.tasks import unit_norm

@@ -4,7 +4,6 @@ An estimator that needs some of it has a method ``set_context(context)``, which 
 that were left out; the others are left alone.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainkit.data.recording import Recording
+from brainkit.data.simulation import names_of
 
 
 @dataclass(frozen=True)
@@ -38,58 +38,27 @@ class FitContext:
 
 
 def context_of(recording: Recording, space: Any, usable: NDArray[np.bool_]) -> FitContext:
-    """Describe the usable units of a recording, and the features of a fitted space.
+    """Describe the usable targets of a recording, and the features of a fitted space.
 
     Parameters
     ----------
     recording : Recording
     space : transformer
         Fitted; a stack of several spaces knows their widths.
-    usable : bool array (n_units,)
-        The units that are targets.
+    usable : bool array (n_units × n_times,)
+        What is fitted: units, or time points of units, time running fastest.
     """
-    masks = {name: recording.roi_mask(name)[usable] for name in recording.region_names}
+    n_times = len(usable) // len(recording.units)
+    masks = {
+        name: np.repeat(recording.roi_mask(name), n_times)[usable]
+        for name in recording.region_names
+    }
     return FitContext(
         bands=tuple(getattr(space, "widths_", ())),
         regions={name: mask for name, mask in masks.items() if mask.any()},
         subject=recording.subject,
         known_as=names_of(recording),
     )
-
-
-def names_of(recording: Recording) -> tuple[str, ...]:
-    """Return the names by which a network may say that it learned from a recording's subject.
-
-    ``CARD/SUBJECT``, that of `simulated_name` for one of a simulated world, and the subject alone,
-    for a network that was not told of which dataset its subjects are.
-    """
-    names = [recording.subject]
-    if recording.info.get("card"):
-        names.insert(0, f"{recording.info['card']}/{recording.subject}")
-    given = recording.info.get("simulated")
-    simulated = given if isinstance(given, Mapping) else {}
-    world = simulated.get("world")
-    number = re.search(r"\d+$", recording.subject)
-    if isinstance(world, Mapping) and "seed" in world and number:
-        brain = simulated.get("brain")
-        version = brain.get("version", 1) if isinstance(brain, Mapping) else 1
-        names.insert(0, simulated_name(world["seed"], int(number[0]), version))
-    return tuple(names)
-
-
-def simulated_name(seed: int, subject: int, brain: int = 1) -> str:
-    """Return the name of a simulated subject: another for each version of the simulated brain.
-
-    Parameters
-    ----------
-    seed : int
-        Of the world.
-    subject : int
-    brain : int, default=1
-        Version of the brain.
-    """
-    version = "" if brain == 1 else f"brain-{brain}/"
-    return f"world-{seed}/{version}subject-{subject}"
 
 
 def tell(model: Any, context: FitContext) -> Any:
