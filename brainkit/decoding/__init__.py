@@ -1,7 +1,19 @@
-"""Decoding: estimators from responses to features, back to images, and how they are judged."""
+"""Decoding: from responses to images, classes and numbers, and how decoders are judged."""
 
 from brainkit.decoding.assess import DecodingProtocol, DecodingResult, assess_decoder
 from brainkit.decoding.images import RetrievalBank
+from brainkit.decoding.label_decoder import LabelDecoder
+from brainkit.decoding.labels import LabelProtocol, LabelResult, assess_labels
 from brainkit.decoding.ridge import RidgeDecoder
 
-__all__ = ["DecodingProtocol", "DecodingResult", "RetrievalBank", "RidgeDecoder", "assess_decoder"]
+__all__ = [
+    "DecodingProtocol",
+    "DecodingResult",
+    "LabelDecoder",
+    "LabelProtocol",
+    "LabelResult",
+    "RetrievalBank",
+    "RidgeDecoder",
+    "assess_decoder",
+    "assess_labels",
+]

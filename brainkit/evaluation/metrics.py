@@ -70,6 +70,10 @@ METRICS: dict[str, Metric] = {
             0.0,
             (-1.0, 1.0),
         ),
+        Metric("decoding_balanced_accuracy", "mean-recall/within-folds", "1/n", (0.0, 1.0)),
+        Metric("decoding_auc", "roc/one-v-rest/ties-half/within-folds", 0.5, (0.0, 1.0)),
+        Metric("decoding_r", "pearson-r/within-folds", 0.0, (-1.0, 1.0)),
+        Metric("decoding_r2", "r2/training-mean", "exchanged_labels"),
         Metric("pixel_correlation", "pearson-over-pixels", "shuffled_brain", (-1.0, 1.0)),
         Metric(
             "ssim_gaussian-2d", "sigma-1.5/data-range-1/greyscale", "shuffled_brain", (-1.0, 1.0)
