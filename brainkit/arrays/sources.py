@@ -1,9 +1,9 @@
 """Lazy arrays: rows (trials) × columns (units), read in part, selected without a copy.
 
 A `Source` knows its shape and reads any rows and columns as float32. Sources wrap each other:
-a `View` selects, `Stacked` puts sessions under one another, `Averaged` averages groups of rows,
-`Standardised` shifts and scales by group. None of them holds the data; each reads what is asked.
-Only `Kept` reads once and holds what it read, until it is told to forget.
+a `View` selects, `Window` cuts time, `Stacked` puts sessions under one another, `Averaged` averages
+groups of rows, `Standardised` shifts and scales by group. None of them holds the data; each reads
+what is asked. Only `Kept` reads once and holds what it read, until it is told to forget.
 Readers of volume files are in `brainkit.arrays.volumes`.
 """
 
@@ -137,6 +137,26 @@ class View(Source):
         """Read the chosen part through the base."""
         rows, columns = self._through(self.rows, rows), self._through(self.columns, columns)
         self.base.read_into(out, rows, columns)
+
+
+class Window(Source):
+    """A stretch of time points of another source, (rows, columns, times).
+
+    Parameters
+    ----------
+    base : Source
+    start, stop : int
+        First time point, and the one after the last.
+    """
+
+    def __init__(self, base: Source, start: int, stop: int) -> None:
+        self.base, self.start, self.stop = base, start, stop
+        self.shape = (*base.shape[:2], stop - start)
+        self.held = base.held
+
+    def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
+        """Read the chosen part through the base."""
+        return self.base.read(rows, columns)[:, :, self.start : self.stop].copy()
 
 
 class Stacked(Source):

@@ -19,7 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.array_likes import as_array
 from brainkit.arrays.digest import content_digest
-from brainkit.arrays.sources import Averaged, Float, Index, Memory, Source, Standardised, View
+from brainkit.arrays.sources import (
+    Averaged,
+    Float,
+    Index,
+    Memory,
+    Source,
+    Standardised,
+    View,
+    Window,
+)
 from brainkit.data.responses import Responses, positions
 from brainkit.data.rois import region_names, roi_mask, roi_names, with_boolean_rois
 from brainkit.data.spaces import Space, check_space
@@ -217,8 +226,9 @@ class Recording:
         trials: pd.DataFrame | None = None,
         **options: Any,
     ) -> Self:
-        """Make a recording of NIfTI volumes, a volume a trial, and a mask on the same grid.
+        """Make a recording of NIfTI volumes and a mask on the same grid.
 
+        A volume is a trial's response (trials=), or a moment of a BOLD series (samples=, or tr=).
         See `brainkit.data.from_nifti.read_nifti` for the options.
         """
         from brainkit.data.from_nifti import read_nifti
@@ -305,8 +315,9 @@ class Recording:
         trials: ArrayLike | slice | None = None,
         units: ArrayLike | slice | None = None,
         roi: str | Sequence[str] | None = None,
+        times: tuple[float, float] | None = None,
     ) -> Self:
-        """Return some trials (samples) and units; copies nothing.
+        """Return some trials (samples), units and times; copies nothing.
 
         Parameters
         ----------
@@ -316,14 +327,29 @@ class Recording:
             Units to keep, in this order.
         roi : str or sequence of str, optional
             Keep the units of a ROI, or of any of several. With `units`, both must hold.
+        times : (float, float), optional
+            Keep what lies between two times in seconds, both included: of epochs time points from
+            the trial's onset, of continuous data samples by the clock of their run.
+
+        Raises
+        ------
+        InputError
+            If a row, unit or ROI does not exist, or nothing lies between the times.
         """
         rows = None if trials is None else positions(trials, self.responses.shape[0], "trials")
         columns = None if units is None else positions(units, self.responses.shape[1], "units")
         if roi is not None:
             inside = self.roi_mask(roi)
             columns = np.flatnonzero(inside) if columns is None else columns[inside[columns]]
-        source = View(self.responses.source, rows, columns)
-        changes: dict[str, Any] = {"responses": Responses(source)}
+        window = None if times is None else self._between(*_ends(times))
+        if window is not None and self.samples is not None:
+            rows = window if rows is None else rows[np.isin(rows, window)]
+        source: Source = View(self.responses.source, rows, columns)
+        changes: dict[str, Any] = {}
+        if window is not None and self.times is not None:
+            source = Window(source, int(window[0]), int(window[-1]) + 1)
+            changes["times"] = self.times[window]
+        changes["responses"] = Responses(source)
         if rows is not None:
             table = self.rows.iloc[rows].reset_index(drop=True)
             changes["trials" if self.samples is None else "samples"] = table
@@ -331,6 +357,24 @@ class Recording:
             changes["units"] = self.units.iloc[columns].reset_index(drop=True)
             changes["space"] = None if self.space is None else self.space.select(columns)
         return self._with(**changes)
+
+    def _between(self, start: float, stop: float) -> Index:
+        """Return the time points, or samples, between two times."""
+        known = self.times
+        if self.samples is not None and "time" in self.samples:
+            known = self.samples["time"].to_numpy(dtype=np.float64)
+        if known is None:
+            raise InputError(
+                "This recording knows no times to select by: epochs need times= when they are "
+                "made, samples a column 'time'."
+            )
+        inside = np.flatnonzero((known >= start) & (known <= stop))
+        if not len(inside):
+            raise InputError(
+                f"Nothing lies between {start:g} and {stop:g} s; the recording has "
+                f"{known.min():g} to {known.max():g} s."
+            )
+        return inside
 
     def split(self, split: "SplitLike", *, seed: int = 0) -> "Split":
         """Split by a preset, a splitter of scikit-learn's kind, or rows of your own.
@@ -448,6 +492,17 @@ def _seconds(times: ArrayLike) -> NDArray[np.float64]:
             f"times are seconds, real numbers (time,); got {values.dtype} of shape {values.shape}."
         )
     return np.asarray(values, dtype=np.float64)
+
+
+def _ends(times: Any) -> tuple[float, float]:
+    """Return a window of time as two numbers in order."""
+    try:
+        start, stop = (float(one) for one in times)
+    except (TypeError, ValueError):
+        raise InputError(f"times is a window (start, stop) in seconds; got {times!r}.") from None
+    if not start <= stop:
+        raise InputError(f"times is a window (start, stop), in order; got {times!r}.")
+    return start, stop
 
 
 def _first_alike(stimuli: Stimuli) -> NDArray[np.int64]:

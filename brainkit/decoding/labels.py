@@ -362,14 +362,11 @@ class _Judge:
             each = [self._fold(number, fold, given) for number, fold in enumerate(folds)]
         if len(folds) > 1:
             folds[-1].forget()
-        return _Decoded(
-            *(
-                np.concatenate([getattr(one, name) for one in each])
-                for name in ("truth", "predicted", "scores", "deviations", "fold")
-            ),
-            rows=joined([one.rows for one in each]),
-            fitted=each[0].fitted,
-        )
+        together: dict[str, Any] = {
+            name: np.concatenate([getattr(one, name) for one in each])
+            for name in ("truth", "predicted", "scores", "deviations", "fold")
+        }
+        return _Decoded(**together, rows=joined([one.rows for one in each]), fitted=each[0].fitted)
 
     def _fold(self, number: int, fold: Prepared, labels: Array) -> _Decoded:
         X, X_test = self._shaped(fold, "train"), self._shaped(fold, "test")
@@ -595,14 +592,15 @@ def _metrics(
     for name in each[0]:
         null = [one[name] for one in nulls if name in one]
         draws = np.array([one.get(name, np.nan) for one in permuted])
-        entry = {"p": float(permutation_p(np.float64(observed[name]), draws))} if len(draws) else {}
+        entry = dict(more.get(name, {}))
+        if len(draws):
+            entry["p"] = float(permutation_p(np.float64(observed[name]), draws))
         found[name] = metric_entry(
             name,
             mean_of([one[name] for one in each]),
             nulls={NULL: float(np.mean(null)) if null else float("nan")},
             by_seed=[one[name].value for one in each],
             **entry,
-            **more.get(name, {}),
         )
     return found
 

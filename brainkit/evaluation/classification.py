@@ -6,8 +6,8 @@ a test fold has more of is one that its model saw less of, so that noise scores 
 
 - *Balanced accuracy* of a fold is the mean over its classes of the share of items that are told
   right. Guessing gives one in the number of classes, whatever their shares, where a fold has items
-  of all classes. Where it lacks some, guessing gives as much as labels exchanged within the fold do:
-  the mean over its classes of how often they are predicted (`guessing`).
+  of all classes. Where it lacks some, guessing gives as much as labels exchanged within the fold
+  do: the mean over its classes of how often they are predicted (`guessing`).
 - *AUC* of a fold is the probability that an item of a class has a higher score for that class than
   one of another, a tie counting one half (Hanley and McNeil, 1982, Radiology 143:29); of more than
   two classes the mean over one-v-rest. Chance is ½.
@@ -29,7 +29,9 @@ Float = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 
-def confusion_matrix(true: ArrayLike, predicted: ArrayLike, classes: ArrayLike) -> NDArray[np.int64]:
+def confusion_matrix(
+    true: ArrayLike, predicted: ArrayLike, classes: ArrayLike
+) -> NDArray[np.int64]:
     """Count how often each class was taken for each.
 
     Parameters
@@ -91,9 +93,7 @@ def guessing(true: ArrayLike, predicted: ArrayLike, *, fold: ArrayLike | None = 
     """
     t, p, n_classes = _both(true, predicted)
     members = _members(fold, len(t))
-    shares = [
-        np.mean([(p[rows] == one).mean() for one in np.unique(t[rows])]) for rows in members
-    ]
+    shares = [np.mean([(p[rows] == one).mean() for one in np.unique(t[rows])]) for rows in members]
     return float(np.average(shares, weights=[len(rows) for rows in members])) if n_classes else 0.0
 
 
