@@ -60,14 +60,15 @@ class Memory(Source):
 
     def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
         """Return the chosen part as a new array."""
-        part = self.array
         if rows is not None and columns is not None:
-            part = part[np.ix_(rows, columns)]
+            part = self.array[np.ix_(rows, columns)]
         elif rows is not None:
-            part = part[rows]
+            part = self.array[rows]
         elif columns is not None:
-            part = part[:, columns]
-        return np.array(part, dtype=np.float32)
+            part = self.array[:, columns]
+        else:
+            return np.array(self.array, dtype=np.float32)
+        return np.asarray(part, dtype=np.float32)  # which is new already
 
 
 class Kept(Source):

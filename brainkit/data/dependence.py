@@ -332,7 +332,9 @@ def _length(recording: Recording, shown: Index, looks: Sequence[Any]) -> int:
     """
     rows = np.arange(min(len(shown), ROWS_LOOKED_AT))
     runs = _runs(recording)
-    units = np.linspace(0, recording.responses.shape[1] - 1, _UNITS_LOOKED_AT).astype(int)
+    # Of epochs so many units that units × times are no more.
+    n_looked = max(1, _UNITS_LOOKED_AT // int(np.prod(recording.responses.shape[2:], dtype=int)))
+    units = np.linspace(0, recording.responses.shape[1] - 1, n_looked).astype(int)
     responses = recording.responses.read(rows, np.unique(units)).reshape(len(rows), -1)
     of_responses = correlation_length(responses, runs[rows])
     if of_responses == 1:

@@ -38,7 +38,7 @@ Part = Literal["train", "test"]
 # of test items, how many are enough to see it.
 LEFT_OUT, ITEMS_LOOKED_AT = 1 / 3, 20
 # Responses are read, standardised and averaged so many bytes of units at a time.
-BLOCK_BYTES = 16 * 2**20
+BLOCK_BYTES = 8 * 2**20
 
 
 class Slot:
@@ -141,6 +141,11 @@ class Prepared:
         return int(np.prod(self.fold.recording.responses.shape[1:]))
 
     @property
+    def n_times(self) -> int:
+        """Time points of each unit; 1 of responses without time."""
+        return int(np.prod(self.fold.recording.responses.shape[2:], dtype=int))
+
+    @property
     def usable(self) -> NDArray[np.bool_]:
         """Targets that are finite everywhere and not constant in the training part.
 
@@ -169,16 +174,28 @@ class Prepared:
             whole = self.train if part == "train" else self.test
             shape = (len(whole), recording.responses.shape[1], -1)
             return whole.reshape(shape)[:, units].reshape(len(whole), -1)
-        return self._read(part, units)
+        return self._filled(part, positions(units, recording.responses.shape[1], "units"))
 
     def forget(self) -> None:
         """Let go of the responses that are kept."""
         self._slot.forget()
 
-    def _read(self, part: Part, units: slice | Index) -> Float:
-        recording = self.fold.recording
-        columns = positions(units, recording.responses.shape[1], "units")
-        source: Source = View(recording.responses.source, None, columns)
+    def _filled(self, part: Part, units: Index) -> Float:
+        """Read units of a part a block at a time, so that what is made on the way stays small."""
+        blocks = [units[block] for block in self.blocks(len(units))]
+        if len(blocks) == 1:
+            return self._read(part, units)
+        n_items = self.n_train if part == "train" else self.n_test
+        values = np.empty((n_items, len(units) * self.n_times), dtype=np.float32)
+        start = 0
+        for block in blocks:
+            stop = start + len(block) * self.n_times
+            values[:, start:stop] = self._read(part, block)
+            start = stop
+        return values
+
+    def _read(self, part: Part, units: Index) -> Float:
+        source: Source = View(self.fold.recording.responses.source, None, units)
         if self._groups is not None:
             shift, scale = group_statistics(source, self._groups.members)
             source = Standardised(source, self._groups.of_row, shift, scale)
@@ -189,26 +206,22 @@ class Prepared:
         values = source.read(wanted)
         return values.reshape(len(values), -1)
 
-    def blocks(self, n_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
-        """Cut the units into slices whose responses take about so many bytes; files into one."""
-        n_rows, n_units, *times = self.fold.recording.responses.shape
-        width = max(1, n_bytes // max(4 * n_rows * int(np.prod(times, dtype=int)), 1))
-        if not self.fold.recording.responses.source.held:
-            width = n_units
+    def blocks(self, n_units: int | None = None) -> Iterator[slice]:
+        """Cut (so many of) the units into slices of `BLOCK_BYTES`; what lies in files into one."""
+        responses = self.fold.recording.responses
+        n_units = responses.shape[1] if n_units is None else n_units
+        width = max(1, BLOCK_BYTES // max(4 * len(self.fold.recording.rows) * self.n_times, 1))
+        if not responses.source.held:
+            width = max(n_units, 1)
         for start in range(0, n_units, width):
             yield slice(start, min(start + width, n_units))
 
     def targets_of(self, units: slice) -> slice:
         """Return the targets that belong to consecutive units."""
-        n_times = self.n_targets // self.fold.recording.responses.shape[1]
-        return slice(units.start * n_times, units.stop * n_times)
+        return slice(units.start * self.n_times, units.stop * self.n_times)
 
     def _whole(self, part: Part) -> Float:
-        n_items = self.n_train if part == "train" else self.n_test
-        values = np.empty((n_items, self.n_targets), dtype=np.float32)
-        for units in self.blocks():
-            values[:, self.targets_of(units)] = self._read(part, units)
-        return values
+        return self._filled(part, np.arange(self.fold.recording.responses.shape[1]))
 
     def _mask(self, name: str) -> NDArray[np.bool_]:
         """Return which targets are finite, or vary in training; looked for once."""

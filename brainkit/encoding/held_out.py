@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from brainkit.data.dependence import Rows, joined
-from brainkit.data.preparing import Prepared
+from brainkit.data.preparing import Part, Prepared
 from brainkit.data.recording import Recording
 from brainkit.encoding.fit_context import context_of, tell
 from brainkit.evaluation import pearson_r
@@ -145,6 +145,7 @@ def held_out(
     shown: Shown | None = None,
     tables: Tables | None = None,
     keep: bool = True,
+    whole: bool = True,
 ) -> HeldOut:
     """Fit on each fold's training part and predict its test part.
 
@@ -166,10 +167,13 @@ def held_out(
         runs of a split with one fold; gains new ones.
     keep : bool, default=True
         Keep the predictions; False for their scores alone.
+    whole : bool, default=True
+        Fit the first fold's model to all targets at once, as the one that a result keeps; False
+        where it may be fitted in parts as the others.
     """
     if shown is None:
         shown = [(fold.train_stimuli, fold.test_stimuli) for fold in folds]
-    design, run = as_design(recording, features), _Pass(folds, keep)
+    design, run = as_design(recording, features), _Pass(folds, keep, whole)
     for number, said in enumerate(shown):
         _fit_fold(run, number, recording, design, model, said, tables)
     if len(folds) > 1:  # a single one is come back to
@@ -193,21 +197,55 @@ def _fit_fold(
     space, train_features, test_features = table_of(design, train_set, test_set, tables)
     X, X_test = train_features[train_items], test_features[test_items]
     runs = None if design.runs is None else design.runs[fold.train_rows.place]
-    parts = _parts(fold, model, whole=number == 0 and run.keep)
+    parts = _parts(fold, model, whole=number == 0 and run.whole)
+    if len(parts) > 1:
+        fold.forget()  # what an earlier fold has left
     for units in parts:
-        here = np.zeros(fold.n_targets, dtype=bool)
-        here[fold.targets_of(units)] = True
-        usable = fold.usable & here
-        encoder = clone(model)
-        tell(encoder, context_of(recording, space, usable))
-        Y, Y_test = _responses(fold, units, usable, len(parts) > 1)
-        if Y.shape[1]:
-            fit_rows(encoder, X, Y, groups=fold.train_rows.groups, runs=runs)
-            mean = Y.mean(axis=0, dtype=np.float64).astype(np.float32)
-            predicted = predict_rows(encoder, X_test, Y.shape[1]) - mean
-            run.add(number, usable, mean, Y_test, np.asarray(predicted, dtype=np.float32))
-            run.tell_of(number, usable, encoder)
-    run.fitted = run.fitted or (space, encoder)
+        # A function of its own: what one part leaves is gone before the next is read.
+        encoder = _fit_part(run, number, units, (X, X_test, runs), clone(model), recording, space)
+        run.fitted = run.fitted or (space, encoder)
+
+
+def _fit_part(
+    run: "_Pass",
+    number: int,
+    units: slice,
+    rows: tuple[Array, Array, Array | None],
+    encoder: Any,
+    recording: Recording,
+    space: Any,
+) -> Any:
+    """Fit and predict the usable targets of some units of a fold; return the fitted model.
+
+    Parameters
+    ----------
+    run : _Pass
+        That takes the predictions.
+    number : int
+        Of the fold.
+    units : slice
+    rows : (array, array, array or None)
+        Features of training and of test items, and runs of the training items.
+    encoder : estimator
+    recording : Recording
+    space : transformer
+        Fitted.
+    """
+    fold, (X, X_test, runs) = run.folds[number], rows
+    usable = np.zeros(fold.n_targets, dtype=bool)
+    usable[fold.targets_of(units)] = fold.usable[fold.targets_of(units)]
+    tell(encoder, context_of(recording, space, usable))
+    if not usable.any():
+        return encoder
+    Y = _responses(fold, "train", units, usable)
+    mean = Y.mean(axis=0, dtype=np.float64).astype(np.float32)
+    fit_rows(encoder, X, Y, groups=fold.train_rows.groups, runs=runs)
+    n_usable = Y.shape[1]
+    del Y
+    predicted = predict_rows(encoder, X_test, n_usable).astype(np.float32, copy=False) - mean
+    run.add(number, usable, mean, _responses(fold, "test", units, usable), predicted)
+    run.tell_of(number, usable, encoder)
+    return encoder
 
 
 def _parts(fold: Prepared, model: Any, whole: bool) -> list[slice]:
@@ -220,21 +258,21 @@ def _parts(fold: Prepared, model: Any, whole: bool) -> list[slice]:
     return [slice(a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
 
 
-def _responses(fold: Prepared, units: slice, usable: Array, in_parts: bool) -> tuple[Array, Array]:
-    """Return training and test responses of usable targets, without a copy where all are."""
+def _responses(fold: Prepared, part: Part, units: slice, usable: Array) -> Array:
+    """Return the responses of usable targets, without a copy where all are."""
     inside = usable[fold.targets_of(units)]
-    if in_parts:
-        fold.forget()  # what an earlier fold has left
-    parts = (fold.read("train", units), fold.read("test", units)) if in_parts else (
-        fold.train, fold.test)  # fmt: skip
-    return parts if inside.all() else (parts[0][:, inside], parts[1][:, inside])
+    if units == slice(0, len(fold.fold.recording.units)):
+        values = fold.train if part == "train" else fold.test
+    else:
+        values = fold.read(part, units)
+    return values if inside.all() else values[:, inside]
 
 
 class _Pass:
     """What a pass over the folds has gathered so far."""
 
-    def __init__(self, folds: Sequence[Prepared], keep: bool) -> None:
-        self.folds, self.keep = folds, keep
+    def __init__(self, folds: Sequence[Prepared], keep: bool, whole: bool) -> None:
+        self.folds, self.whole = folds, whole
         sizes = [fold.n_test for fold in folds]
         self.starts = np.cumsum([0, *sizes])
         n_targets = folds[0].n_targets

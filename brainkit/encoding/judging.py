@@ -339,14 +339,14 @@ class _Judge:
         folds: Sequence[Prepared],
         shown: Shown | None = None,
         *,
-        silent: bool = True,
+        first: bool = False,
         keep: bool = True,
     ) -> HeldOut:
         """Pass over the folds; of penalties that do not suit the data the first pass tells."""
-        with told_once(PenaltyWarning, silent=silent):
+        with told_once(PenaltyWarning, silent=not first):
             return held_out(
                 self.recording, folds, self.design, self.model,
-                shown=shown, tables=self.tables, keep=keep,
+                shown=shown, tables=self.tables, keep=keep, whole=first,
             )  # fmt: skip
 
     def observed(
@@ -354,7 +354,7 @@ class _Judge:
     ) -> tuple[HeldOut, Sums, PatternScores]:
         """Return the first seed's pass, and what the passes of all seeds sum up to."""
         folds = self.folds
-        first = self.run(folds[0], silent=False)
+        first = self.run(folds[0], first=True)
         # Of the later seeds only the scores are kept: each has the whole recording in its folds.
         later = [self.run(folds[1])] if len(folds) > 1 else []
         self.training = training_shares(

@@ -74,3 +74,8 @@ class VoxelwiseRidge(CrossValidatedRidge):
 
     def _check_targets(self, Y: NDArray[Any]) -> None:
         refuse_constant(Y)
+
+    @property
+    def targets_apart(self) -> bool:
+        """Whether a target is fitted without regard to others, so that they may come in parts."""
+        return bool(self.alpha_per_target)
