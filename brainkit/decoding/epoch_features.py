@@ -101,10 +101,21 @@ def _with_prototypes(state: State, X: Array) -> Array:
 
 
 def covariances(X: Array) -> Array:
-    """Return each epoch's covariance over time, shrunk (Chen et al., 2010), (n, units, units)."""
-    from sklearn.covariance import oas
+    """Return each epoch's covariance over time, (n, units, units), shrunk to a multiple of unity.
 
-    return np.stack([oas(epoch.T)[0] for epoch in X])
+    By oracle approximating shrinkage (Chen et al., 2010, IEEE TSP 58:5016), as `sklearn.covariance`
+    has it, so that epochs with fewer time points than units have a logarithm.
+    """
+    n_times, n_units = X.shape[2], X.shape[1]
+    centred = X - X.mean(axis=2, keepdims=True)
+    empirical = centred @ np.swapaxes(centred, 1, 2) / n_times  # (n, units, units)
+    mean = np.trace(empirical, axis1=1, axis2=2) / n_units
+    squares = (empirical**2).mean(axis=(1, 2))
+    least = (n_times + 1.0) * (squares - mean**2 / n_units)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shrinkage = np.where(least > 0, np.minimum((squares + mean**2) / least, 1.0), 1.0)
+    shrunk = (1 - shrinkage)[:, None, None] * empirical
+    return shrunk + (shrinkage * mean)[:, None, None] * np.eye(n_units)
 
 
 def tangent(matrices: Array, whitening: Array) -> Array:

@@ -218,9 +218,10 @@ def assess_labels(recording: Recording, decoder: Any, protocol: LabelProtocol) -
 
 
 def _kind(decoder: Any) -> str:
-    if is_classifier(decoder):
+    """Return what an estimator decodes."""
+    if hasattr(decoder, "__sklearn_tags__") and is_classifier(decoder):
         return CLASSES
-    if is_regressor(decoder):
+    if hasattr(decoder, "__sklearn_tags__") and is_regressor(decoder):
         return NUMBERS
     raise InputError(
         f"The decoder must be a classifier or a regressor, by which labels are told from numbers; "

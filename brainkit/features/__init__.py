@@ -5,6 +5,7 @@ from brainkit.features.backbones.module import TorchModel
 from brainkit.features.backbones.registry import open_backbone
 from brainkit.features.captions import CaptionLayer
 from brainkit.features.delays import Delays
+from brainkit.features.design import Design
 from brainkit.features.energy import OrientedEnergy, oriented_energy
 from brainkit.features.extraction import extract
 from brainkit.features.layer import ModelLayer
@@ -22,6 +23,7 @@ __all__ = [
     "Backbone",
     "CaptionLayer",
     "Delays",
+    "Design",
     "FeaturePCA",
     "FeatureStack",
     "FeatureStore",
