@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from brainkit.data.splits import Split, SplitLike
 
 StimuliAre = Literal["exemplars", "conditions"]
+ROUNDING = 1e-9  # seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -368,7 +369,8 @@ class Recording:
                 "This recording knows no times to select by: epochs need times= when they are "
                 "made, samples a column 'time'."
             )
-        inside = np.flatnonzero((known >= start) & (known <= stop))
+        # Times that are sums of steps miss round numbers by rounding.
+        inside = np.flatnonzero((known >= start - ROUNDING) & (known <= stop + ROUNDING))
         if not len(inside):
             raise InputError(
                 f"Nothing lies between {start:g} and {stop:g} s; the recording has "

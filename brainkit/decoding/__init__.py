@@ -1,7 +1,11 @@
 """Decoding: from responses to images, classes and numbers, and how decoders are judged."""
 
-from brainkit.decoding.assess import DecodingProtocol, DecodingResult, assess_decoder
-from brainkit.decoding.images import RetrievalBank
+from brainkit.decoding.image_decoding import (
+    DecodingProtocol,
+    DecodingResult,
+    RetrievalBank,
+    assess_decoder,
+)
 from brainkit.decoding.label_decoder import LabelDecoder
 from brainkit.decoding.labels import LabelProtocol, LabelResult, assess_labels
 from brainkit.decoding.ridge import RidgeDecoder

@@ -1,6 +1,6 @@
 """Judge an encoding model on held-out rows: scores, ceilings, shuffled features, permutations.
 
-The pass over the folds of `brainkit.encoding.held_out` is repeated over fold seeds and with
+The pass over the folds of `brainkit.encoding.passes` is repeated over fold seeds and with
 exchanged stimuli, and summed up by unit and by region. What rows are makes no difference: trials
 that show stimuli, epochs (each unit and time point a target), or samples of continuous data, whose
 null runs shift the features in time.
@@ -32,8 +32,7 @@ from brainkit.data.preparing import (
 )
 from brainkit.data.recording import Recording
 from brainkit.data.splits import SplitLike, kept_split
-from brainkit.encoding.ceilings import check_ceiling, unit_ceiling
-from brainkit.encoding.held_out import HeldOut, Shown, Tables, exchanged_stimuli, held_out
+from brainkit.encoding.passes import HeldOut, Shown, Tables, exchanged_stimuli, held_out
 from brainkit.encoding.score_tables import (
     PatternScores,
     Scores,
@@ -47,6 +46,7 @@ from brainkit.encoding.score_tables import (
     time_table,
     unit_table,
 )
+from brainkit.encoding.unit_ceilings import check_ceiling, unit_ceiling
 from brainkit.errors import InputError, PenaltyWarning, told_once
 from brainkit.evaluation import pearson_r
 from brainkit.features.design import Design, as_design, independent_rows
@@ -73,8 +73,9 @@ class EncodingProtocol:
     average_repeats : bool or "test"
         Average the trials of each stimulus within each part, or within the test part alone.
     ceiling : {"auto", "ncsnr", "split-half", "cross-subject", "cross-subject-all", None}
-        Noise ceiling, see `brainkit.encoding.ceilings`; None for none. "auto" is NSD's where enough
-        stimuli were shown three times, that of split halves where they were shown twice, else none.
+        Noise ceiling, see `brainkit.encoding.unit_ceilings`; None for none. "auto" is NSD's where
+        enough stimuli were shown three times, that of split halves where they were shown twice,
+        else none.
     permutations : int
         Null runs for p values, which are those of the first fold seed's scores. With several folds
         the whole pipeline is fitted again on exchanged stimuli; with one fold the stimuli of the
@@ -182,7 +183,7 @@ class EncodingResult:
     zscore : dict
         How the responses were z-scored, see `Recording.zscore`.
     ceiling : dict
-        Which noise ceiling it is and what it rests on, see `brainkit.encoding.ceilings`; empty
+        Which noise ceiling it is and what it rests on, see `brainkit.encoding.unit_ceilings`; empty
         without one.
     resampling : dict
         What p values and intervals take as independent, and why; and the share of the predictions'

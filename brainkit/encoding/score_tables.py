@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainkit.data.recording import Recording
-from brainkit.encoding.held_out import HeldOut
+from brainkit.encoding.passes import HeldOut
 from brainkit.evaluation import (
     Correlation,
     Estimate,
@@ -261,7 +261,7 @@ def mean_over(values: Array, n: int) -> Array:
     values = np.asarray(values)
     if values.shape[-1] == n:
         return values
-    by_time = values.reshape(*values.shape[:-1], n, -1)
+    by_time = values.reshape(*values.shape[:-1], n, values.shape[-1] // n)
     known = np.isfinite(by_time)
     total = np.where(known, by_time, 0.0).sum(axis=-1)
     with np.errstate(invalid="ignore"):

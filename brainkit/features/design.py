@@ -308,11 +308,10 @@ class Design:
         """
         if self.times is None:
             raise InputError("This design knows no times of its rows; say delays in rows: delayed.")
-        step = _usual_step(self.times, self.runs)
-        first, last = round(start / step), round(stop / step)
-        if last < first:
+        if stop < start:
             raise InputError(f"A window goes from start to stop; got {start} to {stop} seconds.")
-        return self.delayed(range(first, last + 1))
+        step = _usual_step(self.times, self.runs)
+        return self.delayed(range(round(start / step), round(stop / step) + 1))
 
     def fits(self, recording: Recording) -> Self:
         """Return the design, once it is seen to be of so many rows.
@@ -581,7 +580,7 @@ class _Clock:
             moments = np.flatnonzero(self.runs_given == run)
             if len(moments) < 2:
                 raise InputError(
-                    f"The features have {len(moments)} moments in run {run!r} of the recording; "
+                    f"The features have {len(moments)} moments in run {run} of the recording; "
                     f"they name the runs {listed(pd.unique(self.runs_given))}."
                 )
             found.append((rows, moments))

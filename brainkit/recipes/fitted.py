@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from brainkit.data.preparing import prepare
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import DecodingProtocol, DecodingResult
-from brainkit.decoding.images import invert
+from brainkit.decoding.image_decoding import invert
 from brainkit.encoding import EncodingResult, SpaceComparison
 from brainkit.errors import InputError
 from brainkit.features import read_for

@@ -20,8 +20,8 @@ from brainkit.encoding import (
     SpaceComparison,
     assess_encoder,
 )
-from brainkit.encoding.ceilings import LEAST_OTHERS
-from brainkit.encoding.held_out import grid_facts
+from brainkit.encoding.passes import grid_facts
+from brainkit.encoding.unit_ceilings import LEAST_OTHERS
 from brainkit.errors import InputError, MissingFileError
 from brainkit.recipes.building import Known, build_features, build_model
 from brainkit.recipes.fitted import Result

@@ -20,7 +20,7 @@ from brainkit.data.dependence import dependence
 from brainkit.data.preparing import check_folds, prepare_split, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
-from brainkit.decoding.scores import item_scores
+from brainkit.decoding.image_scores import item_scores
 from brainkit.errors import InputError
 from brainkit.evaluation.identification import RETRIEVAL_DIRECTIONS
 from brainkit.evaluation.intervals import mean_score

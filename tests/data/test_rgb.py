@@ -16,7 +16,7 @@ from PIL import Image
 
 from brainkit.data.rgb import as_float, as_images, as_rgb, as_uint8, open_image
 from brainkit.data.stimuli import HDF5Stimuli, Stimuli
-from brainkit.decoding.images import RetrievalBank
+from brainkit.decoding.image_decoding import RetrievalBank
 from brainkit.errors import CorruptFileError, InputError
 from brainkit.features import OrientedEnergy, PixelPCA, extract
 from brainkit.features.backbones.module import to_tensor
@@ -277,7 +277,7 @@ def test_no_images_and_too_many_pixels(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_ground_of_a_mean_image_is_that_of_its_type() -> None:
-    from brainkit.decoding.assess import _mean_image
+    from brainkit.decoding.image_decoding import _mean_image
 
     for array, expected in ARRAYS.values():
         np.testing.assert_allclose(_mean_image(array[None]), expected / 255, atol=1e-6)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 
 from brainkit.decoding import RidgeDecoder
-from brainkit.decoding.exchange import fit_with_null
+from brainkit.decoding.ridge import fit_with_null
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.evaluation import exchanged_rows
 from brainkit.linear import blocks, held_out

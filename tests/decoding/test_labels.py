@@ -294,9 +294,9 @@ def test_bad_labels():
     odd = np.where(run == 2, "only here", recording.trials["label"])
     with pytest.raises(SplitError, match=r"Fold 3 .* tests the classes only here, which its"):
         assess_labels(with_labels(odd, run=run), decoder, LabelProtocol("leave-one-run-out"))
+    rare = recording.trials["label"].to_numpy(dtype=object)
+    rare[0] = "once"
     with pytest.raises(SplitError, match="cannot have all values"):
-        rare = recording.trials["label"].to_numpy(dtype=object)
-        rare[0] = "once"
         assess_labels(with_labels(rare), decoder, protocol)
     with pytest.raises(InputError, match="must be a classifier or a regressor"):
         assess_labels(recording, _Neither(), protocol)

@@ -12,8 +12,8 @@ from brainkit import Recording
 from brainkit.data.dependence import dependence
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
-from brainkit.encoding.held_out import exchanged_stimuli, held_out
 from brainkit.encoding.judging import prepare_folds
+from brainkit.encoding.passes import exchanged_stimuli, held_out
 from brainkit.errors import InputError, LeakError, SplitError
 
 SIDE = 6

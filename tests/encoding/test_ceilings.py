@@ -7,8 +7,8 @@ import pytest
 import brainkit
 from brainkit import Recording
 from brainkit.encoding import EncodingProtocol
-from brainkit.encoding.ceilings import CEILINGS, check_ceiling, unit_ceiling
 from brainkit.encoding.judging import prepare_folds
+from brainkit.encoding.unit_ceilings import CEILINGS, check_ceiling, unit_ceiling
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.evaluation import noise_ceiling
 from brainkit.world import SceneWorld, SimulatedBrain, write_nsd

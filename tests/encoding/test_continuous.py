@@ -9,8 +9,8 @@ from scipy.io import loadmat
 
 from brainkit import Recording
 from brainkit.encoding import BandedRidge, EncodingProtocol, VoxelwiseRidge, assess_encoder
-from brainkit.encoding.held_out import held_out
 from brainkit.encoding.judging import prepare_folds
+from brainkit.encoding.passes import held_out
 from brainkit.errors import InputError
 from brainkit.evaluation import pearson_r, r2
 from brainkit.features import Design
@@ -124,7 +124,7 @@ def test_large_responses_are_fitted_in_parts_with_the_same_result(monkeypatch):
     protocol = EncodingProtocol("stretches:4", zscore="run", unseen="session-unlabelled",
                                 permutations=3, shuffles=1)  # fmt: skip
     whole = assess_encoder(recording, features, MODEL, protocol)
-    monkeypatch.setattr("brainkit.encoding.held_out.LARGE", 100)
+    monkeypatch.setattr("brainkit.encoding.passes.LARGE", 100)
     monkeypatch.setattr("brainkit.data.preparing.BLOCK_BYTES", 5000)
     parts = assess_encoder(recording, features, MODEL, protocol)
     np.testing.assert_allclose(parts.predictions, whole.predictions, atol=1e-5)
@@ -136,19 +136,18 @@ def test_large_responses_are_fitted_in_parts_with_the_same_result(monkeypatch):
 
 
 def test_bands_reach_banded_models():
-    recording, features = listening()
+    recording, features = listening(n_each=50)
     rng = np.random.default_rng(1)
     design = Design.from_rows(
-        recording, {"sound": features, "chance": rng.normal(size=(400, 5))}
+        recording, {"sound": features, "chance": rng.normal(size=(200, 5))}
     ).delayed([1, 2])
-    model = BandedRidge(n_iter=5, random_state=0) if "n_iter" in BandedRidge().get_params() else (
-        BandedRidge())  # fmt: skip
     protocol = EncodingProtocol("leave-one-run-out", zscore=None, permutations=0, shuffles=1)
-    result = assess_encoder(recording, design, model, protocol)
+    result = assess_encoder(recording, design, BandedRidge(draws=15), protocol)
     assert result.fitted[0].widths_ == [6, 10]
     assert result.units["r"][:4].min() > 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["stretches:4", "leave-one-run-out"])
 def test_slow_noise_is_at_chance_and_p_keeps_its_rate(split):
     values, nulls, covered, p = [], [], [], []
@@ -228,7 +227,7 @@ def test_features_that_do_not_fit():
     with pytest.raises(InputError, match=r"has 399 rows and s1 has 400 samples.*Design.from_time"):
         assess_encoder(recording, features[:-1], MODEL, protocol)
     features[3, 1] = np.nan
-    with pytest.raises(InputError, match="holds NaN, infinity, .* first in row 3"):
+    with pytest.raises(InputError, match=r"holds NaN, infinity, .* first in row 3"):
         assess_encoder(recording, features, MODEL, protocol)
     other = recording.select(trials=np.arange(300))
     design = Design.from_rows(recording, np.nan_to_num(features))
@@ -276,7 +275,7 @@ def test_a_person_is_predicted_from_others_who_hear_the_same_story(listeners):
     assert np.mean(found) > 0.12  # ridge from all factors: what the data's notes report too
     assert min(found) > 0.08
     assert abs(np.mean(nulls)) < 0.02
-    assert np.mean(p) > 0.3
+    assert np.mean(p) > 0.2  # of noise .05 would be
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ from brainkit import Recording
 from brainkit.data.dependence import Rows
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
-from brainkit.encoding.held_out import held_out
 from brainkit.encoding.judging import prepare_folds
+from brainkit.encoding.passes import held_out
 from brainkit.encoding.score_tables import by_seed, pattern_metrics, pattern_scores
 from brainkit.evaluation import two_vs_two, two_vs_two_ci
 from brainkit.features import PixelPCA

@@ -10,7 +10,7 @@ from brainkit.data.rois import roi_table
 from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import DecodingProtocol, DecodingResult
-from brainkit.decoding.scores import decoding_metrics, item_scores
+from brainkit.decoding.image_scores import decoding_metrics, item_scores
 from brainkit.encoding import EncodingProtocol, EncodingResult
 from brainkit.reporting import SubjectResults
 from brainkit.synthesis import FittedEncoder, Ranking, RankingProtocol, RankingResult
