@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
@@ -61,6 +62,10 @@ CLASSIFIERS: dict[str, Callable[[bool, Mapping[str, Any]], Any]] = {
     "ridge_classifier": _ridge_classifier,
 }
 REGRESSORS: dict[str, Callable[[bool, Mapping[str, Any]], Any]] = {"ridge": _ridge, "svr": _svr}
+
+
+def _tells_classes(decoder: Any) -> bool:
+    return decoder.model not in REGRESSORS
 
 
 class LabelDecoder(BaseEstimator):
@@ -235,11 +240,15 @@ class LabelDecoder(BaseEstimator):
         self.coef_ = coef / scale
         self.intercept_ = intercept - self.coef_ @ self.feature_mean_
 
+    @available_if(_tells_classes)
     def decision_function(self, X: ArrayLike) -> Array:
         """Return how much speaks for the second class, (n,), or for each of several, (n, classes).
 
-        Of numbers it is the number, (n,).
+        Decoders of numbers have no such method.
         """
+        return self._weighed(X)
+
+    def _weighed(self, X: ArrayLike) -> Array:
         check_is_fitted(self)
         samples = validated(self, X, dtype=[np.float64, np.float32], allow_nd=True, reset=False)
         scores = self._made(samples) @ self.coef_.T + self.intercept_
@@ -247,7 +256,7 @@ class LabelDecoder(BaseEstimator):
 
     def predict(self, X: ArrayLike) -> Array:
         """Return the class, or the number, of each sample, (n,)."""
-        scores = self.decision_function(X)
+        scores = self._weighed(X)
         if self.model in REGRESSORS:
             return scores
         if scores.ndim == 1:
