@@ -10,7 +10,8 @@ from scipy.signal import resample_poly
 from brainkit import Recording
 from brainkit.errors import InputError
 from brainkit.features import Delays, Design, FeatureStack, PixelPCA, SingleSpace
-from brainkit.features.design import as_design, resample
+from brainkit.features.design import as_design
+from brainkit.features.time_alignment import resample
 
 
 def continuous(n_runs=2, n_each=50, step=1.5, start=0.0, **options):
