@@ -258,13 +258,16 @@ def spaces(case: Case, seed: int) -> list[Reading]:
 def continuous(case: Case, seed: int) -> tuple[Recording, np.ndarray]:
     """Return samples, or trials in runs, of slow noise, and slow features of them."""
     generator = rng(seed, "calibration", case.job, case.dependence, case.folds, case.items)
-    values = noise_of(generator, case.items, True) @ (
-        np.eye(UNITS) + 0.3 * generator.normal(size=(UNITS, UNITS)) / np.sqrt(UNITS)
-    )
-    features = noise_of(generator, case.items, True, 4)
+    n_runs = case.folds if case.dependence == "runs" else 1
+    mixing = np.eye(UNITS) + 0.3 * generator.normal(size=(UNITS, UNITS)) / np.sqrt(UNITS)
+    each = [
+        (noise_of(generator, case.items // n_runs, True) @ mixing,
+         noise_of(generator, case.items // n_runs, True, 4))
+        for _ in range(n_runs)
+    ]  # fmt: skip
+    values, features = (np.concatenate(parts) for parts in zip(*each, strict=True))
     half = np.arange(UNITS) < UNITS // 2
     units = pd.DataFrame({"roi.first": half, "roi.second": ~half})
-    n_runs = case.folds if case.dependence == "runs" else 1
     table = pd.DataFrame(
         {"run": np.arange(case.items) * n_runs // case.items, "time": np.arange(case.items) * 1.0}
     )

@@ -2,7 +2,7 @@
 
 A pass goes through the folds one at a time and forms its scores as it goes, so that null passes
 keep no predictions. Of large responses, models that treat targets one by one are fitted to a
-quarter of them at a time.
+sixth of them at a time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ Table = tuple[Any, Array, Array]  # a fitted space; features of training and tes
 Tables = dict[tuple[bytes, bytes], Table]
 Shown = Sequence[tuple[Array, Array]]  # what training and test items of each fold show
 # Responses beyond so many bytes are fitted in so many parts, where the model allows it.
-LARGE, PARTS = 64 * 2**20, 4
+LARGE, PARTS = 64 * 2**20, 6
 SCORED_BYTES = 8 * 2**20
 
 

@@ -3,7 +3,7 @@
     python scripts/bench/fold_memory.py [--rows 2000] [--units 20000] [--folds 10] [--zscore]
 
 A fresh process holds the responses in memory, judges a voxelwise ridge of a few features on them
-(with a null run and three permutations), and says what its peak of resident memory was above that
+(with a null run and a permutation), and says what its peak of resident memory was above that
 at the start, in multiples of the responses. A generic layer that held a copy of the responses for
 every fold would show the number of folds; one that holds the predictions, which the result keeps,
 and a part of one fold shows little more than 1.
@@ -55,7 +55,7 @@ def judge(way: str, n_rows: int, n_units: int, n_folds: int) -> dict[str, float]
     protocol = EncodingProtocol(
         split.get(way, f"kfold:{n_folds}"),
         zscore="session" if way == "z-scored" else None,
-        permutations=3, shuffles=1, ceiling=None,
+        permutations=1, shuffles=1, ceiling=None,
     )  # fmt: skip
     warm = recording.select(units=slice(0, 2))  # what is imported on the way is none of it
     assess_encoder(warm, features, model, protocol)
