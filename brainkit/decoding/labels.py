@@ -6,6 +6,7 @@ them (see `brainkit.data.dependence`): within runs, together for the rows of one
 time for continuous data. That gives what guessing reaches, and p.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -331,7 +332,7 @@ class _Decoded:
     fitted: Any
 
 
-class _Judge:
+class _Judge(ABC):
     """One recording, decoder and labels, passed over the folds again and again."""
 
     main = ""
@@ -406,20 +407,21 @@ class _Judge:
             moved[part.place] = self.labels[part.place[exchange(part)]]
         return moved
 
+    @abstractmethod
     def _scores(self, model: Any, X: Array) -> Array:
-        raise NotImplementedError
+        """Return what speaks for each class, or the numbers, (items, columns)."""
 
     def _less_mean(self, values: Array, y: Array) -> Array:
         """Return numbers less the mean of the training labels y; classes as they are."""
         return values
 
+    @abstractmethod
     def values(self, one: _Decoded) -> dict[str, float]:
         """Return the scores of a pass by metric."""
-        raise NotImplementedError
 
+    @abstractmethod
     def estimates(self, one: _Decoded, training: float) -> dict[str, Estimate]:
         """Return the same with the influence of every unit."""
-        raise NotImplementedError
 
     def entries(self, one: _Decoded) -> dict[str, dict[str, Any]]:
         """Return what else the entries of metrics hold."""

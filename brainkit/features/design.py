@@ -14,6 +14,7 @@ lead to one:
 Delays put what was shown before beside what is shown now, and never reach into another run.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -47,7 +48,7 @@ Table = tuple[Any, Any, Any]  # a fitted space; features of training and of test
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class Design(ABC):
     """What a model sees for each row of a recording.
 
     Make one with `from_stimuli`, `from_rows`, `from_time` or `from_events`.
@@ -260,6 +261,7 @@ class Design:
         """Which rows have the same features and stay on one side of a fold."""
         return self.shown
 
+    @abstractmethod
     def table(self, train: ArrayLike, test: ArrayLike) -> Table:
         """Return a space fitted on training items, and the features of both parts' items.
 
@@ -274,11 +276,10 @@ class Design:
             With ``widths_`` where there are several bands.
         train_features, test_features : arrays (items, features)
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def look(self, items: ArrayLike, train: ArrayLike) -> Any:
         """Return what items look like to a model, to tell how slowly that changes."""
-        raise NotImplementedError
 
     def delayed(self, delays: Sequence[int]) -> "Design":
         """Put delayed copies of the features side by side, never across runs.

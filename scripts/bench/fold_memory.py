@@ -1,6 +1,6 @@
 """Peak memory of judging an encoder in K folds, beyond the responses themselves.
 
-    python scripts/bench/fold_memory.py [--rows 2000] [--units 20000] [--folds 10] [--zscore]
+    python scripts/bench/fold_memory.py [--rows 4000] [--units 20000] [--folds 10] [--way trials]
 
 A fresh process holds the responses in memory, judges a voxelwise ridge of a few features on them
 (with a null run and a permutation), and says what its peak of resident memory was above that
@@ -68,7 +68,7 @@ def judge(way: str, n_rows: int, n_units: int, n_folds: int) -> dict[str, float]
 def main() -> None:
     """Measure every way in a process of its own, or one in this."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--units", type=int, default=20000)
     parser.add_argument("--folds", type=int, default=10)
     parser.add_argument("--way", choices=WAYS, action="append")
