@@ -36,6 +36,7 @@ _HOMES = {
 # What `brainkit.<room>` loads, and where saved estimators are looked up.
 ROOMS = frozenset(
     {
+        "alignment",
         "arrays",
         "data",
         "decoding",
