@@ -9,6 +9,7 @@ torch modules of them is written here once; an aligner says what it learns (`_le
 a new person (`_learn_new`), and what a person's map is (`_map`, `_inverse_map`).
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -102,7 +103,7 @@ class Affine:
         return out if self.after is None else out + self.after
 
 
-class Aligner(BaseEstimator):  # type: ignore[misc]
+class Aligner(BaseEstimator, ABC):  # type: ignore[misc]
     """Person's space ⇄ shared space.
 
     Attributes
@@ -240,14 +241,6 @@ class Aligner(BaseEstimator):  # type: ignore[misc]
         -------
         array (n, n_units) or (n, n_units, n_times)
         """
-        if not self.invertible:
-            from brainkit.alignment import ALIGNERS
-
-            others = [kind.__name__ for kind in ALIGNERS.values() if kind.invertible]
-            raise InputError(
-                f"{type(self).__name__} leads to the shared space alone, and has no way back to a "
-                f"person's units. These have: {listed(others)}."
-            )
         self._fitted(subject)
         return _along_units(self._inverse_map(subject), shared, self.n_shared_, "shared values")
 
@@ -285,11 +278,19 @@ class Aligner(BaseEstimator):  # type: ignore[misc]
     def _learn_new(self, person: Person, rows: Index) -> None:
         """Learn one more person's map; `rows` are those of the common stimuli."""
 
+    @abstractmethod
     def _map(self, subject: str) -> Affine:
-        raise NotImplementedError
+        """Return a person's map to the shared space."""
 
     def _inverse_map(self, subject: str) -> Affine:
-        raise NotImplementedError
+        """Return the map from the shared space to a person's units."""
+        from brainkit.alignment import ALIGNERS
+
+        others = [kind.__name__ for kind in ALIGNERS.values() if kind.invertible]
+        raise InputError(
+            f"{type(self).__name__} leads to the shared space alone, and has no way back to a "
+            f"person's units. These have: {listed(others)}."
+        )
 
     # -- for all of them ---------------------------------------------------------------------
 
