@@ -189,8 +189,10 @@ def average(recording: Recording, keys: NDArray[Any], wanted: NDArray[Any]) -> P
     first = np.searchsorted(keys[order], wanted, side="left")
     last = np.searchsorted(keys[order], wanted, side="right")
     groups = [order[a:b] for a, b in zip(first, last, strict=True)]
-    values = Averaged(recording.responses.source, groups).read()
-    return _finite(recording, values)
+    source = recording.responses.source
+    if all(len(group) == 1 for group in groups):
+        return _finite(recording, source.read(np.concatenate(groups)))
+    return _finite(recording, Averaged(source, groups).read())
 
 
 def _finite(recording: Recording, values: Float) -> Person:

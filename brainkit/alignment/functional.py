@@ -14,6 +14,8 @@ from brainkit.alignment.solutions import (
     Scores,
     column_means,
     isometry_onto,
+    quick_basis,
+    quick_products,
     readout_of_encoder,
     rotate_together,
     share_responses,
@@ -28,7 +30,6 @@ from brainkit.features.reading import read_for
 from brainkit.linear.folds import kfold
 from brainkit.linear.penalties import mean_variance, penalty_grid
 from brainkit.linear.ridge import RidgeFit, ridge_cv
-from brainkit.linear.spectrum import sample_products, weigh_samples
 
 Float64 = NDArray[np.float64]
 
@@ -401,16 +402,14 @@ class SharedResponse(Aligner):
                     f"{person.values.shape[1]} units; use that many components or fewer."
                 )
         means = [column_means(person.values) for person in people]
-        products = [
-            sample_products(p.values, mean=mean) for p, mean in zip(people, means, strict=True)
-        ]
+        products = [quick_products(p.values, mean) for p, mean in zip(people, means, strict=True)]
         found = share_responses(
             products, self.n_components, start=self._start(len(products[0])),
             n_iterations=self.n_iterations, tolerance=self.tolerance,
         )  # fmt: skip
         self.template_, self.losses_ = found.shared, np.array(found.losses)
         for person, mean, weights in zip(people, means, found.maps, strict=True):
-            basis = weigh_samples(person.values, mean, weights, np.float32)
+            basis = quick_basis(person.values, mean, weights)
             self._keep("mean_", person.subject, mean.astype(np.float32))
             self._keep("basis_", person.subject, basis)
 

@@ -10,7 +10,7 @@ with scores Z (sample, direction) and axes V (voxel, direction). Rotations are f
 and a map between people is a product of thin factors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from brainkit.linear.spectrum import sample_products, weigh_samples
 
 Real = NDArray[np.floating[Any]]
 Float64 = NDArray[np.float64]
+VOXELS_AT_ONCE = 1024
 NEGLIGIBLE = 1e-6  # of the largest singular value: below it float32 data say nothing
 
 
@@ -80,6 +81,34 @@ def _n_kept(lengths: Float64, rank: int | None) -> int:
     longest = lengths.max(initial=0.0)
     n_directions = int((lengths > NEGLIGIBLE * longest).sum())
     return n_directions if rank is None else min(rank, n_directions)
+
+
+def quick_products(X: Real, mean: Float64) -> Float64:
+    """Return (X - mean)(X - mean)', products of blocks in the dtype of X, their sum in double.
+
+    For a few leading directions: in single precision those survive whose singular value is above a
+    thousandth of the largest.
+    """
+    total = np.zeros((len(X), len(X)))
+    for part in column_blocks(X):
+        block = X[:, part] - mean[part].astype(X.dtype)
+        total += block @ block.T
+    return total
+
+
+def quick_basis(X: Real, mean: Float64, weights: Float64) -> Real:
+    """Return (X - mean)' weights with its columns made orthonormal, of the dtype of X."""
+    W = np.empty((X.shape[1], weights.shape[1]), dtype=X.dtype)
+    for part in column_blocks(X):
+        W[part] = (X[:, part] - mean[part].astype(X.dtype)).T @ weights.astype(X.dtype)
+    square = W.T.astype(np.float64) @ W  # (rank, rank), near the identity
+    return np.asarray(W @ inverse_root(square).astype(X.dtype))
+
+
+def column_blocks(X: Real) -> Iterator[slice]:
+    """Cut voxels into blocks, so that nothing of the size of X is made."""
+    for start in range(0, X.shape[1], VOXELS_AT_ONCE):
+        yield slice(start, start + VOXELS_AT_ONCE)
 
 
 def nearest_isometry(M: Float64) -> Float64:
