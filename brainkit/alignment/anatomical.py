@@ -256,35 +256,17 @@ class Resample(Aligner):
 
 
 def _interpolation(recording: Recording, template: Any) -> tuple[Index, Index, Float64, int]:
-    """Return the weights by which nilearn brings a person's voxels to those of a template.
+    """Return which voxel of a person goes to which of a template, by what weight, and its width.
 
     A place between voxels takes from eight, each of another parity of its three indices. Volumes
     that are 1 at the person's voxels of one parity, resampled, hold the weights of these.
     """
-    from nibabel.nifti1 import Nifti1Image
-    from nilearn.image import load_img, resample_to_img
-    from nilearn.image.resampling import BoundingBoxError
+    from nilearn.image import load_img
 
     space: Any = _volume(recording, "Resample(template=...)")
     mask = load_img(template)
     inside = np.flatnonzero(np.asarray(mask.get_fdata()) != 0)
-    grid = np.stack(np.unravel_index(space.voxels, space.shape), axis=1)  # (n_units, 3)
-    probes = np.zeros((*space.shape, len(CORNERS)), dtype=np.float32)
-    probes[(*grid.T, ((grid % 2) @ [4, 2, 1]))] = 1  # in the order of CORNERS
-    elsewhere = InputError(
-        f"No voxel of {recording.subject!r} lies within the template: are both in the same space "
-        "of millimetres?"
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Resampling binary images")
-            resampled: Any = resample_to_img(
-                Nifti1Image(probes, space.affine), mask, interpolation="linear",
-                force_resample=True, copy_header=True,
-            )  # fmt: skip
-    except BoundingBoxError as error:
-        raise elsewhere from error
-    weights = np.asarray(resampled.get_fdata()).reshape(-1, len(CORNERS))[inside]  # (targets, 8)
+    weights = _resampled_parities(recording, mask)[inside]  # (targets, 8)
     places = np.stack(np.unravel_index(inside, mask.shape[:3]), axis=1)
     affine = np.linalg.inv(space.affine) @ mask.affine
     low = np.floor(places @ affine[:3, :3].T + affine[:3, 3] + 1e-6).astype(np.int64)
@@ -296,8 +278,37 @@ def _interpolation(recording: Recording, template: Any) -> tuple[Index, Index, F
     source = unit_at[np.ravel_multi_index(tuple(corner[target, which].T), space.shape)]
     kept = source >= 0
     if not kept.any():
-        raise elsewhere
+        raise _elsewhere(recording)
     return source[kept], target[kept], weights[target, which][kept], len(inside)
+
+
+def _resampled_parities(recording: Recording, mask: Any) -> Float64:
+    """Bring volumes of a person's voxels of each parity to a grid, (voxels of the grid, 8)."""
+    from nibabel.nifti1 import Nifti1Image
+    from nilearn.image import resample_to_img
+    from nilearn.image.resampling import BoundingBoxError
+
+    space: Any = recording.space
+    grid = np.stack(np.unravel_index(space.voxels, space.shape), axis=1)  # (n_units, 3)
+    probes = np.zeros((*space.shape, len(CORNERS)), dtype=np.float32)
+    probes[(*grid.T, ((grid % 2) @ [4, 2, 1]))] = 1  # in the order of CORNERS
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Resampling binary images")
+            resampled: Any = resample_to_img(
+                Nifti1Image(probes, space.affine), mask, interpolation="linear",
+                force_resample=True, copy_header=True,
+            )  # fmt: skip
+    except BoundingBoxError as error:
+        raise _elsewhere(recording) from error
+    return np.asarray(resampled.get_fdata()).reshape(-1, len(CORNERS))
+
+
+def _elsewhere(recording: Recording) -> InputError:
+    return InputError(
+        f"No voxel of {recording.subject!r} lies within the template: are both in the same space "
+        "of millimetres?"
+    )
 
 
 class Coordinates(Aligner):

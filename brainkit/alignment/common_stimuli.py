@@ -252,16 +252,21 @@ def common_responses(recordings: Sequence[Recording], advice: str) -> tuple[list
             f"{len(recordings)} people have {len(common)} {what} in common (of {listed(counts)}), "
             f"and two or more are needed. {advice}"
         )
-    lengths = {recording.responses.shape[2:] for recording in recordings}
-    if len(lengths) > 1:
-        raise InputError(
-            f"Trials have {listed(sorted(map(str, lengths)))} time points in different people; cut "
-            "all to the same times."
-        )
+    _refuse_other_times(recordings)
     people = [average(r, k, common) for r, k in zip(recordings, keys, strict=True)]
     first = {key: row for row, key in reversed(list(enumerate(keys[0])))}
     names = lasting_keys(recordings[0], np.array([first[key] for key in common]))
     return people, names
+
+
+def _refuse_other_times(recordings: Sequence[Recording]) -> None:
+    lengths = {recording.responses.shape[2:] for recording in recordings}
+    if len(lengths) > 1:
+        told = sorted(str(shape[0] if shape else "no") for shape in lengths)
+        raise InputError(
+            f"Trials have {listed(told)} time points in different people; cut all to the same "
+            "times."
+        )
 
 
 def matching_responses(
@@ -313,16 +318,11 @@ def refuse_sealed(recordings: Sequence[Recording], forbidden: Any) -> None:
     LeakError
         With the offending ids: of stimuli, of runs, or times of samples.
     """
-    if forbidden is None:
+    given = _as_list(forbidden)
+    if not given:
         return
-    held = list(forbidden.values()) if hasattr(forbidden, "values") else forbidden
-    if hasattr(held, "responses"):
-        held = [held]
-    given = list(np.asarray(held).ravel()) if hasattr(held, "__array__") else list(held)
     if not all(hasattr(one, "responses") for one in given):
         _refuse_ids(recordings, given)
-        return
-    if not given:
         return
     if any(recording.stimuli_are == "conditions" for recording in recordings):
         _refuse_runs(recordings, given)
@@ -333,6 +333,21 @@ def refuse_sealed(recordings: Sequence[Recording], forbidden: Any) -> None:
         inside = np.isin(part, sealed)
         if inside.any():
             _leak(recording, np.flatnonzero(inside))
+
+
+def _as_list(forbidden: Any) -> list[Any]:
+    """Return test parts, or ids, as a list."""
+    if forbidden is None:
+        return []
+    if hasattr(forbidden, "responses"):
+        return [forbidden]
+    if hasattr(forbidden, "values") and callable(forbidden.values):  # a mapping
+        return list(forbidden.values())
+    if isinstance(forbidden, str):
+        raise InputError(
+            f"forbidden are test parts or a list of ids of stimuli; got {forbidden!r}."
+        )
+    return list(np.asarray(forbidden).ravel()) if hasattr(forbidden, "dtype") else list(forbidden)
 
 
 def _refuse_ids(recordings: Sequence[Recording], ids: list[Any]) -> None:

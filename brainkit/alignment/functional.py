@@ -175,7 +175,8 @@ class RidgeToReference(Aligner):
         found = thin_scores(person.values)
         stimulus = rows // (len(self.template_) // len(self.stimuli_))
         scale = float((found.scores**2).sum()) / person.values.size  # mean variance of a unit
-        fit = _ridge(self, person, (found.scores, self.template_[rows]), scale, stimulus)
+        pair = found.scores, self.template_[rows]
+        fit = _ridge(self, person, pair, scale=scale, stimulus=stimulus)
         self._keep("mean_", person.subject, found.mean.astype(np.float32))
         self._keep("axes_", person.subject, found.axes(person.values))
         self._keep("weights_", person.subject, np.ascontiguousarray(fit.coef.T, dtype=np.float32))
@@ -192,6 +193,7 @@ def _ridge(
     aligner: "RidgeToReference | ByFeatures",
     person: Person,
     pair: tuple[Float64, Real],
+    *,
     scale: float,
     stimulus: Index,
 ) -> RidgeFit:
@@ -233,7 +235,7 @@ class Procrustes(Aligner):
         mean, those of each parcel after one another.
     n_iterations : int, default=20
         At most.
-    tolerance : float, default=1e-5
+    tolerance : float, default=1e-4
         Stop where the loss falls by less than this share of the total variance.
 
     Attributes
@@ -262,7 +264,7 @@ class Procrustes(Aligner):
         parcels: Any = None,
         reference: str | None = None,
         n_iterations: int = 20,
-        tolerance: float = 1e-5,
+        tolerance: float = 1e-4,
     ) -> None:
         self.parcels, self.reference = parcels, reference
         self.n_iterations, self.tolerance = n_iterations, tolerance
@@ -522,7 +524,8 @@ class ByFeatures(Aligner):
         scores = standard @ self.feature_basis_  # (n, n_shared)
         n_samples = len(scores)
         scale = float((scores**2).mean())
-        fit = _ridge(self, person, (scores, person.values), scale, np.arange(n_samples))
+        pair = scores, person.values
+        fit = _ridge(self, person, pair, scale=scale, stimulus=np.arange(n_samples))
         noise = fit.errors[fit.chosen, np.arange(len(fit.chosen))] / n_samples
         noise = np.maximum(noise, 1e-6 * max(float(noise.mean()), 1e-12))
         readout = readout_of_encoder(fit.coef, noise, 1 / self.feature_variance_, self.penalty)
@@ -541,14 +544,20 @@ class ByFeatures(Aligner):
                 "or an array (n_stimuli, n_features)."
             )
         lacking = [person.subject for person in people if person.recording.stimuli is None]
-        if lacking and not hasattr(self.features, "fit"):
+        if not lacking:
+            return self._of_stimuli(people, shown, fitted=fitted)
+        if not hasattr(self.features, "fit"):
             table = as_array(self.features, "features")
             return [_rows_of(table, rows, "features") for rows in shown]
-        if lacking:
-            raise InputError(
-                f"The recording of {lacking[0]!r} has no stimuli to take features of: make it with "
-                "stimuli=, or give features that are ready, a row a stimulus."
-            )
+        raise InputError(
+            f"The recording of {lacking[0]!r} has no stimuli to take features of: make it with "
+            "stimuli=, or give features that are ready, a row a stimulus."
+        )
+
+    def _of_stimuli(
+        self, people: Sequence[Person], shown: Sequence[Index], *, fitted: bool
+    ) -> list[Real]:
+        """Return what the feature space gives, fitted on the stimuli of all people together."""
         if not fitted:
             self.space_ = clone(as_features(self.features))
         read = [

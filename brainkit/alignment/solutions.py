@@ -162,7 +162,7 @@ class Template:
 
 
 def rotate_together(
-    scores: Sequence[Float64], *, n_iterations: int = 20, tolerance: float = 1e-5
+    scores: Sequence[Float64], *, n_iterations: int = 20, tolerance: float = 1e-4
 ) -> Template:
     r"""Rotate several people's scores onto their common mean: generalised Procrustes analysis.
 
@@ -178,7 +178,7 @@ def rotate_together(
         Centred. T has as many dimensions as the largest of them.
     n_iterations : int, default=20
         At most.
-    tolerance : float, default=1e-5
+    tolerance : float, default=1e-4
         Stop where the loss falls by less than this share of the people's total variance.
     """
     width = max(part.shape[1] for part in scores)

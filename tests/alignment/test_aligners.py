@@ -170,6 +170,14 @@ def test_times_of_epochs_are_mapped_one_by_one(people):
     module = aligner.as_module()
     found = module(torch.from_numpy(epochs["ann"].responses.read()), "ann")
     np.testing.assert_allclose(found.numpy(), one, atol=1e-5)
+    cut = Recording.from_arrays(
+        epochs["bob"].responses.read()[:, :, :5], subject="bob", trials=epochs["bob"].trials
+    )
+    with pytest.raises(InputError, match="Trials have 5, 7 time points in different people"):
+        SharedResponse(3).fit([epochs["ann"], cut])
+    cut = Recording.from_arrays(cut.responses.read(), subject="dan", trials=cut.trials)
+    with pytest.raises(InputError, match="Trials of 'dan' have 5 time points"):
+        aligner.add_subject(cut)
 
 
 def test_an_aligned_recording_is_lazy_and_splits_like_any(placed):
@@ -602,6 +610,9 @@ def test_ids_of_stimuli_are_sealed_too(people):
         PCA(3).fit(one, forbidden=np.array(["i7", "x"]))
     assert raised.value.ids == ["i7"]
     PCA(3).fit(one, forbidden=["x"])
+    PCA(3).fit(one, forbidden=[])
+    with pytest.raises(InputError, match="test parts or a list of ids"):
+        PCA(3).fit(one, forbidden="i7")
 
 
 def test_the_same_pictures_under_other_names_are_sealed():
