@@ -47,7 +47,7 @@ class Block:
     Attributes
     ----------
     columns : array of int or None
-        Which it takes; all where None.
+        Which it takes, ascending; all where None.
     factors : tuple of matrix
         From the left: (columns, r), (r, ...), up to (..., dimensions). None is the identity.
     """
@@ -57,7 +57,8 @@ class Block:
 
     def __call__(self, values: Real) -> Real:
         """Map (n, columns) to (n, dimensions)."""
-        values = values if self.columns is None else values[:, self.columns]
+        if self.columns is not None and len(self.columns) < values.shape[1]:
+            values = values[:, self.columns]
         for factor in self.factors:
             values = values @ factor
         return values

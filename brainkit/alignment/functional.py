@@ -279,7 +279,7 @@ class Procrustes(Aligner):
         self.basis_: dict[str, dict[str, Real]] = {name: {} for name in names}
         self.template_, self.losses_ = {}, {}
         for parcel in next(iter(self.units_.values())):
-            parts = [p.values[:, self.units_[p.subject][parcel]] for p in people]
+            parts = [_columns(p.values, self.units_[p.subject][parcel]) for p in people]
             scores = [thin_scores(part) for part in parts]
             self._refuse_flat(scores, names, parcel)
             found = rotate_together(
@@ -298,7 +298,7 @@ class Procrustes(Aligner):
         mean, basis = np.zeros(person.values.shape[1], dtype=np.float32), {}
         for parcel, columns in units.items():
             mean[columns], basis[parcel] = isometry_onto(
-                person.values[:, columns], self.template_[parcel][rows]
+                _columns(person.values, columns), self.template_[parcel][rows]
             )
         self._keep("units_", person.subject, units)
         self._keep("mean_", person.subject, mean)
@@ -345,6 +345,11 @@ class Procrustes(Aligner):
             name: np.arange(end - part.shape[1], end)
             for (name, part), end in zip(self.template_.items(), ends, strict=True)
         }
+
+
+def _columns(values: Real, units: Index) -> Real:
+    """Return a parcel's units, which are ascending; all of them without a copy."""
+    return values if len(units) == values.shape[1] else values[:, units]
 
 
 class SharedResponse(Aligner):

@@ -1,12 +1,12 @@
 """Align people: brainkit beside fmralign and fastsrm, on identical simulated data.
 
-    python scripts/bench/alignment.py [--size full|small] [--jobs procrustes srm] [--repeats 5]
-        [--threads 1 2] [--peers PYTHON]
+    python scripts/bench/alignment.py [--size full|medium|small] [--jobs procrustes srm]
+        [--repeats 5] [--threads 1 2] [--peers PYTHON]
 
-The data: 4 people × 15,000 voxels × 1,000 shared images ("small": 3,000 voxels × 400 images),
-single precision, 100 shared dimensions of falling variance and as much noise. Each way runs in
-fresh processes in turn; PYTHON is one that imports the peers beside brainkit's dependencies
-(``pip install fmralign==0.0.6 fastsrm==0.0.5``).
+The data: 4 people × 15,000 voxels × 1,000 shared images ("medium": 6,000 voxels; "small": 3,000
+voxels × 400 images), single precision, 100 shared dimensions of falling variance and as much noise.
+Each way runs in fresh processes in turn; PYTHON is one that imports the peers beside brainkit's
+dependencies (``pip install fmralign==0.0.6 fastsrm==0.0.5``).
 
 procrustes: all people to a common template
     - fmralign: GroupAlignment, Procrustes without scaling, 2 iterations (its default);
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from side_by_side import compare, measured
 
-SIZES = {"full": (15_000, 1_000), "small": (3_000, 400)}  # voxels, images
+SIZES = {"full": (15_000, 1_000), "medium": (6_000, 1_000), "small": (3_000, 400)}  # voxels, images
 PEOPLE, SHARED, RANK = 4, 100, 50
 WAYS = {"procrustes": ("fmralign", "brainkit"), "srm": ("fastsrm", "brainkit")}
 ITERATIONS = (10, 20, 40, 80, 160, 320, 640)
