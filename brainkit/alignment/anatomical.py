@@ -21,8 +21,8 @@ AXES = ("x", "y", "z")
 CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(8, 3)
 
 
-def positions(recording: Recording) -> Float64:
-    """Return where units are in millimetres, (n_units, 3): of their columns x, y, z, or the space.
+def unit_positions(recording: Recording) -> Float64:
+    """Return where units are, (n_units, 3): their columns x, y, z, or the space's millimetres.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def positions(recording: Recording) -> Float64:
     else:
         raise InputError(
             f"Nothing says where the units of {recording.subject!r} are: give its table of units "
-            "columns x, y and z in millimetres, or the recording a VolumeSpace."
+            "columns x, y and z, or the recording a VolumeSpace."
         )
     if not np.isfinite(places).all():
         n_lost = int((~np.isfinite(places)).any(axis=1).sum())
@@ -151,8 +151,8 @@ class Pooled(Aligner):
     ----------
     length : int, default=1024
     axis : str, optional
-        Order of the units: "x", "y" (front and back) or "z" in millimetres, ascending, or a column
-        of the table of units; as they stand where not given.
+        Order of the units, ascending: "x", "y" (from back to front) or "z", or a column of the
+        table of units; as they stand where not given.
 
     Attributes
     ----------
@@ -177,7 +177,7 @@ class Pooled(Aligner):
         if self.axis in recording.units:
             values = recording.units[self.axis].to_numpy()
         elif self.axis in AXES:
-            values = positions(recording)[:, AXES.index(self.axis)]
+            values = unit_positions(recording)[:, AXES.index(self.axis)]
         else:
             known = [*AXES, *map(str, recording.units.columns)]
             raise unknown_name("axis to order units by", self.axis, known)
@@ -363,12 +363,12 @@ class Coordinates(Aligner):
     def _learn(self, people: list[Person]) -> None:
         if self.frame not in get_args(Frame):
             raise unknown_name("frame", self.frame, get_args(Frame))
-        everywhere = np.concatenate([positions(person.recording) for person in people])
+        everywhere = np.concatenate([unit_positions(person.recording) for person in people])
         self.centre_, self.spread_ = _frame_of(everywhere)
         super()._learn(people)
 
     def _learn_new(self, person: Person, rows: Index) -> None:
-        places = positions(person.recording)
+        places = unit_positions(person.recording)
         own = self.frame == "person"
         centre, spread = _frame_of(places) if own else (self.centre_, self.spread_)
         self._keep("attention_", person.subject, self._attention((places - centre) / spread))
