@@ -1,5 +1,6 @@
 """Aligners of recordings: what they learn, how they come back, and what they refuse."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -190,6 +191,19 @@ def test_an_aligned_recording_is_lazy_and_splits_like_any(placed):
     part = aligned.select(trials=[5, 2], units=[3, 0]).responses.read()
     np.testing.assert_allclose(part, values[[5, 2]][:, [3, 0]], atol=1e-5)
     assert len(aligned.split("kfold:5:stimulus")) == 5
+
+
+def test_no_matrix_of_voxels_by_voxels_is_formed(simulate):
+    n_voxels = 6000
+    S = np.random.default_rng(0).standard_normal((40, 5))
+    held = [simulate(name, S, n_voxels, noise=1) for name in ("ann", "bob")]
+    new = simulate("dan", S, n_voxels, noise=1)
+    for aligner in (RidgeToReference(), Procrustes(), SharedResponse(6)):
+        tracemalloc.start()
+        aligner.fit(held).add_subject(new).transform(held[0].responses.read(), "ann")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 0.2 * 4 * n_voxels**2
 
 
 # -- they recover what is shared ---------------------------------------------------------------
