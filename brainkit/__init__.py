@@ -7,10 +7,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from brainkit.data.loading import load, load_all
+    from brainkit.arrays.persistence import load_estimator, save_estimator
+    from brainkit.data.cards import load, load_all
     from brainkit.data.recording import Recording
     from brainkit.data.stimuli import Stimuli
-    from brainkit.linear.persistence import load_estimator, save_estimator
 
 __version__ = "0.1.0.dev0"
 
@@ -27,15 +27,16 @@ __all__ = [
 _HOMES = {
     "Recording": "brainkit.data.recording",
     "Stimuli": "brainkit.data.stimuli",
-    "load": "brainkit.data.loading",
-    "load_all": "brainkit.data.loading",
-    "load_estimator": "brainkit.linear.persistence",
-    "save_estimator": "brainkit.linear.persistence",
+    "load": "brainkit.data.cards",
+    "load_all": "brainkit.data.cards",
+    "load_estimator": "brainkit.arrays.persistence",
+    "save_estimator": "brainkit.arrays.persistence",
 }
 
 # What `brainkit.<room>` loads, and where saved estimators are looked up.
 ROOMS = frozenset(
     {
+        "alignment",
         "arrays",
         "data",
         "decoding",
@@ -44,6 +45,7 @@ ROOMS = frozenset(
         "evaluation",
         "features",
         "generators",
+        "jobs",
         "linear",
         "recipes",
         "reconstruction",

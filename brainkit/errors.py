@@ -26,6 +26,10 @@ class UnknownNameError(InputError):
     """A name (ROI, subject, preset, card ...) does not exist; the message lists those that do."""
 
 
+class PartError(InputError):
+    """A part that another package registers cannot be used; the message names the package."""
+
+
 class GridMismatchError(InputError):
     """Two volumes that must share a grid do not."""
 

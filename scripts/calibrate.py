@@ -36,7 +36,14 @@ from brainkit import Recording, Stimuli
 from brainkit.arrays.atomic import write_text
 from brainkit.arrays.seeds import rng
 from brainkit.data.dissimilarities import Dissimilarities
-from brainkit.decoding import DecodingProtocol, RidgeDecoder, assess_decoder
+from brainkit.decoding import (
+    DecodingProtocol,
+    LabelDecoder,
+    LabelProtocol,
+    RidgeDecoder,
+    assess_decoder,
+    assess_labels,
+)
 from brainkit.encoding import (
     EncodingProtocol,
     RSAProtocol,
@@ -85,11 +92,14 @@ class Case:
     @property
     def split(self) -> str:
         """The split preset."""
-        if self.dependence == "conditions":
+        if self.dependence in ("conditions", "runs"):
             return "leave-one-run-out"
+        if self.job == "classes" and self.dependence == "none" and self.folds > 1:
+            return f"stratified:{self.folds}"
         if self.folds == 1:
             return "nsd-shared1000"
-        return f"stretches:{self.folds}" if self.dependence == "time" else f"kfold:{self.folds}"
+        in_time = self.dependence in ("time", "samples")
+        return f"stretches:{self.folds}" if in_time else f"kfold:{self.folds}"
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,8 @@ DEPENDENCE = {
     "single trials": "three trials an image that share what no feature tells, not averaged",
     "time": "features and responses change slowly (AR(1), .9)",
     "conditions": "five conditions in each of eight runs, slow noise within runs",
+    "samples": "continuous data: features and responses change slowly (AR(1), .9), in one run",
+    "runs": "trials without stimuli in eight runs whose noise is slow, labels in random order",
 }
 
 
@@ -243,6 +255,69 @@ def spaces(case: Case, seed: int) -> list[Reading]:
                      for one in readings(measured.metrics))]  # fmt: skip
 
 
+def continuous(case: Case, seed: int) -> tuple[Recording, np.ndarray]:
+    """Return samples, or trials in runs, of slow noise, and slow features of them."""
+    generator = rng(seed, "calibration", case.job, case.dependence, case.folds, case.items)
+    n_runs = case.folds if case.dependence == "runs" else 1
+    mixing = np.eye(UNITS) + 0.3 * generator.normal(size=(UNITS, UNITS)) / np.sqrt(UNITS)
+    each = [
+        (noise_of(generator, case.items // n_runs, True) @ mixing,
+         noise_of(generator, case.items // n_runs, True, 4))
+        for _ in range(n_runs)
+    ]  # fmt: skip
+    values, features = (np.concatenate(parts) for parts in zip(*each, strict=True))
+    half = np.arange(UNITS) < UNITS // 2
+    units = pd.DataFrame({"roi.first": half, "roi.second": ~half})
+    table = pd.DataFrame(
+        {"run": np.arange(case.items) * n_runs // case.items, "time": np.arange(case.items) * 1.0}
+    )
+    if case.dependence == "samples":
+        return Recording.from_arrays(values, samples=table, units=units), features
+    return Recording.from_arrays(values, trials=table[["run"]], units=units), features
+
+
+def samples(case: Case, seed: int) -> list[Reading]:
+    """Judge an encoder of continuous data that know nothing of the features."""
+    recording, features = continuous(case, seed)
+    protocol = EncodingProtocol(
+        case.split, zscore=None, ceiling=None, permutations=PERMUTATIONS, shuffles=1
+    )
+    result = assess_encoder(recording, features, ENCODER, protocol)
+    region_p = tuple(result.metrics["encoding_r"]["p_by_roi"].values())
+    return [
+        *readings(result.metrics),
+        Reading("encoding_r: units' p", 0.0, 0.0, None, tuple(result.units["p"])),
+        Reading("encoding_r: regions' p", 0.0, 0.0, None, region_p),
+    ]
+
+
+def labels(case: Case, seed: int) -> list[Reading]:
+    """Decode labels, or numbers, from a brain that knows none."""
+    generator = rng(seed, "calibration", "labels", case.job, case.items)
+    if case.dependence in ("samples", "runs"):
+        recording, features = continuous(case, seed)
+    else:
+        values = noise_of(generator, case.items, False)
+        features = generator.normal(size=(case.items, 1))
+        shared = np.isin(np.arange(case.items), generator.permutation(case.items)[::3])
+        table = pd.DataFrame({"shared": shared})
+        recording = Recording.from_arrays(values, trials=table)
+    given = features[:, 0]
+    if case.job == "classes":
+        n_runs = len(recording.rows.get("run", pd.Series(0)).unique())
+        given = np.concatenate(
+            [generator.permutation(np.arange(case.items // n_runs) % 3) for _ in range(n_runs)]
+        )
+    rows = recording.rows.assign(label=given)
+    kind = "samples" if recording.samples is not None else "trials"
+    recording = replace(recording, **{kind: rows})
+    decoder = LabelDecoder("lda" if case.job == "classes" else "ridge")
+    protocol = LabelProtocol(case.split, permutations=PERMUTATIONS, shuffles=1)
+    metrics = assess_labels(recording, decoder, protocol).metrics
+    p = [Reading(f"{name}: p", 0.0, 0.0, None, (one["p"],)) for name, one in metrics.items()]
+    return [*readings(metrics), *p]
+
+
 def decode(case: Case, seed: int) -> list[Reading]:
     """Reconstruct images from a brain that saw none."""
     recording, *_ = noise(case, seed)
@@ -299,8 +374,8 @@ def rsa(case: Case, seed: int) -> list[Reading]:
 
 def reconstruct(case: Case, seed: int) -> list[Reading]:
     """Draw and say what a brain saw that saw nothing, with the tiny models at four steps."""
-    from brainkit.recipes.reading import read_recipe
-    from brainkit.recipes.reconstruct import build_parts
+    from brainkit.jobs import read_recipe
+    from brainkit.jobs.reconstruct import build_tools
     from brainkit.reconstruction import ReconstructionProtocol, assess_reconstruction
     from brainkit.world import SceneWorld
 
@@ -309,7 +384,7 @@ def reconstruct(case: Case, seed: int) -> list[Reading]:
     shown = range(case.items)
     images, table = scenes.paint(shown), scenes.table(shown)
     recipe = read_recipe("brain_diffuser_simple", ["generator.latents=null"])
-    parts = build_parts(recipe)
+    parts = build_tools(recipe)
     recording = Recording.from_arrays(
         generator.normal(size=(case.items, UNITS)).astype(np.float32),
         trials=pd.DataFrame(
@@ -325,6 +400,9 @@ def reconstruct(case: Case, seed: int) -> list[Reading]:
 
 JOBS: dict[str, Callable[[Case, int], list[Reading]]] = {
     "encode": encode,
+    "samples": samples,
+    "classes": labels,
+    "numbers": labels,
     "spaces": spaces,
     "decode": decode,
     "rank": rank,
@@ -341,6 +419,12 @@ NOISE = [
       for folds, items in ((1, 60), (5, 60))),
     Case("encode", 1, 600, "time"), Case("encode", 5, 600, "time"),
     Case("encode", 8, 5, "conditions"),
+    Case("samples", 5, 300, "samples"), Case("samples", 3, 150, "samples"),
+    Case("samples", 8, 320, "runs"),
+    *(Case("classes", folds, items) for folds, items in ((1, 90), (5, 60), (5, 150), (10, 150))),
+    Case("classes", 8, 192, "runs"),
+    *(Case("numbers", folds, items) for folds, items in ((1, 90), (5, 60), (5, 200))),
+    Case("numbers", 5, 300, "samples"),
     Case("spaces", 1, 60), Case("spaces", 1, 300), Case("spaces", 1, 60, "single trials"),
     *(Case("decode", folds, items) for folds, items in
       [(1, 60), (1, 300), (2, 40), (5, 40), (5, 100), (10, 100), (20, 100), (5, 300)]),
@@ -464,7 +548,7 @@ def main() -> None:
         print(f"{case} {time.monotonic() - begun:.0f} s", flush=True)
         print(as_table(here), flush=True)
     measured = {metric_of(one["metric"]).id for one in rows if ":" not in one["metric"]}
-    lacking = sorted(set(METRICS) - measured) if not given.signal and not given.only else []
+    lacking = sorted(set(METRICS.builtin) - measured) if not given.signal and not given.only else []
     outside = sum(not one["in line"] for one in rows)
     said = f"{len(rows)} rows, {outside} of them outside three standard errors."
     said += f" Not measured: {', '.join(lacking)}." if lacking else ""

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from brainkit.arrays.atomic import write_text
-from brainkit.data.loading import load
-from brainkit.recipes.reading import read_recipe
-from brainkit.recipes.running import run_recipe
-from brainkit.recipes.schema import EncodeRecipe
+from brainkit.data.cards import load
+from brainkit.jobs import read_recipe, run_recipe
+from brainkit.jobs.encode import EncodeRecipe
 
 PIXELS = [{"kind": "pixel-pca", "scale": "space", "settings": {"n_components": 30}}]
 ENERGY = [{"kind": "oriented-energy", "scale": "space"}]
@@ -83,7 +82,7 @@ def score(root: Path, name: str, slow: int) -> dict[str, Any]:
     """Fit one encoder in all folds, and its nulls."""
     begun = time.process_time()
     result = run_recipe(load("digits69", root), recipe_of(name, slow))
-    table = result.regions.set_index("region")
+    table = result.tables["regions"].set_index("region")
     return {
         "r": table["r"].to_dict(),
         "p": table["p"].to_dict(),

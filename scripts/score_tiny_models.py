@@ -17,7 +17,7 @@ from tiny_models.cards import write_cards
 from tiny_models.scores import SCORERS, Scenes
 
 from brainkit.arrays.atomic import plain, write_json
-from brainkit.arrays.share import share_folder
+from brainkit.arrays.files import share_folder
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ import json
 from pathlib import Path
 
 from brainkit.arrays.atomic import plain
-from brainkit.arrays.share import share_folder
+from brainkit.arrays.files import share_folder
 
 
 def main() -> None:

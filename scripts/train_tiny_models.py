@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from brainkit.arrays.atomic import write_json
-from brainkit.arrays.share import share_folder
+from brainkit.arrays.files import share_folder
 
 # In an order in which each finds what it builds on.
 MODELS = {

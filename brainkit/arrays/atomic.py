@@ -1,19 +1,20 @@
-"""Files and folders that are either whole or not there.
+"""Files and folders that are either whole or not there, and locks between those who write them.
 
 A file is written beside its place under a temporary name and renamed onto it; a folder likewise.
 Signals that can be handled leave nothing of it (see `brainkit.arrays.interruption`); what a crash
 leaves behind has a hidden name with ``.partial`` in it and is never read. (Libraries that write
 single files so know no folders that appear whole, nor runs that are replaced only when the new one
-is there.)
+is there.) A lock (`exclusive`) is let go of by the system when its holder dies, however it dies.
 """
 
+import errno
 import json
 import os
 import secrets
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,56 @@ from brainkit.arrays.interruption import (
 )
 from brainkit.errors import OutputError
 
+RETRY = 0.01  # seconds between tries while another holds the lock
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 COMPLETE = "manifest.json"
+
+
+@contextmanager
+def exclusive(path: str | Path, *, keep: bool = True, required: bool = True) -> Iterator[None]:
+    """Hold a file's lock; others who ask for it, processes or threads, wait until the block ends.
+
+    Parameters
+    ----------
+    path : path
+        The file that stands for what is locked. It is made if missing.
+    keep : bool, default=True
+        Leave the file there. Where it is removed, by its holder and before the lock is let go of,
+        those who wait for it find it gone and begin anew with another.
+    required : bool, default=True
+        Raise where the file system has no locks, rather than going on without one.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be opened, or its file system has no locks.
+    """
+    from filelock import FileLock
+
+    # A soft lock would outlive a holder that was killed; one without a file could be held twice.
+    lock = FileLock(path, poll_interval=RETRY, fallback_to_soft=False, preserve_lock_file=True)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise OutputError(
+                f"{path} cannot be opened for writing ({error.strerror}), which is needed to "
+                "write beside it. Choose a folder that you may write to."
+            ) from error
+        if required:
+            raise OutputError(
+                f"The file system of {path} has no file locks ({error.strerror}), without which "
+                "two processes could spoil each other's files. Choose a folder on another disk "
+                "(on a cluster: the node's own, or a file system mounted with locks)."
+            ) from error
+    try:
+        with nullcontext() if keep else half_written(Path(path)):
+            yield
+    finally:
+        if not keep:
+            with suppress(OSError):  # Windows removes no open file
+                Path(path).unlink(missing_ok=True)
+        lock.release()
 
 
 def _sibling(path: Path, role: str) -> Path:
@@ -140,12 +190,12 @@ def output_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         meanwhile, what the block wrote is kept, and the message says where.
     """
     check_output(path, overwrite=overwrite)
-    given, path = path, Path(path).resolve()  # what a link points to is replaced, not the link
+    asked, path = path, Path(path).resolve()  # what a link points to is replaced, not the link
     partial = _sibling(path, "partial")
     outermost = not within_half_written(path)  # a run's estimator is a part of the run
     if outermost:
         earlier = "; the earlier run there is as it was" if _is_filled(path) else ""
-        tell(f"Nothing was written to {given}{earlier}. The same command begins anew.")
+        tell(f"Nothing was written to {asked}{earlier}. The same command begins anew.")
     with half_written(partial):
         try:
             try:
@@ -158,15 +208,35 @@ def output_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
                 remove(partial)
             raise
         with undisturbed():
-            try:
-                check_output(path, overwrite=overwrite)
-                _put_in_place(partial, path)
-            except OSError as error:
-                kept = f"The new results are whole; they are kept in {partial}."
-                tell(kept)
-                raise OutputError(f"{error} {kept}") from error
+            put_in_place(partial, path, overwrite=overwrite)
             if outermost:
-                tell(f"The results in {given} are complete.")
+                tell(f"The results in {asked} are complete.")
+
+
+def put_in_place(partial: Path, path: Path, *, overwrite: bool = False) -> None:
+    """Rename a whole folder to its place, if it is still free or may be replaced.
+
+    Parameters
+    ----------
+    partial : path
+        The folder, on the same disk.
+    path : path
+        Where it shall stand.
+    overwrite : bool, default=False
+        Replace an earlier complete run.
+
+    Raises
+    ------
+    OutputError
+        If the place was taken meanwhile; `partial` is kept, and the message says where.
+    """
+    try:
+        check_output(path, overwrite=overwrite)
+        _put_in_place(partial, path)
+    except OSError as error:
+        kept = f"The new results are whole; they are kept in {partial}."
+        tell(kept)
+        raise OutputError(f"{error} {kept}") from error
 
 
 def _is_filled(path: Path) -> bool:

@@ -43,11 +43,11 @@ def content_digest(*values: Any) -> str:
     InputError
         If a value is something whose content cannot be told, such as a function.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for value in values:
         for part in _parts(value):
-            found.update(part)
-    return found.hexdigest()[:LENGTH]
+            digest.update(part)
+    return digest.hexdigest()[:LENGTH]
 
 
 def _parts(value: Any) -> Iterator[bytes | memoryview]:

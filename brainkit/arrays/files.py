@@ -1,8 +1,12 @@
-"""Files that are read: whether they are there, may be read, and are whole.
+"""Files that are read: whether they are there, may be read, and are whole; and brainkit's own data.
 
 Libraries say of a file that is missing, barred, locked or damaged what they like: nibabel calls a
 file without permission no image, safetensors calls it missing, Pillow and NumPy raise the same kind
 of error for both. Here the file itself is asked, so that *damaged* is said of damaged files only.
+
+The data folders of the package, dataset cards and recipes, lie inside it in a wheel
+(``brainkit/_share/``); in a checkout, installed in editable mode, beside it. Nothing else in
+brainkit needs to know which.
 """
 
 import errno
@@ -25,6 +29,7 @@ from brainkit.errors import (
     FileAccessError,
     FilePermissionError,
     MissingFileError,
+    UnknownNameError,
     listed,
 )
 
@@ -42,6 +47,8 @@ _TROUBLE = {
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT,
     errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ECONNRESET,
 }  # fmt: skip
+_PACKAGE = Path(__file__).resolve().parent.parent
+_FOLDERS = ("datasets", "models")
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class FileState:
     Attributes
     ----------
     device, inode : int
-        Which file it is, whatever its name.
+        Identity of the file, whatever its name.
     size : int
         Bytes.
     modified_ns, changed_ns : int
@@ -377,3 +384,37 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+def share_folder(name: str) -> Path:
+    """Give the folder of the data that comes with brainkit.
+
+    Parameters
+    ----------
+    name : str
+        ``"datasets"`` (dataset cards) or ``"models"`` (recipes and the small models).
+
+    Returns
+    -------
+    pathlib.Path
+        The folder inside the installed package if it is there, else the one of the checkout.
+
+    Raises
+    ------
+    UnknownNameError
+        `name` is neither of the two.
+    MissingFileError
+        The installation lacks the folder.
+    """
+    if name not in _FOLDERS:
+        raise UnknownNameError(
+            f"brainkit has no data folder {name!r}; it has {' and '.join(map(repr, _FOLDERS))}."
+        )
+    candidates = (_PACKAGE / "_share" / name, _PACKAGE.parent / name)
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise MissingFileError(
+        f"the data folder {name!r} of brainkit is missing: neither {candidates[0]} nor "
+        f"{candidates[1]} exists. Install brainkit again, from a wheel or from a full checkout."
+    )

@@ -73,7 +73,7 @@ def track(
     total : int, optional
         Number of items where `iterable` has no length.
     state : callable, optional
-        How it stands after an item, such as the loss; shown behind the bar.
+        Function that says how it stands after an item, such as the loss; shown behind the bar.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
@@ -91,6 +91,8 @@ def track(
             shown.update()
             if shown.last_print_n:
                 shown.mininterval = later
+        if 0 < shown.last_print_n < shown.n:  # a log that has a line of it gets the last one too
+            shown.refresh()
 
 
 @contextmanager
@@ -122,4 +124,5 @@ def _show_elapsed(description: str, done: threading.Event) -> None:
         shown.delay, shown.start_t = 0, shown.start_t - DELAY  # what has passed before the bar
         shown.refresh()
         while not done.wait(interval):
-            shown.refresh()
+            if len(shown._instances) == 1:  # bars of inner steps tell more
+                shown.refresh()

@@ -1,9 +1,9 @@
 """Lazy arrays: rows (trials) × columns (units), read in part, selected without a copy.
 
 A `Source` knows its shape and reads any rows and columns as float32. Sources wrap each other:
-a `View` selects, `Stacked` puts sessions under one another, `Averaged` averages groups of rows,
-`Standardised` shifts and scales by group. None of them holds the data; each reads what is asked.
-Only `Kept` reads once and holds what it read, until it is told to forget.
+a `View` selects, `Window` cuts time, `Stacked` puts sessions under one another, `Averaged` averages
+groups of rows, `Standardised` shifts and scales by group. None of them holds the data; each reads
+what is asked. Only `Kept` reads once and holds what it read, until it is told to forget.
 Readers of volume files are in `brainkit.arrays.volumes`.
 """
 
@@ -21,9 +21,17 @@ Index = NDArray[np.int64]
 
 
 class Source(ABC):
-    """A lazily read array of shape (rows, columns, ...)."""
+    """A lazily read array of shape (rows, columns, ...).
+
+    Attributes
+    ----------
+    shape : tuple of int
+    held : bool
+        Whether the values lie in memory, so that reading them again costs a copy alone.
+    """
 
     shape: tuple[int, ...]
+    held: bool = False
 
     @abstractmethod
     def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
@@ -48,17 +56,19 @@ class Memory(Source):
     def __init__(self, array: NDArray[Any]) -> None:
         self.array = array
         self.shape = tuple(array.shape)
+        self.held = not isinstance(array, np.memmap)
 
     def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
         """Return the chosen part as a new array."""
-        part = self.array
         if rows is not None and columns is not None:
-            part = part[np.ix_(rows, columns)]
+            part = self.array[np.ix_(rows, columns)]
         elif rows is not None:
-            part = part[rows]
+            part = self.array[rows]
         elif columns is not None:
-            part = part[:, columns]
-        return np.array(part, dtype=np.float32)
+            part = self.array[:, columns]
+        else:
+            return np.array(self.array, dtype=np.float32)
+        return np.asarray(part, dtype=np.float32)  # which is new already
 
 
 class Kept(Source):
@@ -72,7 +82,7 @@ class Kept(Source):
     """
 
     def __init__(self, base: Source) -> None:
-        self.base, self.shape = base, base.shape
+        self.base, self.shape, self.held = base, base.shape, True
         self._memory: Memory | None = None
 
     def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
@@ -110,6 +120,7 @@ class View(Source):
         n_rows = base.shape[0] if rows is None else len(rows)
         n_columns = base.shape[1] if columns is None else len(columns)
         self.shape = (n_rows, n_columns, *base.shape[2:])
+        self.held = base.held
 
     @staticmethod
     def _through(outer: Index | None, inner: Index | None) -> Index | None:
@@ -127,6 +138,26 @@ class View(Source):
         """Read the chosen part through the base."""
         rows, columns = self._through(self.rows, rows), self._through(self.columns, columns)
         self.base.read_into(out, rows, columns)
+
+
+class Window(Source):
+    """A stretch of time points of another source, (rows, columns, times).
+
+    Parameters
+    ----------
+    base : Source
+    start, stop : int
+        First time point, and the one after the last.
+    """
+
+    def __init__(self, base: Source, start: int, stop: int) -> None:
+        self.base, self.start, self.stop = base, start, stop
+        self.shape = (*base.shape[:2], stop - start)
+        self.held = base.held
+
+    def read(self, rows: Index | None = None, columns: Index | None = None) -> Float:
+        """Read the chosen part through the base."""
+        return self.base.read(rows, columns)[:, :, self.start : self.stop].copy()
 
 
 class Stacked(Source):
@@ -168,7 +199,7 @@ class Averaged(Source):
     Parameters
     ----------
     base : Source
-        Where the rows are.
+        Source of the rows.
     groups : sequence of array of int
         For each row of this source, the rows of `base` that it averages.
     """
@@ -199,7 +230,7 @@ class Standardised(Source):
     Parameters
     ----------
     base : Source
-        Where the values are.
+        Source of the values.
     group : array of int (rows,)
         Group of each row.
     shift, scale : float32 array (groups, columns, ...)

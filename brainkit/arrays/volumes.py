@@ -17,9 +17,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from brainkit.arrays.array_likes import whole_numbers
 from brainkit.arrays.chunk_index import chunk_addresses
 from brainkit.arrays.files import reading, require_file
-from brainkit.arrays.integers import whole_numbers
 from brainkit.arrays.sources import Float, Index, Source
 from brainkit.errors import CorruptFileError, InputError
 
@@ -291,7 +291,7 @@ def read_labels(path: Path, what: str) -> tuple[NDArray[np.int64], NDArray[np.fl
     Raises
     ------
     MissingFileError, CorruptFileError
-        As `read_volume` does.
+        If the file cannot be read, as for `read_volume`.
     InputError
         If it holds anything but whole numbers with noise; see `whole_numbers`.
     """

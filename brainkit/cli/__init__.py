@@ -1,10 +1,10 @@
-"""The command line: thin commands over the recipes. Results are files; messages go to stderr."""
+"""The command line: thin commands over the jobs. Results are files; messages go to stderr."""
 
 from brainkit.arrays.interruption import guard
-from brainkit.cli import jobs, models, recordings
+from brainkit.cli import job_commands, models, recordings, registered
 from brainkit.cli.app import app
 
-__all__ = ["app", "jobs", "main", "models", "recordings"]
+__all__ = ["app", "job_commands", "main", "models", "recordings", "registered"]
 
 
 def main() -> None:

@@ -39,7 +39,26 @@ def say(text: str) -> None:
 
 
 class Guarded(TyperGroup):
-    """Commands whose users' mistakes end in one sentence on stderr and exit code 2."""
+    """Commands whose users' mistakes end in one sentence on stderr and exit code 2.
+
+    Beside those that are written down there is one for every registered job. A job of another
+    package does not take the name of one that is written down.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Name the jobs' commands, then the others."""
+        from brainkit.jobs import JOBS
+
+        others = super().list_commands(ctx)
+        return [*(job for job in JOBS if job not in others), *others]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command by its name."""
+        from brainkit.cli.job_commands import job_command
+        from brainkit.jobs import JOBS
+
+        command = super().get_command(ctx, cmd_name)
+        return job_command(cmd_name) if command is None and cmd_name in JOBS else command
 
     def main(self, *args: Any, **settings: Any) -> Any:
         """Run; the process ends here unless `standalone_mode` is off."""
@@ -133,11 +152,15 @@ def _show_warning(
 
 def in_options(message: str) -> str:
     """Say settings in the words of a command: ``zscore=None`` is --set protocol.zscore=null."""
-    from brainkit.recipes.schema import PROTOCOL_SETTINGS
+    from brainkit.jobs import protocol_settings
 
-    names = "|".join(sorted(name for name in PROTOCOL_SETTINGS if len(name) > 1))
-    found = re.compile(rf"(?<![\w.])({names})=('[^']*'|None|True|False|[\d.]+\b)")
-    return found.sub(lambda setting: _as_option(setting[1], setting[2].strip("'")), message)
+    names = "|".join(sorted(name for name in protocol_settings() if len(name) > 1))
+    setting = re.compile(rf"(?<![\w.])({names})=('[^']*'|None|True|False|[\d.]+\b)")
+    return (
+        setting.sub(lambda one: _as_option(one[1], one[2].strip("'")), message)
+        if names
+        else message
+    )
 
 
 def _as_option(name: str, value: str) -> str:

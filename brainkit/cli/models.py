@@ -30,7 +30,7 @@ def features(
 
     Example: brainkit features open_clip:tiny --list
     """
-    from brainkit.features.backbones.registry import open_backbone
+    from brainkit.features.backbones.backbone import open_backbone
     from brainkit.features.spec import parse_spec
 
     spec = parse_spec(model)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from brainkit.cli.app import AsJson, CardName, app, say
+from brainkit.errors import BrainkitError
 
 
 @app.command()
@@ -58,7 +59,14 @@ def datasets(
     """
     from brainkit.data.cards import card_names, read_card
 
-    cards = [read_card(name) for name in ([card] if card else card_names())]
+    cards = []
+    for name in [card] if card else card_names():
+        try:
+            cards.append(read_card(name))
+        except BrainkitError as error:  # of another package, say: it hides no other card
+            if card is not None:
+                raise
+            typer.echo(f"brainkit: {error}", err=True)
     if as_json:
         say(json.dumps([item.model_dump(mode="json") for item in cards], indent=2))
     elif card is None:

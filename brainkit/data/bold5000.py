@@ -10,10 +10,16 @@ trials, as published, put most of the 451 repeated trials on both sides. Images 
 ``BOLD5000_Stimuli``; COCO's annotation files, where a user has them, in ``annotations``.
 
 The release has no voxel coordinates, so there are no maps.
+
+The images come from three sets. COCO's have sentences in COCO's annotation files. ImageNet's have a
+line of words for their synset in ``Image_Labels/imagenet_final_labels.txt``, and those of scenes
+are named after what they show (``homeoffice5.jpg``); as in Oota et al. (2022, COLING) these words
+stand in for a caption.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,14 +28,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainkit.arrays.files import is_file, matching, read_mat, read_text, reading
+from brainkit.arrays.files import is_file, is_folder, matching, read_mat, read_text, reading
 from brainkit.arrays.sources import Float, Index, Kept, Source
-from brainkit.data.bold5000_stimuli import SETS, image_set, open_stimuli
+from brainkit.data.coco import annotation_folder, read_captions
 from brainkit.data.recording import Recording
-from brainkit.data.rois import roi_table
 from brainkit.data.simulation import read_simulation, simulation_info
+from brainkit.data.stimuli import ImageFiles, Stimuli
+from brainkit.data.units import roi_table
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed, unknown_name
 
+SETS = ("Scene", "COCO", "ImageNet")
+STIMULI = Path("BOLD5000_Stimuli")
+PRESENTED = STIMULI / "Scene_Stimuli/Presented_Stimuli"
+LABELS = STIMULI / "Image_Labels/imagenet_final_labels.txt"
+# COCO's files of 2017 tell of the same photographs under the same numbers.
+SPLITS = {"train2014": ("train2014", "train2017"), "val2014": ("val2014",)}
+_COCO = re.compile(r"COCO_(\w+)_(\d+)\.\w+")
+_IMAGENET = re.compile(r"(n\d{8})_\d+\.\w+")
+_SCENE = re.compile(r"\D+")
 OPTIONS = ("trs", "sets", "annotations")
 REGIONS = ("EarlyVis", "LOC", "OPA", "PPA", "RSC")
 KEYS = tuple(f"{side}{region}" for region in REGIONS for side in ("LH", "RH"))
@@ -49,24 +65,163 @@ SESSIONS = {
 }
 
 
+def image_set(name: str) -> str:
+    """Return the set that an image is of, by its name.
+
+    Examples
+    --------
+    >>> [image_set(name) for name in ("bar2.jpg", "COCO_train2014_000000000009.jpg")]
+    ['Scene', 'COCO']
+    """
+    if _COCO.fullmatch(name):
+        return "COCO"
+    return "ImageNet" if _IMAGENET.fullmatch(name) else "Scene"
+
+
+def open_stimuli(
+    root: Path, names: Sequence[str], annotations: str | Path | Literal[False] | None
+) -> Stimuli | None:
+    """Open images as stimuli whose ids are their names.
+
+    Parameters
+    ----------
+    root : path
+        Folder that holds ``BOLD5000_Stimuli`` and, where there are captions, ``annotations``.
+    names : sequence of str
+        File names of the images.
+    annotations : path, False or None
+        See `brainkit.data.bold5000.load`.
+
+    Returns
+    -------
+    Stimuli or None
+        None where there is no folder of stimuli.
+
+    Raises
+    ------
+    MissingFileError
+        If images or files of annotations are missing.
+    """
+    folder = annotation_folder(root, annotations)
+    if not is_folder(root / STIMULI):
+        return None
+    paths = tuple(root / PRESENTED / image_set(name) / name for name in names)
+    missing = [path.name for path in paths if not is_file(path)]
+    if missing:
+        raise MissingFileError(
+            f"{len(missing)} of {len(names)} images are not in {root / PRESENTED}: "
+            f"{listed(missing)}. Unpack BOLD5000_Stimuli.zip again, or read the images of one set "
+            f"(sets=), of {listed(SETS)}."
+        )
+    captions = None if folder is None else _caption_files(folder, names)
+    words = root / LABELS
+    table = partial(stimulus_table, tuple(names), captions, words)
+    return Stimuli(ImageFiles(paths), ids=list(names), table=table)
+
+
+def stimulus_table(
+    names: Sequence[str], captions: dict[str, Path] | None, labels: Path
+) -> pd.DataFrame:
+    """Return what is known of images.
+
+    Parameters
+    ----------
+    names : sequence of str
+        File names of the images.
+    captions : dict of str to path, or None
+        The file of captions of each of COCO's splits; None for no captions at all.
+    labels : path
+        ``imagenet_final_labels.txt``: a line a synset, its number and then words.
+
+    Returns
+    -------
+    DataFrame
+        `image`, `set`, and where there are captions `captions` (a list, empty where there are
+        none) and `caption` (the first).
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError
+        If a file is missing or damaged.
+    """
+    table = pd.DataFrame({"image": list(names), "set": [image_set(name) for name in names]})
+    if captions is None:
+        return table
+    captions_of = _coco_captions(names, captions) | _labels(names, labels)
+    table["captions"] = [captions_of.get(name, []) for name in names]
+    table["caption"] = [lines[0] if lines else None for lines in table["captions"]]
+    return table
+
+
+def _caption_files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Find the file of captions for each of COCO's splits that the images are of."""
+    splits = sorted({match.group(1) for name in names if (match := _COCO.fullmatch(name))})
+    files = {}
+    for split in splits:
+        every = [folder / f"captions_{other}.json" for other in SPLITS.get(split, (split,))]
+        there = [path for path in every if is_file(path)]
+        if not there:
+            raise MissingFileError(
+                f"{folder} holds no captions of COCO's {split}: expected "
+                f"{listed([path.name for path in every], separator=' or ')}. Read without captions "
+                "with annotations=False."
+            )
+        files[split] = there[0]
+    return files
+
+
+def _coco_captions(names: Sequence[str], files: dict[str, Path]) -> dict[str, list[str]]:
+    matches = [match for name in names if (match := _COCO.fullmatch(name))]
+    captions_of: dict[str, list[str]] = {}
+    for split, path in files.items():
+        numbers = {int(match.group(2)): match.group(0) for match in matches if match[1] == split}
+        for number, lines in read_captions(path, set(numbers)).items():
+            captions_of[numbers[number]] = lines
+    return captions_of
+
+
+def _labels(names: Sequence[str], path: Path) -> dict[str, list[str]]:
+    """Return the words that stand in for captions of the images that are not COCO's."""
+    words_of: dict[str, list[str]] = {}
+    synsets = {name: match[1] for name in names if (match := _IMAGENET.fullmatch(name))}
+    if synsets:
+        words = _read_labels(path)
+        words_of |= {name: [words[synset]] for name, synset in synsets.items() if synset in words}
+    for name in names:
+        match = _SCENE.match(Path(name).stem)
+        if image_set(name) == "Scene" and match:
+            words_of[name] = [match.group().replace("_", " ").strip()]
+    return words_of
+
+
+def _read_labels(path: Path) -> dict[str, str]:
+    lines = read_text(path, "BOLD5000's labels of ImageNet's images").splitlines()
+    words: dict[str, str] = {}
+    for line in lines:
+        synset, _, label = line.strip().partition(" ")
+        if label:
+            words.setdefault(synset, label.strip())
+    return words
+
+
 def subjects(root: Path) -> list[str]:
     """Return the subjects whose regions are under the root."""
-    found = [path.name for path in matching(root / "ROIs", "CSI[1-9]")]
-    if not found:
+    names = [path.name for path in matching(root / "ROIs", "CSI[1-9]")]
+    if not names:
         raise MissingFileError(
             f"{root} holds no subjects: expected ROIs/CSI1 and so on, as BOLD5000_ROIs.zip of "
             "release 1 unpacks them."
         )
-    return found
+    return names
 
 
 def subject_name(root: Path, subject: str | int) -> str:
     """Return the folder name of a subject given as 1, "1", "CSI1", "CSI01" or "sub-CSI1"."""
-    found = subjects(root)
+    known = subjects(root)
     match = re.fullmatch(r"(?:sub-)?(?:CSI|s)?0*(\d+)", str(subject))
     name = f"CSI{int(match.group(1))}" if match else str(subject)
-    if name not in found:
-        raise unknown_name("subject", subject, found)
+    if name not in known:
+        raise unknown_name("subject", subject, known)
     return name
 
 
@@ -121,7 +276,7 @@ def load(
         "CSI1" … "CSI4", or 1 … 4. CSI4 stopped after 9 of 15 sessions and has 3,108 trials, the
         others have 5,254.
     trs : str, int or sequence of int, default="peak"
-        Which volumes after an image's onset are averaged: ``"peak"`` is the third and fourth (the
+        Volumes after an image's onset that are averaged: ``"peak"`` is the third and fourth (the
         file ``TR34``); numbers, of 1 … 5 and 34, are averaged with equal weights; ``"oota-2022"``
         is all six files, so that the third and fourth volumes have double weight.
     sets : str or sequence of str, optional
@@ -270,13 +425,13 @@ def _source(
 def _region_file(folder: Path, subject: str, tr: str) -> Path:
     """Return the file of one TR; HDF5 goes first, being read in part."""
     names = [folder / kind / f"{subject}_ROIs_TR{tr}.{kind}" for kind in ("h5", "mat")]
-    found = [path for path in names if is_file(path)]
-    if not found:
+    present = [path for path in names if is_file(path)]
+    if not present:
         raise MissingFileError(
             f"The regions of {subject} in TR{tr} are missing: expected {names[0]} or {names[1]}. "
             "Unpack BOLD5000_ROIs.zip of release 1, or choose other TRs (trs=)."
         )
-    return found[0]
+    return present[0]
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -309,7 +464,7 @@ class RegionFiles(Source):
     Parameters
     ----------
     files : sequence of path
-        Of one TR each, with the same regions.
+        Files of one TR each, with the same regions.
     widths : mapping of str to int
         Voxels of each region, in the order of the columns.
     n_trials : int

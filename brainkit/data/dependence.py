@@ -8,6 +8,9 @@
   alike on both sides. Only stretches longer than that are independent; chance runs shift what was
   shown in time, since that leaves both sides as slow as they are; and training rows so near to a
   test row are left out, as their likeness would pass for prediction.
+- *Continuous data* are always of the last kind: their rows keep their order in every chance run.
+- *Trials without stimuli* (epochs of a task) show what they are labelled: runs are independent, and
+  within a run chance decided which label came when. Rows of one `trial` change places together.
 """
 
 import re
@@ -40,14 +43,17 @@ class Rows:
     Attributes
     ----------
     shown : array of int (rows,)
-        Stimulus of each row.
+        Stimulus of each row; of rows without stimuli their trial, or their own number.
     groups : array of int (rows,)
         Rows of one group are not independent: they stay on one side of inner folds and are drawn
         together. Numbers are the same in all parts of a recording.
     place : array of int (rows,)
         Row of the recording; the first of those that an item averages.
     strata : array of int (rows,) or None
-        Where given, what was shown is exchanged within each stratum alone.
+        Where given, what was shown is exchanged within each stratum alone, row by row.
+    together : bool
+        Whether rows that show the same are exchanged together within their stratum, as the windows
+        of one trial are.
     blocks : array of int (rows,) or None
         Where given, stretches of rows change places as wholes, in the order of the rows.
     series : array of int (rows,) or None
@@ -65,6 +71,7 @@ class Rows:
     blocks: Index | None = None
     series: Index | None = None
     reach: int = 0
+    together: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
     def take(self, rows: NDArray[Any]) -> "Rows":
@@ -97,6 +104,8 @@ class Rows:
             n = len(self.series)
             least = min(self.reach, n // 4)  # as far as rows are alike, so that no truth is left
             return _shifted(n, int(generator.integers(least, max(n - least, least + 1))))
+        if self.together:
+            return _exchanged_trials(self.shown, self.strata, generator)
         order = exchanged_rows(self.shown, generator, strata=self.strata, blocks=self.blocks)
         return order.astype(np.int64)
 
@@ -123,6 +132,17 @@ def _shifted(n: int, rows: int) -> Index:
     return np.roll(np.arange(n, dtype=np.int64), rows)
 
 
+def _exchanged_trials(shown: Index, strata: Index | None, generator: np.random.Generator) -> Index:
+    """Give all rows of a trial the first row of another one of its stratum, or of any."""
+    _, first, trial = np.unique(shown, return_index=True, return_inverse=True)
+    stratum = np.zeros(len(first), dtype=np.int64) if strata is None else strata[first]
+    moved = np.empty_like(first)
+    for one in np.unique(stratum):
+        here = np.flatnonzero(stratum == one)
+        moved[here] = first[generator.permutation(here)]
+    return moved[trial].astype(np.int64)
+
+
 def joined(parts: Sequence[Rows]) -> Rows:
     """Put the rows of several parts one after the other."""
 
@@ -138,6 +158,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
         one([part.blocks for part in parts]),
         one([part.series for part in parts]),
         parts[0].reach,
+        parts[0].together,
         parts[0].facts,
     )
 
@@ -147,23 +168,27 @@ def dependence(
     resample: str = "auto",
     *,
     features: ArrayLike | Sequence[Callable[[Index], ArrayLike]] | None = None,
+    shown: ArrayLike | None = None,
 ) -> Rows:
-    """Say which rows of a recording are independent of each other.
+    """Say of every row what it shows and which others it is not independent of.
 
     Parameters
     ----------
     recording : Recording
-        Of trials with stimuli, not averaged.
-    resample : str, default "auto"
-        What is independent: ``"stimulus"``, ``"run"``, ``"session"``, another column of the trials,
-        or ``"block:N"``, stretches of N trials within runs. ``"auto"`` takes runs where stimuli are
-        conditions, the column ``block`` where there is one, stretches where `features` and
-        responses both change slowly from trial to trial, and stimuli else; where the recording's
-        ``info["order"]`` says that rows do not stand in the order of time, nothing is slow.
-    features : array_like of shape (rows, n_features), or functions, optional
-        What the stimulus of each of the first rows, at most `ROWS_LOOKED_AT`, looks like to a
-        model, for ``"auto"``; or functions that give it for stimulus rows, one for each space that
-        takes part, called only where the responses change slowly. The slowest space counts.
+        Its trials may have a column `block`, for what is known to belong together.
+    resample : str
+        ``"auto"``: runs where stimuli are conditions; the column `block` where there is one;
+        stretches of time of continuous data, and where features and responses change slowly; runs
+        of trials without stimuli; else stimuli. Or what to take as independent: ``"stimulus"``,
+        ``"trial"``, a column (``"run"``, ``"session"``), ``"block:N"`` for stretches of N rows.
+    features : array (rows, n) or (rows,), or sequence of callables, optional
+        What is shown in the first rows, at most `ROWS_LOOKED_AT`, looks like to a model, for
+        ``"auto"``; or functions that give it for values of `shown`, one for each space that
+        takes part, called only where the responses change slowly. The slowest space counts. Of
+        continuous data the responses alone count where it is not given.
+    shown : array of int (rows,), optional
+        What each row shows. Where not given, its stimulus; in continuous data, and in trials
+        without stimuli, its own number, or that of its `trial`.
 
     Returns
     -------
@@ -177,52 +202,103 @@ def dependence(
     Warns
     -----
     DependenceWarning
-        If ``"auto"`` takes stretches of time.
+        If ``"auto"`` takes stretches of time of trials.
     """
     if not isinstance(resample, str):
         raise InputError(
             "resample is 'auto', 'stimulus', a column of the trials or 'block:N'; got "
             f"{resample!r}."
         )
-    shown = recording.stimulus_rows()
-    rows = recording.rows
+    free = shown is None and not shows_stimuli(recording)
+    seen = shown_by(recording) if shown is None else np.asarray(shown, dtype=np.int64)
     because = "asked for"
     if resample == "auto":
-        because = "stimuli in random order"
-        resample = "stimulus"
-        if recording.stimuli_are == "conditions" and "run" in rows:
-            resample, because = "run", "stimuli are conditions"
-        elif "block" in rows and not rows["block"].isna().any():
-            resample, because = "block", "the trials have a column 'block'"
-        elif features is not None and "order" not in recording.info:
-            looks: Any = features if _are_functions(features) else [np.asarray(features)]
-            length = _length(recording, shown, looks)
-            if length > 1:
-                resample = f"block:{length}"
-                because = "features and responses change slowly"
-                warnings.warn(_slow(recording, length), DependenceWarning, stacklevel=3)
-    place = np.arange(len(shown))
+        resample, because = _independent(recording, seen, features, free)
+    elif recording.samples is not None and resample in ("stimulus", "trial"):
+        raise InputError(
+            f"resample={resample!r}: neighbours in continuous data are not independent. Say "
+            "'block:N' for stretches of N samples, 'run', or 'auto'."
+        )
+    place = np.arange(len(seen))
     facts = {"independent": resample, "because": because}
-    if resample == "stimulus":
-        return Rows(shown, shown, place, facts=facts)
     stretch = re.fullmatch(r"block:(\d+)", resample)
     if stretch:
         if int(stretch[1]) < 1:
             raise InputError(f"resample={resample!r}: a block holds at least 1 trial.")
         runs, length = _runs(recording), int(stretch[1])
         blocks = time_blocks(runs, length).astype(np.int64)
-        return Rows(shown, blocks, place, series=runs, reach=length, facts=facts)
+        return Rows(seen, blocks, place, series=runs, reach=length, facts=facts)
+    if resample in ("stimulus", "trial"):
+        # Without stimuli a trial is what chance labelled, within its run.
+        strata = _runs(recording) if free else None
+        return Rows(seen, seen, place, strata=strata, together=free, facts=facts)
+    rows = recording.rows
     if resample not in rows:
         raise InputError(
             f"resample={resample!r} names no column of the trials, which are {list(rows.columns)}; "
             "it may also be 'auto', 'stimulus' or 'block:N'."
         )
     codes = _codes(recording, resample)
+    if recording.samples is not None:
+        return Rows(seen, codes, place, series=_runs(recording), reach=1, facts=facts)
+    if free and resample in ("run", "session"):
+        strata = _runs(recording)
+        return Rows(seen, codes, place, strata=strata, together=True, facts=facts)
     if recording.stimuli_are == "conditions":
         # Which condition came when was drawn within the run, whatever else is grouped.
         strata = _codes(recording, "run") if "run" in rows else None
-        return Rows(shown, codes, place, strata=strata, facts=facts)
-    return Rows(shown, codes, place, blocks=codes, facts=facts)
+        return Rows(seen, codes, place, strata=strata, facts=facts)
+    return Rows(seen, codes, place, blocks=codes, facts=facts)
+
+
+def shows_stimuli(recording: Recording) -> bool:
+    """Whether every row is a trial that shows a stimulus."""
+    rows = recording.rows
+    return recording.samples is None and "stimulus" in rows and not rows["stimulus"].isna().any()
+
+
+def shown_by(recording: Recording) -> Index:
+    """Return the stimulus of each row; without stimuli its trial, or its own number."""
+    if shows_stimuli(recording):
+        return recording.stimulus_rows()
+    rows = recording.rows
+    if recording.samples is None and "trial" in rows and not rows["trial"].isna().any():
+        return _codes(recording, "trial")
+    return np.arange(len(rows), dtype=np.int64)
+
+
+def _independent(recording: Recording, shown: Index, features: Any, free: bool) -> tuple[str, str]:
+    """Return what is independent where nothing is asked for, and why.
+
+    Parameters
+    ----------
+    recording : Recording
+    shown : array of int (rows,)
+    features : array, sequence of callables, or None
+        See `dependence`.
+    free : bool
+        Whether rows show no stimuli.
+    """
+    rows = recording.rows
+    if recording.stimuli_are == "conditions" and "run" in rows:
+        return "run", "stimuli are conditions"
+    if "block" in rows and not rows["block"].isna().any():
+        return "block", "the trials have a column 'block'"
+    in_time = recording.samples is not None
+    trials = free and "trial" in rows
+    if (features is not None or in_time) and "order" not in recording.info and not trials:
+        looks: Any = features if _are_functions(features) else [features]
+        length = _length(recording, shown, looks)
+        if in_time:
+            return f"block:{length}", "continuous data keep their order in time"
+        if length > 1:
+            warnings.warn(_slow(recording, length), DependenceWarning, stacklevel=4)
+            return f"block:{length}", "features and responses change slowly"
+    if not free:
+        return "stimulus", "stimuli in random order"
+    several = len(np.unique(_runs(recording))) > 1
+    found = ("run", "labels were drawn within runs"), ("trial", "labels in random order")
+    return found[0] if several else found[1]
 
 
 def _codes(recording: Recording, column: str) -> Index:
@@ -256,18 +332,23 @@ def _length(recording: Recording, shown: Index, looks: Sequence[Any]) -> int:
     """
     rows = np.arange(min(len(shown), ROWS_LOOKED_AT))
     runs = _runs(recording)
-    units = np.linspace(0, recording.responses.shape[1] - 1, _UNITS_LOOKED_AT).astype(int)
+    # Of epochs so many units that units × times are no more.
+    n_looked = max(1, _UNITS_LOOKED_AT // int(np.prod(recording.responses.shape[2:], dtype=int)))
+    units = np.linspace(0, recording.responses.shape[1] - 1, n_looked).astype(int)
     responses = recording.responses.read(rows, np.unique(units)).reshape(len(rows), -1)
     of_responses = correlation_length(responses, runs[rows])
     if of_responses == 1:
         return 1
     of_features = 1
     for look in looks:
+        if look is None:  # of continuous data nothing more is known
+            of_features = of_responses
+            continue
         if callable(look):
             distinct, item = np.unique(shown[rows], return_inverse=True)
             values = np.asarray(look(distinct))[item]
         else:
-            values = look[: len(rows)]
+            values = np.asarray(look)[: len(rows)]
         length = correlation_length(values.reshape(len(values), -1), runs[: len(values)])
         of_features = max(of_features, length)
     return 1 if of_features == 1 else 2 * min(of_features, of_responses)

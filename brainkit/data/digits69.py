@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.array_likes import inside, whole_numbers
 from brainkit.arrays.files import read_mat, require_file
-from brainkit.arrays.integers import inside, whole_numbers
 from brainkit.arrays.sources import Memory
 from brainkit.data.from_nifti import unit_table
 from brainkit.data.recording import Recording
-from brainkit.data.rois import roi_table
-from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli
+from brainkit.data.units import VolumeSpace, roi_table
 from brainkit.errors import CorruptFileError, listed, unknown_name
 
 OPTIONS = ()

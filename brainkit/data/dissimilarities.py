@@ -23,11 +23,11 @@ class Dissimilarities:
     Attributes
     ----------
     rdms : mapping of str to array (subjects, stimuli, stimuli)
-        By region, in order from early to late; checked to be RDMs.
+        Dissimilarities by region, in order from early to late; they are checked to be RDMs.
     subjects : tuple of str
-        Of every region, in order.
+        People of every region, in order.
     stimuli : Stimuli
-        In the order of the RDMs' rows and columns.
+        Stimuli in the order of the RDMs' rows and columns.
     info : dict
         What else is known, such as ``measure``.
 
@@ -61,6 +61,12 @@ class Dissimilarities:
     def regions(self) -> list[str]:
         """Names of the regions, in order."""
         return list(self.rdms)
+
+    @property
+    def described(self) -> str:
+        """How large the data are, and what they measure, in a few words."""
+        measure = self.info.get("measure", "dissimilarities")
+        return f"{len(self.subjects)} people, {len(self.stimuli)} stimuli; {measure}"
 
     def __getitem__(self, region: str) -> NDArray[np.float64]:
         """Return the RDMs of a region, (subjects, stimuli, stimuli)."""

@@ -13,8 +13,8 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
+from brainkit.arrays.atomic import exclusive
 from brainkit.arrays.interruption import tell
-from brainkit.arrays.locks import exclusive
 from brainkit.arrays.progress import bar, waiting
 from brainkit.data.cards import DatasetCard, PinnedFile
 from brainkit.errors import BrainkitError, DownloadError, OutputError
@@ -37,7 +37,7 @@ def download(card: DatasetCard, root: str | Path) -> list[Path]:
     card : DatasetCard
         The dataset.
     root : path
-        Its folder, made if needed.
+        Folder of the dataset, made if needed.
 
     Returns
     -------
@@ -101,12 +101,12 @@ def fetch(file: PinnedFile, target: Path) -> Path:
             return target
         part = target.with_name(target.name + ".part")
         _transfer(file, part)
-        found = sha256(part)
-        if found != file.sha256:
+        digest = sha256(part)
+        if digest != file.sha256:
             part.unlink()
             raise DownloadError(
                 f"What {file.url} sent is not the pinned file: expected SHA-256 {file.sha256}, got "
-                f"{found}. It was removed; try again, or fetch the file by hand to {target}."
+                f"{digest}. It was removed; try again, or fetch the file by hand to {target}."
             )
         part.replace(target)
     return target

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from brainkit.arrays.sources import Memory
-from brainkit.data.spaces import SensorSpace
 from brainkit.data.stimuli import Stimuli
+from brainkit.data.units import SensorSpace
 from brainkit.errors import InputError, listed, unknown_name
 
 RUN_EDGE = "EDGE boundary"  # what mne.concatenate_raws leaves where two runs meet
@@ -84,13 +84,13 @@ def read_mne(
         raise InputError(f"from_mne takes mne.Epochs or mne.io.Raw; got {type(data).__name__}.")
     if bads not in BADS:
         raise unknown_name("way to treat what is bad (bads)", bads, BADS)
-    whole = data.copy()
-    if isinstance(whole, mne.BaseEpochs):
+    unpicked = data.copy()
+    if isinstance(unpicked, mne.BaseEpochs):
         # Before channels are picked, since others may be what epochs are rejected by.
-        whole.drop_bad(verbose="error").load_data()
-        if not len(whole):
-            raise InputError(f"No epoch is left: {_dropped_said(_dropped(whole))}.")
-    picked, quality = _pick(whole, picks, bads)
+        unpicked.drop_bad(verbose="error").load_data()
+        if not len(unpicked):
+            raise InputError(f"No epoch is left: {_dropped_said(_dropped(unpicked))}.")
+    picked, quality = _pick(unpicked, picks, bads)
     space = SensorSpace(tuple(picked.ch_names), picked.info)
     units = pd.DataFrame({"name": picked.ch_names, "kind": picked.get_channel_types()})
     positions = np.array([channel["loc"][:3] for channel in picked.info["chs"]])
@@ -134,24 +134,24 @@ def read_mne(
 
 def quality_said(quality: Mapping[str, Any] | None) -> str:
     """Say what a recording's ``info["quality"]`` counts; nothing where all is good."""
-    said = []
+    marks = []
     channels = (quality or {}).get("channels", {})
     for what in ("excluded", "marked"):
         if channels.get(what):
-            said.append(f"bad channels {what}: {listed(channels[what])}")
+            marks.append(f"bad channels {what}: {listed(channels[what])}")
     samples = (quality or {}).get("samples", {})
     if samples.get("bad"):
         what = "excluded" if quality and quality["bads"] == "exclude" else "marked"
         share = samples["bad"] / samples["all"]
-        said.append(
+        marks.append(
             f"{share:.1%} of the samples in bad spans {what} ({_counted(samples['spans'])})"
         )
     epochs = (quality or {}).get("epochs", {})
     if epochs.get("dropped"):
-        said.append(_dropped_said(epochs))
+        marks.append(_dropped_said(epochs))
     if epochs.get("kept_in_bad_spans"):
-        said.append(f"{epochs['kept_in_bad_spans']} epochs kept in bad spans")
-    return "; ".join(said)
+        marks.append(f"{epochs['kept_in_bad_spans']} epochs kept in bad spans")
+    return "; ".join(marks)
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -166,17 +166,17 @@ def _dropped_said(epochs: Mapping[str, Any]) -> str:
 # ------------------------------------------------------------------------------------- channels
 
 
-def _pick(whole: Any, picks: Any, bads: str) -> tuple[Any, dict[str, Any]]:
+def _pick(unpicked: Any, picks: Any, bads: str) -> tuple[Any, dict[str, Any]]:
     """Return the data of the picked channels, and what is known of their quality."""
-    bad = set(whole.info["bads"])
-    kinds = Counter(whole.get_channel_types())
+    bad = set(unpicked.info["bads"])
+    kinds = Counter(unpicked.get_channel_types())
     try:
-        picked = whole.copy().pick(picks, verbose="error")
+        picked = unpicked.copy().pick(picks, verbose="error")
     except (ValueError, TypeError, IndexError) as error:
-        raise _no_channel(picks, whole, kinds) from error
+        raise _no_channel(picks, unpicked, kinds) from error
     if not picked.ch_names:
-        raise _no_channel(picks, whole, kinds)
-    named = _named(picks, whole.ch_names)
+        raise _no_channel(picks, unpicked, kinds)
+    named = _named(picks, unpicked.ch_names)
     excluded = [
         name for name in picked.ch_names if bads == "exclude" and name in bad and name not in named
     ]
@@ -204,13 +204,13 @@ def _named(picks: Any, names: Sequence[str]) -> set[str]:
     return ({str(one) for one in chosen} & set(names)) | {names[number] for number in numbers}
 
 
-def _no_channel(picks: Any, whole: Any, kinds: Mapping[str, int]) -> InputError:
+def _no_channel(picks: Any, unpicked: Any, kinds: Mapping[str, int]) -> InputError:
     """Build the error for picks that find nothing, with what there is to be found."""
     there = listed([f"{count} {kind}" for kind, count in kinds.items()])
     message = f"picks={picks!r} finds no channel; there are {there}"
     asked = [picks] if isinstance(picks, str) or not np.iterable(picks) else list(picks)
     unknown = [one for one in asked if isinstance(one, str)]
-    unknown = [one for one in unknown if one not in whole.ch_names and one not in kinds]
+    unknown = [one for one in unknown if one not in unpicked.ch_names and one not in kinds]
     if asked == ["data"]:
         kind = max(kinds, key=lambda name: kinds[name])
         return InputError(
@@ -219,7 +219,7 @@ def _no_channel(picks: Any, whole: Any, kinds: Mapping[str, int]) -> InputError:
         )
     if unknown:
         return InputError(
-            f"{message}, and none called {listed(unknown)}: {listed(whole.ch_names)}."
+            f"{message}, and none called {listed(unknown)}: {listed(unpicked.ch_names)}."
         )
     return InputError(f"{message}.")
 
@@ -281,8 +281,8 @@ def _spans_of_epochs(epochs: Any) -> list[str]:
 def _metadata_columns(metadata: pd.DataFrame, stimuli: Stimuli | None) -> dict[str, pd.Series]:
     """Return the metadata's columns under names that do not stand for something else here."""
     columns, renamed = {}, []
-    for given in metadata:
-        name, column = str(given), metadata[given].reset_index(drop=True)
+    for metadata_column in metadata:
+        name, column = str(metadata_column), metadata[metadata_column].reset_index(drop=True)
         rows = _stimulus_rows(column, stimuli) if name == "stimulus" else column
         if name in RESERVED or rows is None:
             renamed.append(name)
@@ -332,8 +332,8 @@ def _stimulus_rows(column: pd.Series, stimuli: Stimuli | None) -> pd.Series | No
 
 def _as_id(name: Any) -> str:
     """Return an id as text, by which numbers are the same whether whole or real."""
-    whole = isinstance(name, float | np.floating) and float(name).is_integer()
-    return str(int(name)) if whole else str(name)
+    integral = isinstance(name, float | np.floating) and float(name).is_integer()
+    return str(int(name)) if integral else str(name)
 
 
 # ----------------------------------------------------------------------------------- continuous
@@ -357,9 +357,9 @@ def _continuous_tables(raw: Any) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, 
     samples = pd.DataFrame({"run": runs, "time": raw.times, "bad": is_bad, "bad_span": spans})
     if not is_bad.any():
         samples = samples.drop(columns="bad_span")
-    told = np.array([not _begins(text, *NO_EVENTS) for text in texts], dtype=bool)
+    is_event = np.array([not _begins(text, *NO_EVENTS) for text in texts], dtype=bool)
     events = pd.DataFrame({"onset": onsets, "duration": marks.duration, "label": texts})
-    events = events[told].reset_index(drop=True)
+    events = events[is_event].reset_index(drop=True)
     place = np.searchsorted(raw.times, events["onset"].to_numpy() + half, side="right") - 1
     events["bad"] = is_bad[np.clip(place, 0, len(is_bad) - 1)]
     counts = Counter(str(text) for text in texts[bad & (marks.duration > 0)])

@@ -1,4 +1,4 @@
-"""Recordings from NIfTI volumes of single-trial responses and masks on the same grid."""
+"""Recordings from NIfTI volumes, single-trial responses or BOLD series, and masks on their grid."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainkit.arrays.array_likes import as_array, as_items
+from brainkit.arrays.array_likes import as_array, as_items, whole_numbers
 from brainkit.arrays.files import require_file
-from brainkit.arrays.integers import whole_numbers
 from brainkit.arrays.sources import Index, Stacked
 from brainkit.arrays.volumes import (
     NiftiVolumes,
@@ -21,10 +20,9 @@ from brainkit.arrays.volumes import (
     storage_step,
     without_single_axes,
 )
-from brainkit.data.rois import roi_table
-from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli
 from brainkit.data.text import as_texts
+from brainkit.data.units import VolumeSpace, roi_table
 from brainkit.errors import GridMismatchError, InputError
 
 
@@ -112,11 +110,14 @@ def unit_table(voxels: Index, grid: tuple[int, int, int]) -> pd.DataFrame:
     return pd.DataFrame({"i": i, "j": j, "k": k})
 
 
-def read_nifti(
+def read_nifti(  # noqa: PLR0913 - the parts of a recording, by name
     images: str | Path | Sequence[str | Path],
     mask: str | Path | ArrayLike,
     trials: pd.DataFrame | None = None,
     *,
+    samples: pd.DataFrame | None = None,
+    tr: float | None = None,
+    events: pd.DataFrame | None = None,
     rois: Mapping[str, str | Path | ArrayLike] | None = None,
     subject: str = "s1",
     stimuli: Stimuli | ArrayLike | None = None,
@@ -130,13 +131,22 @@ def read_nifti(
     Parameters
     ----------
     images : path or sequence of paths
-        One 4-D file a session, or a 3-D file a trial, in the order of `trials`.
+        One 4-D file a session (of series: a run), or a 3-D file a trial, in the order of `trials`
+        or `samples`.
     mask : path, nibabel image or array (X, Y, Z)
         Voxels above 0 are the units. Masks and labels are whole numbers: values that are nearly
         so, as noise or scaled integers leave them, are rounded, with a warning; all others, such
         as probabilities, are refused. NaN is outside.
     trials : DataFrame, optional
         A row a volume. Without it trial i shows stimulus i, if there are as many stimuli.
+    samples : DataFrame, optional
+        Of a BOLD series: a row a volume, with ``run``, and ``time`` in seconds from the beginning
+        of the run; more columns, such as ``label``, stay. Where `tr` is given instead, files are
+        runs 1, 2, ..., and a run without times has its volumes at 0, `tr`, 2 `tr`, ...
+    tr : float, optional
+        Of a BOLD series: seconds between volumes.
+    events : DataFrame, optional
+        Of a BOLD series: what happened when, with ``onset`` in seconds by the runs' clock.
     rois : mapping of str to path, nibabel image or array, optional
         Masks of regions, above 0 inside.
     scale : float, default=1.0
@@ -179,17 +189,65 @@ def read_nifti(
     anatomy = None if background is None else read_map(Path(background), grid, "The anatomy")
     if stimuli is not None and not isinstance(stimuli, Stimuli):
         stimuli = Stimuli(stimuli)
-    if trials is None:
-        trials = pd.DataFrame(index=range(source.shape[0]))
+    if trials is not None and (samples is not None or tr is not None):
+        raise InputError(
+            "Volumes are trials (trials=) or moments of a series (samples=, tr=), not both."
+        )
+    tables: dict[str, Any] = {"trials": trials}
+    if samples is not None or tr is not None:
+        lengths = [part.shape[0] for part in source.parts]
+        tables = {**_series(samples, tr, lengths), "events": events}
+    elif trials is None:
+        tables["trials"] = trials = pd.DataFrame(index=range(source.shape[0]))
         if stimuli is not None and len(stimuli) == len(trials):
             trials["stimulus"] = np.arange(len(trials))
     return {
         "source": source,
         "subject": subject,
-        "trials": trials,
+        **tables,
         "units": units if not masks else pd.concat([units, roi_table(masks)], axis=1),
         "stimuli": stimuli,
         "stimuli_are": stimuli_are,
         "space": VolumeSpace(grid, np.asarray(given_affine), voxels, anatomy),
         "info": dict(info or {}),
     }
+
+
+def _series(
+    samples: pd.DataFrame | None, tr: float | None, lengths: Sequence[int]
+) -> dict[str, Any]:
+    """Return the table of a series' volumes, and how many a second there are.
+
+    Raises
+    ------
+    InputError
+        If the table has not a row a volume, `tr` is no time, or neither times nor `tr` are given.
+    """
+    if tr is not None and not (np.isfinite(tr) and tr > 0):
+        raise InputError(f"tr is the seconds between two volumes, above 0; got {tr!r}.")
+    run = np.repeat(np.arange(1, len(lengths) + 1), lengths)
+    table = pd.DataFrame({"run": run}) if samples is None else samples.reset_index(drop=True)
+    if len(table) != len(run):
+        raise InputError(
+            f"samples has {len(table)} rows and the {len(lengths)} files have {len(run)} volumes: "
+            "give a row for each, in the order of the files."
+        )
+    if "run" not in table:
+        table = table.assign(run=run)
+    keys = ["session", "run"] if "session" in table else ["run"]
+    if "time" not in table:
+        if tr is None:
+            raise InputError(
+                "A series needs times: a column 'time' of samples, in seconds from the beginning "
+                "of each run, or the seconds between volumes (tr=)."
+            )
+        table = table.assign(time=table.groupby(keys, sort=False).cumcount() * float(tr))
+    steps = table.groupby(keys, sort=False)["time"].diff().to_numpy(dtype=np.float64)
+    if (steps <= 0).any():
+        row = int(np.flatnonzero(steps <= 0)[0])
+        raise InputError(
+            f"Times must rise within a run; rows {row - 1} and {row} of samples have "
+            f"{table['time'].iloc[row - 1]} and {table['time'].iloc[row]}."
+        )
+    usual = float(np.nanmedian(steps)) if np.isfinite(steps).any() else tr
+    return {"samples": table, "sfreq": None if not usual else 1.0 / usual}

@@ -55,7 +55,7 @@ def check_split(
     Raises
     ------
     LeakError
-        With all offending ids in ``ids``.
+        If images, groups or runs stand on both sides; all offending ids are in ``ids``.
     SplitError
         If the training or test part is empty.
     """

@@ -10,6 +10,10 @@ Layout under the root: ``nsddata_betas/ppdata/subjXX/func1pt8mm/<betas>/betas_se
 ``nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5``. COCO's annotation files, where a user
 has them, stand in ``annotations``; ``nsddata/experiments/nsd/nsd_stim_info_merged.csv`` says which
 photograph is which stimulus.
+
+Regions are found by name. Label files hold −1 outside cortex (or in the other hemisphere), 0 for
+unlabelled cortex, and label numbers from 1. The names come from the subject's ``.mgz.ctab`` table
+where it is there, and from the published numbering otherwise.
 """
 
 import re
@@ -22,24 +26,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainkit.arrays.files import is_file, is_folder, matching, read_mat
-from brainkit.arrays.integers import whole_number, whole_numbers
+from brainkit.arrays.array_likes import whole_number, whole_numbers
+from brainkit.arrays.files import is_file, is_folder, matching, read_mat, read_text
 from brainkit.arrays.sources import Index, Source, Stacked, View
 from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_labels
-from brainkit.data.from_nifti import read_map, read_mask, unit_table
-from brainkit.data.nsd_annotations import (
+from brainkit.data.coco import (
     STIMULUS_INFO,
     annotation_files,
     annotation_folder,
     read_stimulus_info,
     read_table,
 )
-from brainkit.data.nsd_rois import STANDARD_ROIS, find_roi, label_names, roi_files
+from brainkit.data.from_nifti import read_map, read_mask, unit_table
 from brainkit.data.recording import Recording
-from brainkit.data.rois import roi_table
 from brainkit.data.simulation import simulation_info
-from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import HDF5Stimuli, Stimuli
+from brainkit.data.units import NSD_PARTS, VolumeSpace, roi_table
 from brainkit.errors import (
     CorruptFileError,
     GridMismatchError,
@@ -49,6 +51,20 @@ from brainkit.errors import (
     unknown_name,
 )
 
+LABELS: dict[str, tuple[str, ...]] = {
+    "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
+    "floc-faces": ("OFA", "FFA-1", "FFA-2", "mTL-faces", "aTL-faces"),
+    "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
+    "floc-places": ("OPA", "PPA", "RSC"),
+    "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
+    "streams": (
+        "early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal",
+    ),
+    "nsdgeneral": ("nsdgeneral",),
+}  # fmt: skip
+STANDARD_ROIS = (*LABELS, "floc-food")
+
+Volume = NDArray[np.int64]
 OPTIONS = ("betas", "sessions", "mask", "rois", "annotations")
 BETAS_PER_PERCENT = 300
 SPACE = "func1pt8mm"
@@ -59,24 +75,107 @@ EXPERIMENT = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
 EARLY_SESSIONS = 30 / 40
 
 
+def label_names(root: Path, subject: str, roi: str, volume: Volume) -> dict[int, str]:
+    """Return the names of the labels of one ROI file, by number.
+
+    Raises
+    ------
+    MissingFileError, FileAccessError, CorruptFileError
+        If the table of labels may not be read, names none, or one number twice.
+    """
+    table = root / "nsddata/freesurfer" / subject / "label" / f"{roi}.mgz.ctab"
+    if is_file(table):
+        lines = read_text(table, "A table of labels").splitlines()
+        names: dict[int, str] = {}
+        for row in (line.split() for line in lines):
+            if len(row) < 2 or not row[0].isdecimal():
+                continue
+            number, name = int(row[0]), row[1]
+            if names.setdefault(number, name) != name:
+                raise CorruptFileError(
+                    f"{table} names the label {number} twice: {names[number]} and {name}."
+                )
+        if not any(number >= 1 for number in names):
+            raise CorruptFileError(
+                f"{table} names no label: expected lines of a number from 1 and a name, such as "
+                "'1 V1v'."
+            )
+        shared = {name for known in LABELS.values() for name in known}
+        # Two localisers both name an mTL; it keeps the name of its file.
+        return {
+            number: name if name in shared or roi not in LABELS else _qualified(roi, number, name)
+            for number, name in names.items()
+            if number >= 1
+        }
+    if roi in LABELS:
+        return dict(enumerate(LABELS[roi], start=1))
+    numbers = np.unique(volume[volume >= 1])
+    return {int(number): f"{roi}-{number}" for number in numbers}
+
+
+def _qualified(roi: str, number: int, name: str) -> str:
+    known = LABELS[roi]
+    listed_here = number <= len(known) and known[number - 1].startswith(name)
+    return known[number - 1] if listed_here else name
+
+
+def roi_files(folder: Path) -> list[str]:
+    """Return the names of the ROI files of both hemispheres, the standard ones first.
+
+    Several atlases name the same region ("V1" of HCP_MMP1 is not the functional V1 of
+    prf-visualrois), so that the order decides which one a bare name means.
+    """
+    names = (path.name.removesuffix(".nii.gz") for path in matching(folder, "*.nii.gz"))
+    both = sorted(name for name in names if not name.startswith(("lh.", "rh.")))
+    return sorted(both, key=lambda name: (name not in STANDARD_ROIS, name))
+
+
+def find_roi(root: Path, subject: str, name: str) -> NDArray[np.bool_]:
+    """Return the volume mask of a ROI file, a label, or the common name of several labels.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such region; the message has the names that exist.
+    """
+    folder = root / "nsddata/ppdata" / subject / "func1pt8mm/roi"
+    unsided = folder / f"{name}.nii.gz"
+    if is_file(unsided):
+        return np.asarray(read_labels(unsided, "A ROI file")[0] >= 1)
+    known: list[str] = []
+    for file in roi_files(folder):
+        path = folder / f"{file}.nii.gz"
+        volume = read_labels(path, "A ROI file")[0]
+        names = label_names(root, subject, file, volume)
+        # The name may say whose it is, where several atlases have it.
+        label = name.removeprefix(f"{file}.")
+        parts = NSD_PARTS.get(label, ()) if file in LABELS else ()
+        wanted = (label,) if label in names.values() else parts
+        numbers = [number for number, known_as in names.items() if known_as in wanted]
+        if numbers:
+            return np.isin(volume, numbers)
+        known += [file, *names.values()]
+    raise unknown_name("ROI", name, sorted(set(known)))
+
+
 def subjects(root: Path) -> list[str]:
     """Return the subjects with betas under the root."""
-    found = [path.name for path in matching(root / "nsddata_betas/ppdata", "subj[0-9][0-9]")]
-    if not found:
+    names = [path.name for path in matching(root / "nsddata_betas/ppdata", "subj[0-9][0-9]")]
+    if not names:
         raise MissingFileError(
             f"{root} holds no subjects: expected nsddata_betas/ppdata/subj01 and so on, as the NSD "
             "download lays them out."
         )
-    return found
+    return names
 
 
 def subject_name(root: Path, subject: str | int) -> str:
     """Return the folder name of a subject given as 1, "1", "s1", "subj1" or "subj01"."""
-    found = subjects(root)
+    known = subjects(root)
     match = re.fullmatch(r"(?:subj|sub-|s)?0*(\d+)", str(subject))
     name = f"subj{int(match.group(1)):02d}" if match else str(subject)
-    if name not in found:
-        raise unknown_name("subject", subject, found)
+    if name not in known:
+        raise unknown_name("subject", subject, known)
     return name
 
 
@@ -180,24 +279,24 @@ def _session_files(folder: Path, sessions: Sequence[int] | None) -> dict[int, Pa
             f"There is no folder {folder}; the beta versions here are: "
             f"{listed(versions) or 'none'}."
         )
-    found: dict[int, Path] = {}
+    files: dict[int, Path] = {}
     for suffix in ("nii.gz", "nii", "hdf5"):  # the last one found is preferred
         for path in matching(folder, f"betas_session[0-9][0-9].{suffix}"):
-            found[int(path.name[13:15])] = path
+            files[int(path.name[13:15])] = path
     if sessions is None:  # a gap is a download that is not complete
-        wanted = list(range(1, max(found, default=0) + 1))
+        wanted = list(range(1, max(files, default=0) + 1))
     else:
-        wanted = _chosen_sessions(sessions, max(found, default=0))
-    missing = [session for session in wanted if session not in found]
+        wanted = _chosen_sessions(sessions, max(files, default=0))
+    missing = [session for session in wanted if session not in files]
     if missing or not wanted:
         expected = folder / f"betas_session{missing[0] if missing else 1:02d}.hdf5"
-        here = listed(sorted(found)) or "none"
+        here = listed(sorted(files)) or "none"
         raise MissingFileError(
             f"The betas of {'session ' + listed(missing) if missing else 'all sessions'} are "
             f"missing: expected {expected} (or .nii.gz). Sessions here: {here}. Name the sessions "
             "(sessions=) to read some of them."
         )
-    return {session: found[session] for session in wanted}
+    return {session: files[session] for session in wanted}
 
 
 def _session_source(path: Path, voxels: Index, grid: tuple[int, int, int]) -> Source:
@@ -231,7 +330,7 @@ def load(
         Sessions, from 1; where not given all that are there, which must then be 1, 2, 3 …
         without a gap.
     mask : str or path, optional
-        Which voxels are the units: a ROI by name ("V1", "FFA-1"), a ROI file by name
+        Voxels that are the units: a ROI by name ("V1", "FFA-1"), a ROI file by name
         ("nsdgeneral", "floc-faces"), or a mask NIfTI of your own (above 0 inside). None takes all
         cortical voxels.
     rois : sequence of str
@@ -241,13 +340,13 @@ def load(
     annotations : path or False, optional
         The folder with COCO's ``captions_*.json`` and ``instances_*.json``, from which the
         stimuli's table takes `caption`, `captions` and `category` (of the largest object within
-        NSD's crop; see `brainkit.data.nsd_annotations`). They are read when the table is first
+        NSD's crop; see `brainkit.data.coco`). They are read when the table is first
         asked for. Where not given, ``<root>/annotations`` if it is there; False for none.
 
     Returns
     -------
     Recording
-        With `ncsnr` among the columns of its units where the file is there.
+        Recording with `ncsnr` among the columns of its units where the file is there.
 
     Raises
     ------

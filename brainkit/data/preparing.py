@@ -2,62 +2,271 @@
 
 The order is fixed: z-score by session with training statistics, then average repeats (the other
 way round would mix the sessions' statistics, trap T24), then leave out units that cannot be used.
+
+Folds are prepared when they are asked for: of K folds one is in memory, not K copies of the
+responses, and a model that takes targets a block at a time needs not even one.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainkit.arrays.integers import whole_number
+from brainkit.arrays.array_likes import whole_number
 from brainkit.arrays.seeds import rng
-from brainkit.arrays.sources import Float, Index
-from brainkit.data.dependence import Rows, dependence
+from brainkit.arrays.sources import Averaged, Float, Index, Kept, Source, Standardised, View
+from brainkit.data.dependence import Rows, dependence, shows_stimuli
 from brainkit.data.recording import Recording
+from brainkit.data.responses import Responses, positions
 from brainkit.data.splits import Fold, SplitLike, describe_split
+from brainkit.data.standardising import (
+    UNSEEN,
+    group_statistics,
+    run_keys,
+    training_members,
+)
 from brainkit.errors import InputError, PenaltyWarning, SplitError, told_once
 from brainkit.evaluation import training_share
 
 AverageRepeats = bool | Literal["test"]
+Part = Literal["train", "test"]
 # Of the training groups, what is left out to see how much predictions depend on which they are;
 # of test items, how many are enough to see it.
 LEFT_OUT, ITEMS_LOOKED_AT = 1 / 3, 20
+# Responses are read, standardised and averaged so many bytes of units at a time.
+BLOCK_BYTES = 8 * 2**20
+
+
+class Slot:
+    """Room for the responses of one fold, which the next one's take the place of."""
+
+    def __init__(self) -> None:
+        self.owner: object = None
+        self.parts: dict[str, Float] = {}
+
+    def part(self, owner: object, name: str, read: Callable[[], Float]) -> Float:
+        """Return what an owner keeps by a name; it is read where another fold's is kept."""
+        if self.owner is not owner:
+            self.parts, self.owner = {}, owner
+        if name not in self.parts:
+            self.parts[name] = read()
+        return self.parts[name]
+
+    def forget(self) -> None:
+        """Let go of what is kept."""
+        self.parts, self.owner = {}, None
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Training and test responses of one fold.
+class Standardising:
+    """Which rows are standardised together.
 
     Attributes
     ----------
-    train, test : float32 arrays (items, units × time)
-        All targets, the unusable ones included.
-    train_stimuli, test_stimuli : arrays of int
-        Stimulus row of each item.
-    train_rows, test_rows : Rows
-        Which items belong together, see `brainkit.data.dependence`.
-    train_trials, test_trials : DataFrame
-        The items' rows of the trial table.
-    usable : array of bool (units × time,)
-        Targets that are finite everywhere and not constant in the training part.
-    zscore : dict
-        What z-scoring was done, see `Recording.zscore`.
+    of_row : array of int (rows,)
+        Group of each row of the recording.
+    members : list of array of int
+        Rows that give each group's mean and standard deviation.
     """
 
-    train: Float
-    test: Float
-    train_stimuli: Index
-    test_stimuli: Index
+    of_row: Index
+    members: list[Index]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Training and test responses of one fold, read when they are asked for.
+
+    Attributes
+    ----------
+    fold : Fold
+        Of the recording as it is, before anything is standardised or averaged.
+    train_rows, test_rows : Rows
+        What each item shows, and which items belong together, see `brainkit.data.dependence`.
+    train_trials, test_trials : DataFrame
+        The items' rows of the trial (or sample) table.
+    zscore : dict
+        What z-scoring is done, see `Recording.zscore`.
+    """
+
+    fold: Fold
     train_rows: Rows
     test_rows: Rows
     train_trials: pd.DataFrame
     test_trials: pd.DataFrame
-    usable: NDArray[np.bool_]
     zscore: dict[str, Any]
+    _groups: Standardising | None = field(default=None, repr=False)
+    _repeats: Mapping[str, list[Index]] = field(default_factory=dict, repr=False)
+    _items: NDArray[Any] | None = None
+    _slot: Slot = field(default_factory=Slot, repr=False)
+    _masks: dict[str, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
+
+    @property
+    def train(self) -> Float:
+        """Training responses, (items, units × time), the unusable targets included."""
+        return self._slot.part(self, "train", lambda: self._whole("train"))
+
+    @property
+    def test(self) -> Float:
+        """Test responses, (items, units × time)."""
+        return self._slot.part(self, "test", lambda: self._whole("test"))
+
+    @property
+    def train_stimuli(self) -> Index:
+        """What each training item shows: its stimulus row, where there are stimuli."""
+        return self.train_rows.shown
+
+    @property
+    def test_stimuli(self) -> Index:
+        """What each test item shows."""
+        return self.test_rows.shown
+
+    @property
+    def n_train(self) -> int:
+        """Number of training items."""
+        return len(self.train_rows.place)
+
+    @property
+    def n_test(self) -> int:
+        """Number of test items."""
+        return len(self.test_rows.place)
+
+    @property
+    def n_targets(self) -> int:
+        """Units × time points."""
+        return int(np.prod(self.fold.recording.responses.shape[1:]))
+
+    @property
+    def n_times(self) -> int:
+        """Time points of each unit; 1 of responses without time."""
+        return int(np.prod(self.fold.recording.responses.shape[2:], dtype=int))
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Targets that are finite everywhere and not constant in the training part.
+
+        Raises `InputError` if there is none.
+        """
+        return self._mask("finite") & self._mask("varies")
+
+    @property
+    def usable_units(self) -> NDArray[np.bool_]:
+        """Units that are finite everywhere and vary in the training part, at some time at least."""
+        inner = self.fold.recording.responses.shape[1:]
+        finite, varies = (self._mask(name).reshape(inner[0], -1) for name in ("finite", "varies"))
+        return np.asarray(finite.all(axis=1) & varies.any(axis=1))
+
+    def read(self, part: Part, units: slice | Index) -> Float:
+        """Read some units of a part, (items, units × time); nothing is kept.
+
+        Parameters
+        ----------
+        part : {"train", "test"}
+        units : slice or array of int
+            Units, all of whose time points are read.
+        """
+        recording = self.fold.recording
+        if not recording.responses.source.held:  # what lies in files is read once, and kept
+            whole = self.train if part == "train" else self.test
+            shape = (len(whole), recording.responses.shape[1], -1)
+            return whole.reshape(shape)[:, units].reshape(len(whole), -1)
+        return self._filled(part, positions(units, recording.responses.shape[1], "units"))
+
+    def forget(self) -> None:
+        """Let go of the responses that are kept."""
+        self._slot.forget()
+
+    def statistics(self) -> tuple[list[str], Float, Float] | None:
+        """Return what the fold's training rows are z-scored by; None where they are not.
+
+        Groups without training rows, whose own statistics are taken, are left out.
+
+        Returns
+        -------
+        names : list of str
+            Of the groups, such as sessions, as text.
+        shift, scale : float32 arrays (groups, units, ...)
+            Means and standard deviations of each group's training rows.
+        """
+        if self._groups is None:
+            return None
+        recording = self.fold.recording
+        keys = run_keys(recording.rows, str(self.zscore["by"]))
+        unseen = {str(name) for name in self.zscore.get("unseen", ())}
+        members = {
+            str(name): rows
+            for name, rows in zip(
+                pd.factorize(keys, sort=True)[1], self._groups.members, strict=True
+            )
+            if str(name) not in unseen
+        }
+        return list(members), *group_statistics(recording.responses.source, [*members.values()])
+
+    def _filled(self, part: Part, units: Index) -> Float:
+        """Read units of a part a block at a time, so that what is made on the way stays small."""
+        blocks = [units[block] for block in self.blocks(len(units))]
+        if len(blocks) == 1:
+            return self._read(part, units)
+        n_items = self.n_train if part == "train" else self.n_test
+        values = np.empty((n_items, len(units) * self.n_times), dtype=np.float32)
+        start = 0
+        for block in blocks:
+            stop = start + len(block) * self.n_times
+            values[:, start:stop] = self._read(part, block)
+            start = stop
+        return values
+
+    def _read(self, part: Part, units: Index) -> Float:
+        source: Source = View(self.fold.recording.responses.source, None, units)
+        if self._groups is not None:
+            shift, scale = group_statistics(source, self._groups.members)
+            source = Standardised(source, self._groups.of_row, shift, scale)
+        source = View(source, np.asarray(self.fold.rows[part]))
+        if part in self._repeats:
+            source = Averaged(source, self._repeats[part])
+        wanted = self._items if part == "train" else None
+        values = source.read(wanted)
+        return values.reshape(len(values), -1)
+
+    def blocks(self, n_units: int | None = None) -> Iterator[slice]:
+        """Cut (so many of) the units into slices of `BLOCK_BYTES`; what lies in files into one."""
+        responses = self.fold.recording.responses
+        n_units = responses.shape[1] if n_units is None else n_units
+        width = max(1, BLOCK_BYTES // max(4 * len(self.fold.recording.rows) * self.n_times, 1))
+        if not responses.source.held:
+            width = max(n_units, 1)
+        for start in range(0, n_units, width):
+            yield slice(start, min(start + width, n_units))
+
+    def targets_of(self, units: slice) -> slice:
+        """Return the targets that belong to consecutive units."""
+        return slice(units.start * self.n_times, units.stop * self.n_times)
+
+    def _whole(self, part: Part) -> Float:
+        return self._filled(part, np.arange(self.fold.recording.responses.shape[1]))
+
+    def _mask(self, name: str) -> NDArray[np.bool_]:
+        """Return which targets are finite, or vary in training; looked for once."""
+        if not self._masks:
+            finite, varies = (np.empty(self.n_targets, dtype=bool) for _ in range(2))
+            for units in self.blocks():
+                # Extremes carry NaN and infinity on, and need no array of the block's size.
+                train, test = self.read("train", units), self.read("test", units)
+                low, high = train.min(axis=0), train.max(axis=0)
+                ends = [low, high, test.min(axis=0), test.max(axis=0)]
+                here = self.targets_of(units)
+                finite[here], varies[here] = np.isfinite(ends).all(axis=0), high > low
+            if not (finite & varies).any():
+                raise InputError(
+                    f"None of the {self.fold.recording.responses.shape[1]} units of "
+                    f"{self.fold.recording.subject} can be used: all are constant or hold NaN."
+                )
+            self._masks.update(finite=finite, varies=varies)
+        return self._masks[name]
 
     def without(self, share: float, generator: np.random.Generator) -> "Prepared":
         """Return the fold without a share of the training part's groups, drawn at random."""
@@ -65,16 +274,6 @@ class Prepared:
         n_kept = max(1, len(groups) - round(share * len(groups)))
         kept = generator.choice(groups, n_kept, replace=False)
         return self._keeping(np.isin(self.train_rows.groups, kept))
-
-    def _keeping(self, kept: NDArray[np.bool_]) -> "Prepared":
-        """Return the fold with some of the training items."""
-        return replace(
-            self,
-            train=self.train[kept],
-            train_stimuli=self.train_stimuli[kept],
-            train_rows=self.train_rows.take(kept),
-            train_trials=self.train_trials[kept],
-        )
 
     def fewer(self, n_stimuli: int | None, generator: np.random.Generator) -> "Prepared":
         """Return the fold with the training items of some stimuli, drawn at random.
@@ -91,6 +290,47 @@ class Prepared:
         return self._keeping(
             np.isin(self.train_stimuli, generator.choice(known, n_stimuli, replace=False))
         )
+
+    def _keeping(self, kept: NDArray[np.bool_]) -> "Prepared":
+        """Return the fold with some of the training items."""
+        items = np.flatnonzero(kept) if self._items is None else self._items[kept]
+        return replace(
+            self,
+            train_rows=self.train_rows.take(kept),
+            train_trials=self.train_trials[kept],
+            _items=items,
+        )
+
+
+class PreparedFolds(Sequence[Prepared]):
+    """The folds of a split, of which one at a time has its responses in memory.
+
+    Parameters
+    ----------
+    folds : sequence of Prepared
+    slot : Slot
+        That they share.
+    """
+
+    def __init__(self, folds: Sequence[Prepared], slot: Slot) -> None:
+        self._folds, self._slot = list(folds), slot
+
+    def __len__(self) -> int:
+        return len(self._folds)
+
+    @overload
+    def __getitem__(self, which: int) -> Prepared: ...
+    @overload
+    def __getitem__(self, which: slice) -> "PreparedFolds": ...
+    def __getitem__(self, which: int | slice) -> "Prepared | PreparedFolds":
+        if isinstance(which, slice):
+            return PreparedFolds(self._folds[which], self._slot)
+        return self._folds[which]
+
+    def forget(self) -> None:
+        """Let go of the responses that are kept, unless there is a single fold to come back to."""
+        if len(self) > 1:
+            self._slot.forget()
 
 
 def zscore_column(recording: Recording, zscore: str | None) -> str | None:
@@ -137,8 +377,12 @@ def prepare_split(
     average_repeats: AverageRepeats,
     n_train: int | None = None,
     rows: Rows | None = None,
-) -> list[Prepared]:
-    """Split a recording and prepare every fold, see `prepare`.
+    slot: Slot | None = None,
+) -> PreparedFolds:
+    """Split a recording and say how every fold is prepared, see `prepare`.
+
+    No responses are held but those of one fold, and those of the recording where they have to be
+    read from files.
 
     Parameters
     ----------
@@ -151,6 +395,8 @@ def prepare_split(
         See `prepare`.
     n_train : int, optional
         Training stimuli to keep; all where not given.
+    slot : Slot, optional
+        Where the responses of one fold are kept; of one's own where not given.
     """
     rows = dependence(recording) if rows is None else rows
     if n_train is not None:
@@ -160,12 +406,28 @@ def prepare_split(
             f"n_train={n_train} asks for so many training stimuli: give 2 or more, and none where "
             "stimuli are conditions, all of which are trained to be found again."
         )
-    return [
-        prepare(
-            fold, zscore=zscore, unseen=unseen, average_repeats=average_repeats, rows=rows
-        ).fewer(n_train, rng(seed, "training stimuli", number))
-        for number, fold in enumerate(recording.split(split, seed=seed))
-    ]
+    slot = Slot() if slot is None else slot
+    folds = recording.split(split, seed=seed).folds
+    if len(folds) > 1:
+        held = in_memory(recording)
+        folds = tuple(replace(fold, recording=held) for fold in folds)
+    return PreparedFolds(
+        [
+            prepare(
+                fold, zscore=zscore, unseen=unseen, average_repeats=average_repeats, rows=rows,
+                slot=slot,
+            ).fewer(n_train, rng(seed, "training stimuli", number))
+            for number, fold in enumerate(folds)
+        ],
+        slot,
+    )  # fmt: skip
+
+
+def in_memory(recording: Recording) -> Recording:
+    """Return a recording whose responses are read once, when they are first needed, and kept."""
+    if recording.responses.source.held:
+        return recording
+    return replace(recording, responses=Responses(Kept(recording.responses.source)))
 
 
 def prepare(
@@ -175,8 +437,9 @@ def prepare(
     unseen: str | None = None,
     average_repeats: AverageRepeats,
     rows: Rows | None = None,
+    slot: Slot | None = None,
 ) -> Prepared:
-    """Standardise, average and read one fold.
+    """Say how one fold is standardised, averaged and read.
 
     Parameters
     ----------
@@ -192,11 +455,13 @@ def prepare(
     rows : Rows, optional
         Which rows of the recording belong together; by stimulus (by run where stimuli are
         conditions) where not given.
+    slot : Slot, optional
+        Where its responses are kept once they are read as a whole.
 
     Raises
     ------
     InputError
-        If no unit can be used, or there is nothing to average by.
+        If there is nothing to average by.
     SplitError
         If a group has too few training trials to be z-scored, or no training trial is far enough
         from the test trials where neighbours in time are alike.
@@ -209,31 +474,43 @@ def prepare(
     everywhere = average_repeats != "test" and bool(average_repeats)
     rows = dependence(fold.recording) if rows is None else rows
     fold = _apart_in_time(fold, rows)
-    standardised = fold if zscore is None else fold.zscore(zscore, unseen=unseen)
-    train, place = _items(standardised, "train", everywhere)
-    test, test_place = _items(standardised, "test", everywhere or average_repeats == "test")
-    y_train, y_test = train.targets(), test.targets()
-    # Extremes carry NaN and infinity on, and need no array of the responses' size.
-    low, high = y_train.min(axis=0), y_train.max(axis=0)
-    usable = np.isfinite([low, high, y_test.min(axis=0), y_test.max(axis=0)]).all(axis=0)
-    usable &= high > low
-    if not usable.any():
-        raise InputError(
-            f"None of the {len(usable)} units of {train.subject} can be used: all are constant or "
-            "hold NaN."
-        )
+    train, place, train_repeats = _items(fold, "train", everywhere)
+    test, test_place, test_repeats = _items(fold, "test", everywhere or average_repeats == "test")
+    repeats = {"train": train_repeats, "test": test_repeats}
+    groups, facts = _standardising(fold, zscore, unseen)
     return Prepared(
-        train=y_train,
-        test=y_test,
-        train_stimuli=train.stimulus_rows(),
-        test_stimuli=test.stimulus_rows(),
+        fold=fold,
         train_rows=rows.take(place),
         test_rows=rows.take(test_place),
-        train_trials=train.rows,
-        test_trials=test.rows,
-        usable=usable,
-        zscore=dict(standardised.recording.info.get("zscore", {})),
+        train_trials=train,
+        test_trials=test,
+        zscore=facts,
+        _groups=groups,
+        _repeats={name: found for name, found in repeats.items() if found is not None},
+        _slot=Slot() if slot is None else slot,
     )
+
+
+def _standardising(
+    fold: Fold, by: str | None, unseen: str | None
+) -> tuple[Standardising | None, dict[str, Any]]:
+    """Return which rows are standardised together, and what a manifest says of it.
+
+    Raises
+    ------
+    SplitError
+        If a group has too few training trials.
+    """
+    if by is None:
+        return None, dict(fold.recording.info.get("zscore", {}))
+    if unseen not in UNSEEN:
+        raise InputError(f"unseen must be None or 'session-unlabelled'; got {unseen!r}.")
+    keys = run_keys(fold.recording.rows, by)
+    group, members, transductive = training_members(
+        keys, np.asarray(fold.rows["train"]), by, unseen
+    )
+    facts = {"by": by, "transductive": bool(transductive), "unseen": transductive}
+    return Standardising(group, members), facts
 
 
 def _apart_in_time(fold: Fold, rows: Rows) -> Fold:
@@ -250,13 +527,13 @@ def _apart_in_time(fold: Fold, rows: Rows) -> Fold:
     return replace(fold, rows={**fold.rows, "train": kept})
 
 
-def _items(fold: Fold, name: str, average: bool) -> tuple[Recording, Index]:
-    """Return a part, averaged or not, and for each item its first row of the recording."""
-    part, place = fold.part(name), np.asarray(fold.rows[name])
-    if not average:
-        return part, place
-    groups, _ = part.repeats()
-    return part.average_repeats(), place[[group[0] for group in groups]]
+def _items(fold: Fold, name: str, average: bool) -> tuple[pd.DataFrame, Index, list[Index] | None]:
+    """Return a part's items: their table, their first rows of the recording, what is averaged."""
+    place = np.asarray(fold.rows[name])
+    if not average or not shows_stimuli(fold.recording):  # nothing repeats
+        return fold.recording.rows.iloc[place].reset_index(drop=True), place, None
+    groups, table = fold.part(name).repeats()
+    return table, place[[group[0] for group in groups]], groups
 
 
 def check_seeds(folds: Sequence[Sequence[Prepared]], split: SplitLike) -> None:
@@ -272,7 +549,7 @@ def check_seeds(folds: Sequence[Sequence[Prepared]], split: SplitLike) -> None:
 
 def check_folds(folds: Sequence[Prepared], split: SplitLike) -> None:
     """Raise if no fold has two test items, so that no score can be formed within folds."""
-    most = max(len(fold.test) for fold in folds)
+    most = max(fold.n_test for fold in folds)
     if most < 2:
         raise SplitError(
             f"The split {describe_split(split)} leaves 1 test item in each of its "
@@ -312,16 +589,16 @@ def training_shares(
     if len(folds) > 1:
         place = [np.concatenate([fold.test_rows.place for fold in one]) for one in folds[:2]]
         order = [np.argsort(rows, kind="stable") for rows in place]
-        number = [np.repeat(np.arange(len(one)), [len(f.test) for f in one]) for one in folds[:2]]
+        number = [np.repeat(np.arange(len(one)), [f.n_test for f in one]) for one in folds[:2]]
         both = np.stack([n[o] for n, o in zip(number, order, strict=True)])
         pairs, counts = np.unique(both, axis=1, return_counts=True)
         each = np.array([_apart(first[a], folds[1][b]) for a, b in pairs.T])
         apart = float(each @ counts / counts.sum())
         if apart > 0:  # as it is unless a split has no seed
-            one, two = (p[o] for p, o in zip(predictions[:2], order, strict=True))
-            return training_share(one, two, apart=apart)
+            first_order, second_order = order
+            return _shares(predictions[0], predictions[1], apart, rows=(first_order, second_order))
     few = [first[0]]
-    while sum(len(fold.test) for fold in few) < ITEMS_LOOKED_AT and len(few) < len(first):
+    while sum(fold.n_test for fold in few) < ITEMS_LOOKED_AT and len(few) < len(first):
         few.append(first[len(few)])
     thinner = [
         fold.without(LEFT_OUT, rng(0, "without a third", number)) for number, fold in enumerate(few)
@@ -337,7 +614,26 @@ def training_shares(
     apart = min(0.5 * (1 / float(kept) - 1), 1.0)
     if apart == 0:  # a single group trains, and all hangs on it
         return np.ones(predictions[0].shape[1])
-    return training_share(predictions[0][: len(again)], again, apart=apart)
+    return _shares(predictions[0][: len(again)], again, apart)
+
+
+def _shares(
+    first: NDArray[Any],
+    second: NDArray[Any],
+    apart: float,
+    rows: tuple[Index, Index] | None = None,
+) -> NDArray[np.float64]:
+    """Return `training_share` of predictions of the same items, some targets at a time."""
+    one, two = (slice(None), slice(None)) if rows is None else rows
+    width = max(1, BLOCK_BYTES // (8 * max(len(first), 1)))
+    return np.concatenate(
+        [
+            training_share(
+                first[one, start : start + width], second[two, start : start + width], apart=apart
+            )
+            for start in range(0, first.shape[1], width)
+        ]
+    )
 
 
 def _n_groups(fold: Prepared) -> int:

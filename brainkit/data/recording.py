@@ -19,10 +19,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.array_likes import as_array
 from brainkit.arrays.digest import content_digest
-from brainkit.arrays.sources import Averaged, Float, Index, Memory, Source, Standardised, View
+from brainkit.arrays.sources import (
+    Averaged,
+    Float,
+    Index,
+    Memory,
+    Source,
+    Standardised,
+    View,
+    Window,
+)
 from brainkit.data.responses import Responses, positions
-from brainkit.data.rois import region_names, roi_mask, roi_names, with_boolean_rois
-from brainkit.data.spaces import Space, check_space
 from brainkit.data.standardising import (
     UNSEEN,
     group_statistics,
@@ -33,12 +40,21 @@ from brainkit.data.standardising import (
 )
 from brainkit.data.stimuli import Stimuli, stimulus_numbers
 from brainkit.data.text import as_texts, text_columns
+from brainkit.data.units import (
+    Space,
+    check_space,
+    region_names,
+    roi_mask,
+    roi_names,
+    with_boolean_rois,
+)
 from brainkit.errors import InputError, unknown_name, warn
 
 if TYPE_CHECKING:
     from brainkit.data.splits import Split, SplitLike
 
 StimuliAre = Literal["exemplars", "conditions"]
+ROUNDING = 1e-9  # seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,8 +233,9 @@ class Recording:
         trials: pd.DataFrame | None = None,
         **options: Any,
     ) -> Self:
-        """Make a recording of NIfTI volumes, a volume a trial, and a mask on the same grid.
+        """Make a recording of NIfTI volumes and a mask on the same grid.
 
+        A volume is a trial's response (trials=), or a moment of a BOLD series (samples=, or tr=).
         See `brainkit.data.from_nifti.read_nifti` for the options.
         """
         from brainkit.data.from_nifti import read_nifti
@@ -274,6 +291,18 @@ class Recording:
         shape += ", simulated" if self.info.get("simulated") else ""
         return f"Recording({self.subject!r}: {shape})"
 
+    @property
+    def described(self) -> str:
+        """How large the recording is, what it measures and what was left out, in a few words."""
+        from brainkit.data.from_mne import quality_said
+
+        axes = ("samples" if self.samples is not None else "trials", "units", "times")
+        sizes = zip(self.responses.shape, axes, strict=False)
+        size = " × ".join(f"{size:,} {axis}" for size, axis in sizes)
+        stimuli = f", {len(self.stimuli):,} stimuli" if self.stimuli is not None else ""
+        notes = [self.info.get("measure"), quality_said(self.info.get("quality"))]
+        return "; ".join([f"{size}{stimuli}", *(note for note in notes if note)])
+
     def roi_mask(self, roi: str | Sequence[str]) -> NDArray[np.bool_]:
         """Return which units belong to a ROI, or to any of several."""
         return roi_mask(self.units, roi)
@@ -305,8 +334,9 @@ class Recording:
         trials: ArrayLike | slice | None = None,
         units: ArrayLike | slice | None = None,
         roi: str | Sequence[str] | None = None,
+        times: tuple[float, float] | None = None,
     ) -> Self:
-        """Return some trials (samples) and units; copies nothing.
+        """Return some trials (samples), units and times; copies nothing.
 
         Parameters
         ----------
@@ -316,14 +346,29 @@ class Recording:
             Units to keep, in this order.
         roi : str or sequence of str, optional
             Keep the units of a ROI, or of any of several. With `units`, both must hold.
+        times : (float, float), optional
+            Keep what lies between two times in seconds, both included: of epochs time points from
+            the trial's onset, of continuous data samples by the clock of their run.
+
+        Raises
+        ------
+        InputError
+            If a row, unit or ROI does not exist, or nothing lies between the times.
         """
         rows = None if trials is None else positions(trials, self.responses.shape[0], "trials")
         columns = None if units is None else positions(units, self.responses.shape[1], "units")
         if roi is not None:
             inside = self.roi_mask(roi)
             columns = np.flatnonzero(inside) if columns is None else columns[inside[columns]]
-        source = View(self.responses.source, rows, columns)
-        changes: dict[str, Any] = {"responses": Responses(source)}
+        window = None if times is None else self._between(*_ends(times))
+        if window is not None and self.samples is not None:
+            rows = window if rows is None else rows[np.isin(rows, window)]
+        source: Source = View(self.responses.source, rows, columns)
+        changes: dict[str, Any] = {}
+        if window is not None and self.times is not None:
+            source = Window(source, int(window[0]), int(window[-1]) + 1)
+            changes["times"] = self.times[window]
+        changes["responses"] = Responses(source)
         if rows is not None:
             table = self.rows.iloc[rows].reset_index(drop=True)
             changes["trials" if self.samples is None else "samples"] = table
@@ -331,6 +376,25 @@ class Recording:
             changes["units"] = self.units.iloc[columns].reset_index(drop=True)
             changes["space"] = None if self.space is None else self.space.select(columns)
         return self._with(**changes)
+
+    def _between(self, start: float, stop: float) -> Index:
+        """Return the time points, or samples, between two times."""
+        known = self.times
+        if self.samples is not None and "time" in self.samples:
+            known = self.samples["time"].to_numpy(dtype=np.float64)
+        if known is None:
+            raise InputError(
+                "This recording knows no times to select by: epochs need times= when they are "
+                "made, samples a column 'time'."
+            )
+        # Times that are sums of steps miss round numbers by rounding.
+        inside = np.flatnonzero((known >= start - ROUNDING) & (known <= stop + ROUNDING))
+        if not len(inside):
+            raise InputError(
+                f"Nothing lies between {start:g} and {stop:g} s; the recording has "
+                f"{known.min():g} to {known.max():g} s."
+            )
+        return inside
 
     def split(self, split: "SplitLike", *, seed: int = 0) -> "Split":
         """Split by a preset, a splitter of scikit-learn's kind, or rows of your own.
@@ -448,6 +512,17 @@ def _seconds(times: ArrayLike) -> NDArray[np.float64]:
             f"times are seconds, real numbers (time,); got {values.dtype} of shape {values.shape}."
         )
     return np.asarray(values, dtype=np.float64)
+
+
+def _ends(times: Any) -> tuple[float, float]:
+    """Return a window of time as two numbers in order."""
+    try:
+        start, stop = (float(one) for one in times)
+    except (TypeError, ValueError):
+        raise InputError(f"times is a window (start, stop) in seconds; got {times!r}.") from None
+    if not start <= stop:
+        raise InputError(f"times is a window (start, stop), in order; got {times!r}.")
+    return start, stop
 
 
 def _first_alike(stimuli: Stimuli) -> NDArray[np.int64]:

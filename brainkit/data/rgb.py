@@ -192,7 +192,7 @@ def as_float(images: Any, *, part: bool = False) -> NDArray[np.float32]:
     Returns
     -------
     float32 array of the same shape
-        In memory of its own.
+        Images in memory of their own.
 
     Raises
     ------

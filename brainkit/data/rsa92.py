@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.arrays.array_likes import inside
 from brainkit.arrays.files import read_mat, reading, require_file
-from brainkit.arrays.integers import inside
 from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import CorruptFileError, unknown_name

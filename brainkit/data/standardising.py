@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from brainkit.arrays.integers import NEAR, whole_numbers
-from brainkit.arrays.memory import pick_batch
+from brainkit.arrays.array_likes import NEAR, whole_numbers
+from brainkit.arrays.devices import pick_batch
 from brainkit.arrays.sources import Float, Index, Source
 from brainkit.errors import InputError, SplitError
 

@@ -79,12 +79,12 @@ class HDF5Stimuli:
         """
         path = require_file(path, "The file of stimuli")
         with reading(path, "cannot be read as HDF5 stimuli"), h5py.File(path, "r") as file:
-            found = file.get(dataset)
-            if not isinstance(found, h5py.Dataset) or not found.ndim:
+            stored = file.get(dataset)
+            if not isinstance(stored, h5py.Dataset) or not stored.ndim:
                 raise CorruptFileError(
                     f"{path} has no dataset {dataset!r} of stimuli; it has {listed(file)}."
                 )
-            return cls(path, dataset, len(found))
+            return cls(path, dataset, len(stored))
 
     def __len__(self) -> int:
         return self.n_stimuli
@@ -151,7 +151,7 @@ class Stimuli:
     Parameters
     ----------
     source : array (stimuli, ...), sequence, or StimulusFile
-        Where the stimuli are; an array may be a memory map. Images are
+        Source of the stimuli; an array may be a memory map. Images are
         (stimuli, height, width) or (stimuli, height, width, 3): 8 or 16 bits, booleans, or floating
         point in [0, 1], which every model and feature space takes by the one rule of
         `brainkit.data.rgb`. A list of PIL images becomes such an array by the same rule, a list of
@@ -230,7 +230,7 @@ class Stimuli:
             are taken, sorted by their paths; hidden files and folders are left out, and so are
             files whose names are not those of images, with a warning that counts them.
         ids : array (stimuli,), optional
-            By default the files' paths relative to the folder that all have in common, with
+            Ids; by default the files' paths relative to the folder that all have in common, with
             slashes: ``faces/01.png``, or ``01.png`` where all lie in one folder.
         table : DataFrame or callable, optional
             See the class. By default, where folders are given and have sub-folders, a column
@@ -253,13 +253,13 @@ class Stimuli:
         (array(['faces/01.png', 'faces/02.png']), 'faces')
         """
         single = isinstance(paths, str | bytes | Path)
-        given = _as_paths([paths] if single else paths)
-        if not given:
+        listed_paths = _as_paths([paths] if single else paths)
+        if not listed_paths:
             raise InputError(
                 "There are no image files: the list of paths is empty. Look at the pattern or the "
                 "folder that it comes from."
             )
-        files, common, folders = _image_files(given, single)
+        files, common, folders = _image_files(listed_paths, single)
         names = [_below(common, path) for path in files]
         if table is None and folders:
             categories = [name.split("/")[0] if "/" in name else None for name in names]
@@ -317,8 +317,8 @@ class Stimuli:
         chosen = self._checked(rows)
 
         def table() -> pd.DataFrame | None:
-            whole = self.table
-            return None if whole is None else whole.iloc[chosen].reset_index(drop=True)
+            unselected = self.table
+            return None if unselected is None else unselected.iloc[chosen].reset_index(drop=True)
 
         return Stimuli(
             ChosenStimuli(self.source, chosen), ids=self.ids[chosen], table=table, kind=self.kind
@@ -340,31 +340,31 @@ class Stimuli:
         return wanted
 
 
-def _source_of(given: Any, kind: str) -> StimulusFile:
+def _source_of(stimuli: Any, kind: str) -> StimulusFile:
     """Return where stimuli are that are given as an array or as a sequence of items."""
-    if isinstance(given, str | bytes | Path):
+    if isinstance(stimuli, str | bytes | Path):
         raise InputError(
-            f"The stimuli must be an array or a sequence of them; got {str(given)!r}. Of the files "
-            "of a folder, Stimuli.from_files makes some."
+            f"The stimuli must be an array or a sequence of them; got {str(stimuli)!r}. Of the "
+            "files of a folder, Stimuli.from_files makes some."
         )
-    if isinstance(given, pd.DataFrame) or not hasattr(given, "__array__"):
-        given = as_items(given, "The stimuli")
+    if isinstance(stimuli, pd.DataFrame) or not hasattr(stimuli, "__array__"):
+        stimuli = as_items(stimuli, "The stimuli")
     # A list with a number or a NaN among texts would otherwise become words.
-    if kind in KINDS and not isinstance(given, np.ndarray):
-        return ArrayStimuli(np.asarray(given, dtype=object))
-    if kind == "image" and holds_items(given):
-        items = list(given)
+    if kind in KINDS and not isinstance(stimuli, np.ndarray):
+        return ArrayStimuli(np.asarray(stimuli, dtype=object))
+    if kind == "image" and holds_items(stimuli):
+        items = list(stimuli)
         if items and all(isinstance(item, str | bytes | Path) for item in items):
             return ImageFiles(tuple(_as_paths(items)))
-    array = (image_array if kind == "image" else as_array)(given, "The array of stimuli")
+    array = (image_array if kind == "image" else as_array)(stimuli, "The array of stimuli")
     if array.ndim == 0:
-        raise InputError(f"The stimuli must be an array (stimuli, ...); got {given!r}.")
+        raise InputError(f"The stimuli must be an array (stimuli, ...); got {stimuli!r}.")
     if kind == "image":
         refuse_one_image(array.shape)
     return ArrayStimuli(array)
 
 
-def _as_paths(given: Any) -> list[Path]:
+def _as_paths(paths: Any) -> list[Path]:
     """Return paths that are text, bytes in the file system's encoding, or paths.
 
     Raises
@@ -372,16 +372,16 @@ def _as_paths(given: Any) -> list[Path]:
     InputError
         If some name no place: empty text, None, NaN, or anything else.
     """
-    if given is None or isinstance(given, pd.DataFrame | Mapping | AbstractSet | type):
+    if paths is None or isinstance(paths, pd.DataFrame | Mapping | AbstractSet | type):
         raise InputError(
             "Image files are given as a path or a sequence of paths in their order; got "
-            f"{'None' if given is None else f'a {type(given).__name__}'}."
+            f"{'None' if paths is None else f'a {type(paths).__name__}'}."
         )
     try:
-        items = list(given)
+        items = list(paths)
     except TypeError as error:
         raise InputError(
-            f"Image files are given as a path or a sequence of paths; got {given!r}."
+            f"Image files are given as a path or a sequence of paths; got {paths!r}."
         ) from error
     wrong = {
         row: item
@@ -389,10 +389,10 @@ def _as_paths(given: Any) -> list[Path]:
         if not isinstance(item, str | bytes | Path) or not item
     }
     if wrong:
-        told = listed([f"{item!r} in row {row}" for row, item in wrong.items()])
+        named = listed([f"{item!r} in row {row}" for row, item in wrong.items()])
         raise InputError(
-            f"{len(wrong)} of {len(items)} paths of image files name no place: {told}. The working "
-            "folder is '.'."
+            f"{len(wrong)} of {len(items)} paths of image files name no place: {named}. The "
+            "working folder is '.'."
         )
     return [Path(os.fsdecode(item)) for item in items]
 
@@ -409,7 +409,7 @@ def _checked_ids(ids: ArrayLike, n_stimuli: int) -> NDArray[Any]:
     return names
 
 
-def _image_files(given: Sequence[Path], single: bool) -> tuple[list[Path], Path | None, bool]:
+def _image_files(paths: Sequence[Path], single: bool) -> tuple[list[Path], Path | None, bool]:
     """Return the image files among paths, the folder they have in common, and if any is a folder.
 
     The common folder is None where there is none, as on two drives.
@@ -417,7 +417,7 @@ def _image_files(given: Sequence[Path], single: bool) -> tuple[list[Path], Path 
     files: list[Path] = []
     places: list[str] = []
     folders = False
-    for path in given:
+    for path in paths:
         with reading(path, "cannot be read as a folder of images"):
             is_folder = path.is_dir()
         if is_folder:
@@ -441,8 +441,10 @@ def _images_under(folder: Path) -> list[Path]:
     images = [path for path in visible if path.suffix.lower() in known]
     others = [str(path.relative_to(folder)) for path in visible if path.suffix.lower() not in known]
     if not images:
-        told = f"; it holds {len(others)} other files: {listed(others, 5)}" if others else ""
-        raise InputError(f"The folder {folder} holds no images{told}.")
+        others_named = (
+            f"; it holds {len(others)} other files: {listed(others, 5)}" if others else ""
+        )
+        raise InputError(f"The folder {folder} holds no images{others_named}.")
     if others:
         warnings.warn(
             f"{len(others)} files under {folder} are no images by their names and were left out: "
@@ -497,7 +499,7 @@ def stimulus_numbers(shown: pd.Series, n_stimuli: int | None = None) -> Index:
     shown : Series
         The trials' column `stimulus`.
     n_stimuli : int, optional
-        How many stimuli there are, where that is known.
+        Number of stimuli, where that is known.
 
     Raises
     ------

@@ -57,8 +57,8 @@ def as_texts(
             faults.setdefault(fault, []).append(row if ids is None else ids[row])
     if faults:
         kind = "rows" if ids is None else "stimuli"
-        told = (f"{fault} in {kind} {listed(names)}" for fault, names in faults.items())
-        raise InputError(f"{lead}; got {', '.join(told)}. Mend or leave out these.")
+        described = (f"{fault} in {kind} {listed(names)}" for fault, names in faults.items())
+        raise InputError(f"{lead}; got {', '.join(described)}. Mend or leave out these.")
     return texts
 
 
@@ -96,13 +96,13 @@ def as_names(ids: Any) -> NDArray[Any]:
     """
     ids = unmasked(ids, "The array of ids")
     # As objects first: a list with a NaN or with bytes among names would become words.
-    given = np.asarray(ids) if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
-    each = given.ravel().tolist()
+    array = np.asarray(ids) if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
+    each = array.ravel().tolist()
     if any(is_missing(name) for name in each):
         raise InputError("ids must name each stimulus; some are missing (None or NaN).")
     if any(isinstance(name, bytes) for name in each):
         each = as_texts(each, "ids that are text are strings, or bytes in UTF-8")
-    return given if given.dtype.kind not in "OS" else np.asarray(each)
+    return array if array.dtype.kind not in "OS" else np.asarray(each)
 
 
 def text_columns(
@@ -150,11 +150,11 @@ def _cell(value: Any, column: str, row: int, lead: str) -> Any:
     if column in ("caption", "captions") and not is_missing(value):
         several = column == "captions" and isinstance(value, list | tuple | np.ndarray)
         texts = [one for one in value if not is_missing(one)] if several else [value]
-        found = as_texts(texts, lead, [row] * len(texts))
+        texts_of = as_texts(texts, lead, [row] * len(texts))
         if not several:
-            return value if isinstance(value, str) else found[0]
+            return value if isinstance(value, str) else texts_of[0]
         same = len(texts) == len(value) and all(isinstance(one, str) for one in texts)
-        return value if same else found
+        return value if same else texts_of
     if isinstance(value, bytes | bytearray):
         return as_texts([value], lead, [row])[0]
     return value

@@ -1,7 +1,30 @@
-"""Decoding: estimators from responses to features, back to images, and how they are judged."""
+"""Decoding: from responses to images, classes and numbers, and how decoders are judged."""
 
-from brainkit.decoding.assess import DecodingProtocol, DecodingResult, assess_decoder
-from brainkit.decoding.images import RetrievalBank
-from brainkit.decoding.ridge import RidgeDecoder
+from brainkit.decoding.image_decoding import (
+    DecodingProtocol,
+    DecodingResult,
+    RetrievalBank,
+    assess_decoder,
+)
+from brainkit.decoding.label_decoder import LabelDecoder
+from brainkit.decoding.label_decoding import LabelProtocol, LabelResult, assess_labels
+from brainkit.decoding.ridge_decoder import RidgeDecoder
 
-__all__ = ["DecodingProtocol", "DecodingResult", "RetrievalBank", "RidgeDecoder", "assess_decoder"]
+# Estimators by the names that recipes have for them.
+DECODERS = {
+    "ridge-decoder": "brainkit.decoding:RidgeDecoder",
+    "label-decoder": "brainkit.decoding:LabelDecoder",
+}
+
+__all__ = [
+    "DECODERS",
+    "DecodingProtocol",
+    "DecodingResult",
+    "LabelDecoder",
+    "LabelProtocol",
+    "LabelResult",
+    "RetrievalBank",
+    "RidgeDecoder",
+    "assess_decoder",
+    "assess_labels",
+]

@@ -7,18 +7,17 @@ them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from brainkit.encoding.assess import EncodingResult, assess_encoder
 from brainkit.encoding.banded import BandedRidge
+from brainkit.encoding.judging import EncodingProtocol, EncodingResult, assess_encoder
 from brainkit.encoding.kernel import KernelRidge
-from brainkit.encoding.protocol import EncodingProtocol
 from brainkit.encoding.reduced_rank import ReducedRankRidge
-from brainkit.encoding.ridge import VoxelwiseRidge
 from brainkit.encoding.similarity import RSAProtocol, RSAResult, assess_rsa, layer_rdm
 from brainkit.encoding.spaces import (
     SpaceComparison,
     compare_spaces,
     stimuli_in_use,
 )
+from brainkit.encoding.voxelwise_ridge import VoxelwiseRidge
 
 if TYPE_CHECKING:
     from brainkit.encoding.in_context import InContextEncoder
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from brainkit.encoding.routing import RoutingEncoder
 
 __all__ = [
+    "ENCODERS",
     "BandedRidge",
     "EncodingProtocol",
     "EncodingResult",
@@ -55,6 +55,20 @@ __all__ = [
     "stimuli_in_use",
 ]
 
+# Estimators by the names that recipes have for them; those of `_DEEP` are not imported for it.
+ENCODERS = {
+    "voxelwise-ridge": "brainkit.encoding:VoxelwiseRidge",
+    "banded-ridge": "brainkit.encoding:BandedRidge",
+    "kernel-ridge": "brainkit.encoding:KernelRidge",
+    "reduced-rank-ridge": "brainkit.encoding:ReducedRankRidge",
+    "feature-weighted-rf": "brainkit.encoding:FeatureWeightedRF",
+    "linear-readout": "brainkit.encoding:LinearReadout",
+    "gaussian-readout": "brainkit.encoding:GaussianReadout",
+    "factorized-readout": "brainkit.encoding:FactorizedReadout",
+    "semantic-readout": "brainkit.encoding:SemanticReadout",
+    "routing-encoder": "brainkit.encoding:RoutingEncoder",
+    "in-context": "brainkit.encoding:InContextEncoder",
+}
 _DEEP = {
     "FactorizedReadout": "readouts",
     "FeatureWeightedRF": "readouts",

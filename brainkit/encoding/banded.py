@@ -8,17 +8,16 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from brainkit.arrays.devices import to_numpy
-from brainkit.encoding.context import FitContext
+from brainkit.encoding.fit_context import FitContext
 from brainkit.errors import InputError, unknown_name
-from brainkit.linear.banded import banded_ridge_cv
+from brainkit.linear.banded_solver import RacingRule, banded_ridge_cv
 from brainkit.linear.bands import CONCENTRATIONS, band_columns
-from brainkit.linear.estimator import (
+from brainkit.linear.ridge_estimator import (
     CrossValidatedRidge,
     column_variance,
     training_scale,
     validated,
 )
-from brainkit.linear.racing import RacingRule
 from brainkit.linear.targets import column_mean, refuse_constant
 
 
@@ -34,7 +33,7 @@ class BandedRidge(CrossValidatedRidge):
     Weights of bands and penalty are those with the least squared error summed over the held-out
     parts of a K-fold cross-validation within the training data: penalties from a grid, weights
     from random draws, among which are the corners of the simplex, so that a band can be switched
-    off. See `brainkit.linear.banded`.
+    off. See `brainkit.linear.banded_solver`.
 
     Parameters
     ----------
@@ -49,7 +48,7 @@ class BandedRidge(CrossValidatedRidge):
         Of the draws.
     racing : bool or float, default=False
         Give draws up for a voxel once they are behind on the folds seen so far; a number is the
-        slack of `brainkit.linear.racing.RacingRule`. The search is exact without.
+        slack of `brainkit.linear.banded_solver.RacingRule`. The search is exact without.
     alphas : "auto" or sequence of float, default="auto"
         Candidate penalties, not negative. "auto": 13 from 1 to 10⁶, times the mean variance of the
         features (after they were scaled, where they are).
@@ -217,7 +216,7 @@ class BandedRidge(CrossValidatedRidge):
 
         Of the features as they are given: with `intercept_` the bands' predictions sum to
         `predict`; see
-        `brainkit.linear.partition.r2_split` for what part of R² each of them has, and
+        `brainkit.linear.variance_partition.r2_split` for what part of R² each of them has, and
         `correlation_split` for what part of r.
 
         Parameters

@@ -8,10 +8,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from brainkit.arrays.devices import to_numpy
 from brainkit.errors import InputError
-from brainkit.linear.estimator import CrossValidatedRidge, validated
-from brainkit.linear.kernel import KernelSolution, kernel_predict, kernel_ridge_cv
-from brainkit.linear.kernels import Kernel
-from brainkit.linear.penalties import penalty_grid, rounded
+from brainkit.linear.kernel_solver import Kernel, KernelSolution, kernel_predict, kernel_ridge_cv
+from brainkit.linear.ridge_estimator import CrossValidatedRidge, penalty_grid, rounded, validated
 from brainkit.linear.spectrum import weigh_samples
 from brainkit.linear.targets import column_mean, refuse_constant
 
@@ -22,14 +20,14 @@ class KernelRidge(CrossValidatedRidge):
     r"""Kernel encoding model, features → responses, with a penalty for each voxel.
 
     For every voxel v :math:`\min_f \lVert y_v - f(X) - b \rVert^2 + \alpha_v \lVert f \rVert_k^2`
-    over the functions of the kernel k, with :math:`\alpha_v` chosen as `VoxelwiseRidge` does.
-    See `brainkit.linear.kernel` for the equations. A linear kernel gives what `VoxelwiseRidge`
+    over the functions of the kernel k, with :math:`\alpha_v` chosen as `VoxelwiseRidge` does. See
+    `brainkit.linear.kernel_solver` for the equations. A linear kernel gives what `VoxelwiseRidge`
     does, at a cost that hardly depends on the number of features.
 
     Parameters
     ----------
     kernel : {"linear", "polynomial", "poly", "rbf", "cosine", "sigmoid", "precomputed"}
-        See `brainkit.linear.kernels`. With ``"precomputed"``, `fit` takes the kernel of the
+        See `brainkit.linear.kernel_solver`. With ``"precomputed"``, `fit` takes the kernel of the
         training samples (n, n) for X, and `predict` that of other samples with them (m, n).
     gamma : float, optional
         Scale of rbf, polynomial and sigmoid; 1 / n_features where not given.

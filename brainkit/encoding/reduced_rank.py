@@ -8,17 +8,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.devices import to_device, to_numpy
 from brainkit.errors import InputError
-from brainkit.linear.estimator import CrossValidatedRidge
 from brainkit.linear.folds import group_codes, kfold
-from brainkit.linear.noise import average_groups, diagonal_metric, noise_metric
-from brainkit.linear.reduced_rank import (
+from brainkit.linear.reduced_rank_solver import (
+    average_groups,
+    diagonal_metric,
+    noise_metric,
     predictability,
     prepare_fold,
     reduced_rank_errors,
     ridge_errors,
     solve_reduced_rank,
 )
-from brainkit.linear.ridge import select_alphas
+from brainkit.linear.ridge_estimator import CrossValidatedRidge
+from brainkit.linear.ridge_solver import select_alphas
 from brainkit.linear.spectrum import decompose
 from brainkit.linear.targets import column_mean, deviations, refuse_constant
 
@@ -33,16 +35,16 @@ class ReducedRankRidge(CrossValidatedRidge):
     K-fold cross-validation within the training data.
 
     The metric M makes the noise white where `groups` tells of repeats, samples of one group with
-    the same features: it is estimated from their deviations (`brainkit.linear.noise`), and each
-    group then counts once, with its mean. Give single trials, not averages, to have it. Without
-    repeats M weighs each voxel by the root of the held-out variance share that plain ridge
-    explains in it.
+    the same features: it is estimated from their deviations
+    (`brainkit.linear.reduced_rank_solver`), and each group then counts once, with its mean. Give
+    single trials, not averages, to have it. Without repeats M weighs each voxel by the root of the
+    held-out variance share that plain ridge explains in it.
 
     Parameters
     ----------
     alphas : "auto" or sequence of float, default="auto"
         Candidate penalties, not negative. "auto": 13 from 1 to 10⁶, times the mean variance of the
-        features (`brainkit.linear.penalties`).
+        features (`brainkit.linear.ridge_estimator`).
     ranks : sequence of int
         Candidate ranks; those above the number of targets or features change nothing.
     cv : int, default=3

@@ -18,15 +18,15 @@ from brainkit.data.preparing import zscore_column
 from brainkit.data.recording import Recording
 from brainkit.data.splits import describe_split
 from brainkit.data.stimuli import Stimuli
-from brainkit.encoding.protocol import EncodingProtocol, prepare_folds
-from brainkit.encoding.summary import mean_weights
+from brainkit.encoding.judging import EncodingProtocol, prepare_folds
+from brainkit.encoding.score_tables import mean_weights
 from brainkit.errors import InputError, SplitError
 from brainkit.evaluation import Estimate, pearson_r
-from brainkit.evaluation.estimates import correlation_influences
 from brainkit.evaluation.metrics import by_region, metric_entry, share_of
+from brainkit.evaluation.score_intervals import correlation_influences
 from brainkit.features import as_features, read_for
-from brainkit.features.reading import dependent_rows
-from brainkit.linear.estimator import check_model, fit_rows, predict_rows
+from brainkit.features.wrapped_spaces import dependent_rows
+from brainkit.linear.ridge_estimator import check_model, fit_rows, predict_rows
 
 Array = NDArray[Any]
 VALIDATION_PART, FEWEST_STIMULI = 0.2, 10

@@ -1,7 +1,5 @@
 """Noise ceilings, scores, identification, image agreement and statistics, as pure functions."""
 
-from brainkit.evaluation._groups import time_blocks
-from brainkit.evaluation.ceilings import ncsnr, noise_ceiling
 from brainkit.evaluation.cross_subject import CrossSubjectCeiling, cross_subject_ceiling
 from brainkit.evaluation.identification import (
     IDENTIFICATION_METRICS,
@@ -9,7 +7,7 @@ from brainkit.evaluation.identification import (
     identification,
     retrieval,
 )
-from brainkit.evaluation.images import SSIM_VARIANTS, greyscale, pixel_correlation, ssim
+from brainkit.evaluation.image_scores import SSIM_VARIANTS, greyscale, pixel_correlation, ssim
 from brainkit.evaluation.intervals import (
     Estimate,
     Interval,
@@ -19,16 +17,26 @@ from brainkit.evaluation.intervals import (
     mean_of,
     training_share,
 )
-from brainkit.evaluation.jackknife import ScoreIntervals, score_intervals
-from brainkit.evaluation.normalise import (
+from brainkit.evaluation.noise_ceilings import (
+    explainable_variance,
+    ncsnr,
+    noise_ceiling,
     pooled_ceiling_fraction,
     pooled_correlation_fraction,
+    spearman_brown,
+    split_half_ceiling,
     thresholded_ceiling_fraction,
     thresholded_correlation_fraction,
 )
-from brainkit.evaluation.paired import EncoderComparison, RegionDifference, compare_encoders
-from brainkit.evaluation.patterns import pattern_correlation, two_vs_two, two_vs_two_ci
-from brainkit.evaluation.permutation import PermutationResult, permutation_p, permutation_test
+from brainkit.evaluation.permutation import (
+    PermutationResult,
+    correlation_length,
+    exchanged_rows,
+    fdr_bh,
+    permutation_p,
+    permutation_test,
+    shuffled_indices,
+)
 from brainkit.evaluation.quantities import (
     NCSNR,
     CeilingFraction,
@@ -41,18 +49,16 @@ from brainkit.evaluation.quantities import (
     effective_repeats,
     ncsnr_to_ceiling,
 )
-from brainkit.evaluation.reliability import (
-    explainable_variance,
-    spearman_brown,
-    split_half_ceiling,
+from brainkit.evaluation.resampling_units import time_blocks
+from brainkit.evaluation.score_intervals import (
+    EncoderComparison,
+    RegionDifference,
+    ScoreIntervals,
+    compare_encoders,
+    score_intervals,
 )
-from brainkit.evaluation.scores import explained_variance, pearson_r, r2
-from brainkit.evaluation.statistics import (
-    correlation_length,
-    exchanged_rows,
-    fdr_bh,
-    shuffled_indices,
-)
+from brainkit.evaluation.target_scores import explained_variance, pearson_r, r2
+from brainkit.evaluation.two_vs_two import pattern_correlation, two_vs_two, two_vs_two_ci
 
 __all__ = [
     "IDENTIFICATION_METRICS",

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError, listed, unknown_name
-from brainkit.evaluation._columns import column_batches, real_array
+from brainkit.evaluation.checked_arrays import column_batches, real_array
 from brainkit.evaluation.quantities import Correlation, NoiseCeiling, effective_repeats
-from brainkit.evaluation.scores import pearson_r
+from brainkit.evaluation.target_scores import pearson_r
 from brainkit.linear.folds import kfold
 
 # predict(X_train, Y_train, X_test) -> predictions of Y_test
@@ -93,7 +93,7 @@ def cross_subject_ceiling(
     n_repeats : float or mapping, default 1
         Trials that the target's responses average.
     seed : int, default 0
-        Of the subsets and the bootstraps.
+        Seed of the subsets and the bootstraps.
 
     Returns
     -------

@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError
-from brainkit.evaluation._columns import real_array
-from brainkit.evaluation._groups import group_labels
-from brainkit.evaluation._quantity import Quantity
+from brainkit.evaluation.checked_arrays import real_array
+from brainkit.evaluation.quantities import Quantity
+from brainkit.evaluation.resampling_units import group_labels
 
 Float = NDArray[np.float64]
 
@@ -153,7 +153,7 @@ class Estimate:
         Returns
         -------
         Interval
-            Its ends are NaN where the variance has no degree of freedom.
+            Interval whose ends are NaN where the variance has no degree of freedom.
         """
         check_draws(n, level)
         n_units = len(self.influence)
@@ -249,9 +249,9 @@ class ItemScores:
     scores : numpy.ndarray of shape (n_items,)
         NaN for an item that cannot be scored.
     estimate : Estimate
-        Their mean.
+        Mean of the items' scores.
     fewest_rivals : int or None
-        Of scores against rivals: the fewest that any item has.
+        The fewest rivals that any item has, where scores are against rivals.
     """
 
     scores: Float
@@ -265,7 +265,7 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     Parameters
     ----------
     estimates : sequence of Estimate
-        At least one; scores that are NaN are left out, unless all are.
+        Estimates, at least one; scores that are NaN are left out, unless all are.
 
     Returns
     -------
@@ -396,17 +396,17 @@ def bootstrap_difference(
     a, b : array_like of shape (n_items,)
         Scores of the same test items by two methods; a pair with a NaN is left out.
     n, level, seed, groups
-        As in :func:`bootstrap_ci`.
+        See :func:`bootstrap_ci`.
 
     Returns
     -------
     Interval
-        Of the difference; ``excludes_zero`` says whether it is settled.
+        Interval of the difference; ``excludes_zero`` says whether it is settled.
 
     Raises
     ------
     InputError
-        As in :func:`bootstrap_ci`, or if the shapes differ.
+        If arguments are refused as by :func:`bootstrap_ci`, or if the shapes differ.
     QuantityError
         If `a` and `b` are of different kinds.
     """
@@ -444,7 +444,7 @@ def training_share(first: ArrayLike, second: ArrayLike, *, apart: float) -> Floa
     Returns
     -------
     numpy.ndarray of shape (n_targets,)
-        In [0, 1]; 1 where the predictions are constant or not finite.
+        Shares in [0, 1]; 1 where the predictions are constant or not finite.
 
     Raises
     ------

@@ -1,17 +1,21 @@
 """Every score that a report may show: what it is called, how it is formed, what guessing reaches.
 
-A score is registered here or it is not shown. Of each it is tested on pure noise that its mean is
-its chance, two-sided, over numbers of folds and items (``scripts/calibrate.py``).
+A score is registered, here or by another package, or it is not shown. Of each that is registered
+here it is tested on pure noise that its mean is its chance, two-sided, over numbers of folds and
+items (``scripts/calibrate.py``). Another package registers a `Metric` by an entry point
+``metric.ID`` of the group ``brainkit.parts``.
 """
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brainkit.arrays.registry import Registry
 from brainkit.errors import unknown_name
 from brainkit.evaluation.intervals import Estimate, Interval
 
@@ -23,18 +27,18 @@ class Metric:
     Attributes
     ----------
     id : str
-        Its name; a pattern where a number is part of it (``..._top10``). What it was measured with,
-        a judge or a feature space, follows in square brackets.
+        Name of the metric; a pattern where a number is part of it (``..._top10``). What it was
+        measured with, a judge or a feature space, follows in square brackets.
     preset : str
-        How it is formed; scores of two presets never stand in one table. ``{}`` in it stand for
-        settings of the run.
+        Name of the way it is formed; scores of two presets never stand in one table. ``{}`` in it
+        stand for settings of the run.
     chance : float or str
         What noise gives: a number, ``"1/n"`` of n candidates, or the name of the null whose
         expectation it is, where guessing has no value that is known without the data.
     bounds : (float, float), optional
         Limits of the score.
     direction : {"higher", "lower"}
-        Which is better.
+        Whether higher or lower values are better.
     """
 
     id: str
@@ -48,53 +52,56 @@ _IDENTIFICATION = "pearson/others-of-the-fold/ties-half"
 _TOP1 = "{similarity}/1-of-{n}/others-of-the-fold/all-draws/ties-at-random"
 _RSA = "rsa/{dissimilarity}/{comparison}"
 
-METRICS: dict[str, Metric] = {
-    metric.id: metric
-    for metric in (
-        Metric("encoding_r", "pearson-r/within-folds/mean-over-units", 0.0, (-1.0, 1.0)),
-        Metric("encoding_r2", "r2/training-mean/mean-over-units", "shuffled_features"),
-        Metric(
-            r"encoding_units_r_above_0\.\d+",
-            "pearson-r/within-folds/count",
-            "shuffled_features",
-        ),
-        Metric(
-            "encoding_ceiling_fraction_pooled",
-            "signed-r2-over-{ceiling}-ceiling/within-folds/pooled",
-            0.0,
-        ),
-        Metric("encoding_2v2", "2v2/cosine/pairs-within-folds/mean-over-regions", 0.5, (0.0, 1.0)),
-        Metric(
-            "encoding_pattern_r",
-            "pearson-r-over-units/mean-over-items/mean-over-regions",
-            0.0,
-            (-1.0, 1.0),
-        ),
-        Metric("pixel_correlation", "pearson-over-pixels", "shuffled_brain", (-1.0, 1.0)),
-        Metric(
-            "ssim_gaussian-2d", "sigma-1.5/data-range-1/greyscale", "shuffled_brain", (-1.0, 1.0)
-        ),
-        Metric("identification_reconstruction_given_image", _IDENTIFICATION, 0.5, (0.0, 1.0)),
-        Metric("identification_image_given_reconstruction", _IDENTIFICATION, 0.5, (0.0, 1.0)),
-        Metric("identification_reconstruction_given_image_top1", _TOP1, "1/n", (0.0, 1.0)),
-        Metric("identification_image_given_reconstruction_top1", _TOP1, "1/n", (0.0, 1.0)),
-        Metric("retrieval_image_from_brain_top1", _TOP1, "1/n", (0.0, 1.0)),
-        Metric("retrieval_brain_from_image_top1", _TOP1, "1/n", (0.0, 1.0)),
-        Metric(
-            "caption_names_category", "first-named/largest-object", "shuffled_brain", (0.0, 1.0)
-        ),
-        Metric(
-            r"ranked_judged_percentile_top\d+",
-            "held-out-judge/bank-percentile/ties-half",
-            50.0,
-            (0.0, 100.0),
-        ),
-        Metric("rsa_best_layer", _RSA, "best_of_relabelled_stimuli"),
-        Metric("rsa_layer_chosen_by_others", _RSA, "relabelled_stimuli"),
-        Metric("rsa_layers_between_best", _RSA, 0.0),
-        Metric("rsa_rise_over_layers", _RSA, 0.0),
-    )
-}
+_BUILTIN = (
+    Metric("encoding_r", "pearson-r/within-folds/mean-over-units", 0.0, (-1.0, 1.0)),
+    Metric("encoding_r2", "r2/training-mean/mean-over-units", "shuffled_features"),
+    Metric(
+        r"encoding_units_r_above_0\.\d+",
+        "pearson-r/within-folds/count",
+        "shuffled_features",
+    ),
+    Metric(
+        "encoding_ceiling_fraction_pooled",
+        "signed-r2-over-{ceiling}-ceiling/within-folds/pooled",
+        0.0,
+    ),
+    Metric("encoding_2v2", "2v2/cosine/pairs-within-folds/mean-over-regions", 0.5, (0.0, 1.0)),
+    Metric(
+        "encoding_pattern_r",
+        "pearson-r-over-units/mean-over-items/mean-over-regions",
+        0.0,
+        (-1.0, 1.0),
+    ),
+    Metric("decoding_balanced_accuracy", "mean-recall/within-folds", "1/n", (0.0, 1.0)),
+    Metric("decoding_auc", "roc/one-v-rest/ties-half/within-folds", 0.5, (0.0, 1.0)),
+    Metric("decoding_r", "pearson-r/within-folds", 0.0, (-1.0, 1.0)),
+    Metric("decoding_r2", "r2/training-mean", "exchanged_labels"),
+    Metric("pixel_correlation", "pearson-over-pixels", "shuffled_brain", (-1.0, 1.0)),
+    Metric("ssim_gaussian-2d", "sigma-1.5/data-range-1/greyscale", "shuffled_brain", (-1.0, 1.0)),
+    Metric("identification_reconstruction_given_image", _IDENTIFICATION, 0.5, (0.0, 1.0)),
+    Metric("identification_image_given_reconstruction", _IDENTIFICATION, 0.5, (0.0, 1.0)),
+    Metric("identification_reconstruction_given_image_top1", _TOP1, "1/n", (0.0, 1.0)),
+    Metric("identification_image_given_reconstruction_top1", _TOP1, "1/n", (0.0, 1.0)),
+    Metric("retrieval_image_from_brain_top1", _TOP1, "1/n", (0.0, 1.0)),
+    Metric("retrieval_brain_from_image_top1", _TOP1, "1/n", (0.0, 1.0)),
+    Metric("caption_names_category", "first-named/largest-object", "shuffled_brain", (0.0, 1.0)),
+    Metric(
+        r"ranked_judged_percentile_top\d+",
+        "held-out-judge/bank-percentile/ties-half",
+        50.0,
+        (0.0, 100.0),
+    ),
+    Metric("rsa_best_layer", _RSA, "best_of_relabelled_stimuli"),
+    Metric("rsa_layer_chosen_by_others", _RSA, "relabelled_stimuli"),
+    Metric("rsa_layers_between_best", _RSA, 0.0),
+    Metric("rsa_rise_over_layers", _RSA, 0.0),
+)
+METRICS = Registry(
+    "metric",
+    "metric",
+    {metric.id: metric for metric in _BUILTIN},
+    has=("id", "preset", "chance", "bounds", "direction"),
+)
 
 
 def metric_of(name: str) -> Metric:
@@ -104,11 +111,15 @@ def metric_of(name: str) -> Metric:
     ------
     UnknownNameError
         If no such score is registered.
+    PartError
+        If it is registered twice, or by a package that cannot be imported.
     """
     bare = name.split("[", maxsplit=1)[0]
-    for metric in METRICS.values():
-        if re.fullmatch(metric.id, bare):
-            return metric
+    for pattern in METRICS:
+        with suppress(re.error):  # of another package, which meant no pattern
+            if re.fullmatch(pattern, bare):
+                metric: Metric = METRICS[pattern]
+                return metric
     raise unknown_name("metric", name, list(METRICS))
 
 
@@ -127,15 +138,16 @@ def metric_entry(
     Parameters
     ----------
     name : str
-        Its id.
+        Id of the metric.
     score : Estimate, Interval or float
         A plain number has no interval.
     nulls : mapping of str to Estimate or float, optional
-        Of estimates the paired differences from them are written too.
+        Values of null predictions. Where they are estimates, the paired differences from them are
+        written too.
     n : int, optional
         What the value is a mean of; the estimate's items where not given.
     n_candidates : int, optional
-        Of scores whose chance is one in n.
+        Number of candidates, for scores whose chance is one in n.
     settings : mapping, optional
         What the preset leaves open.
     **more
@@ -156,11 +168,12 @@ def metric_entry(
         entry |= {"n_units": interval.n_units, "few_units": interval.few_units}
     else:
         entry["value"] = interval
-    given = dict(nulls or {})
+    by_null = dict(nulls or {})
     entry["nulls"] = {
-        null: other.value if isinstance(other, Estimate) else other for null, other in given.items()
+        null: other.value if isinstance(other, Estimate) else other
+        for null, other in by_null.items()
     }
-    estimates = {null: other for null, other in given.items() if isinstance(other, Estimate)}
+    estimates = {null: other for null, other in by_null.items() if isinstance(other, Estimate)}
     if isinstance(score, Estimate) and estimates:
         entry["null_ci"] = {null: _ends(other.interval()) for null, other in estimates.items()}
         entry["above_nulls"] = {

@@ -1,27 +1,25 @@
 """Features: from stimuli to numbers."""
 
-from brainkit.features.backbones.base import Backbone
-from brainkit.features.backbones.module import TorchModel
-from brainkit.features.backbones.registry import open_backbone
-from brainkit.features.captions import CaptionLayer
-from brainkit.features.delays import Delays
+from brainkit.features.backbones.backbone import Backbone, open_backbone
+from brainkit.features.backbones.torch_module import TorchModel
+from brainkit.features.delay_transformer import Delays
+from brainkit.features.design import Design
 from brainkit.features.energy import OrientedEnergy, oriented_energy
 from brainkit.features.extraction import extract
-from brainkit.features.layer import ModelLayer
-from brainkit.features.memory import Remembered
+from brainkit.features.model_layer import CaptionLayer, ModelLayer
 from brainkit.features.pixels import PixelPCA
 from brainkit.features.precomputed import Precomputed, as_features
-from brainkit.features.principal import FeaturePCA
-from brainkit.features.projection import SparseProjection
-from brainkit.features.reading import SideBySide, read_for
+from brainkit.features.reduction import FeaturePCA, SparseProjection
 from brainkit.features.spec import Spec, parse_spec
 from brainkit.features.stack import FeatureStack, PrincipalSpace, SingleSpace
 from brainkit.features.store import FeatureStore
+from brainkit.features.wrapped_spaces import Remembered, SideBySide, read_for
 
 __all__ = [
     "Backbone",
     "CaptionLayer",
     "Delays",
+    "Design",
     "FeaturePCA",
     "FeatureStack",
     "FeatureStore",

@@ -40,11 +40,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from brainkit.arrays.memory import pick_batch
+from brainkit.arrays.devices import pick_batch
 from brainkit.arrays.progress import track
 from brainkit.data.rgb import image_array, warn_of_dark
 from brainkit.errors import InputError
-from brainkit.features.images import as_float, channels, check_format, resample_square
+from brainkit.features.pixels import as_float, channels, check_format, resample_square
 
 Float = NDArray[np.float32]
 LARGEST_BATCH = 256  # more images at once leave the cache and gain nothing
@@ -126,7 +126,7 @@ def oriented_energy(
         Take red-green and blue-yellow energy besides luminance, from colour images; each channel
         is normalised by itself.
     bandwidth : float, default=1.0
-        Of the wavelets, octaves at half height of the amplitude spectrum.
+        Bandwidth of the wavelets: octaves at half height of the amplitude spectrum.
     exponent : float, default=1.0
         The power r of the amplitudes.
     semisaturation : float or None, default=0.5
@@ -236,6 +236,8 @@ class OrientedEnergy(TransformerMixin, BaseEstimator):
     >>> OrientedEnergy().fit_transform(np.zeros((2, 64, 64), dtype=np.uint8)).shape
     (2, 2728)
     """
+
+    stateless = True  # features of a stimulus depend on nothing that was fitted
 
     def __init__(
         self,

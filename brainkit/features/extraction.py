@@ -1,5 +1,9 @@
 """From stimuli to the features of a model's layers, in one call.
 
+Stimuli of any kind are a row of images or strings that are read when needed. Pictures become RGB of
+8 bits by the rule of `brainkit.data.rgb`, texts strings by that of `brainkit.data.text`; what
+cannot be read is an error that names it, never a gap.
+
 One forward pass gives all layers. While the model works on one batch, the next ones are read and
 preprocessed in the background. Batches always begin at multiples of the batch size, and what is
 stored is written in whole numbers of batches, so that an extraction that was interrupted and
@@ -16,23 +20,40 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.arrays.memory import BATCH_SIZES
+from brainkit.arrays.array_likes import as_items, unmasked
+from brainkit.arrays.devices import BATCH_SIZES
+from brainkit.arrays.files import is_file
 from brainkit.arrays.progress import bar
-from brainkit.errors import InputError, listed
-from brainkit.features.arrays import check_count
-from brainkit.features.backbones.base import Backbone
-from brainkit.features.backbones.registry import open_backbone
-from brainkit.features.fingerprint import KnownContent, fingerprint, may_change
-from brainkit.features.items import Items
-from brainkit.features.probe import check_frozen, probe_items
-from brainkit.features.projection import Reduction, check_reduction
+from brainkit.data.rgb import as_images, check_format, to_rgb, warn_of_dark
+from brainkit.data.stimuli import ArrayStimuli, ImageFiles, Stimuli
+from brainkit.data.text import KINDS, as_texts
+from brainkit.errors import (
+    BrainkitError,
+    CorruptFileError,
+    FileAccessError,
+    InputError,
+    MissingFileError,
+    listed,
+)
+from brainkit.features.backbones.backbone import Backbone, Modality, open_backbone
+from brainkit.features.fingerprint import (
+    KnownContent,
+    check_frozen,
+    fingerprint,
+    may_change,
+    probe_items,
+)
+from brainkit.features.reduction import Reduction, check_count, check_reduction
 from brainkit.features.spec import Spec, parse_spec
-from brainkit.features.store import FeatureStore, open_store
-from brainkit.features.store_entry import Entry
+from brainkit.features.store import Entry, FeatureStore, open_store
 from brainkit.features.tokens import Pool, Tokens, check_policy, pool_tokens, select_tokens
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
+
+# What may be wrong with one item of many; all that have the same fault are named.
+FAULTS = (CorruptFileError, FileAccessError, MissingFileError, InputError)
 
 FORMAT = 2
 DEFAULT_BATCH = BATCH_SIZES[0]
@@ -43,6 +64,142 @@ DTYPES = ("float32", "float16")
 
 Array = NDArray[Any]
 Store = FeatureStore | str | Path | None
+
+
+class ModelInputs:
+    """Stimuli for one kind of model, in order.
+
+    Parameters
+    ----------
+    stimuli : Stimuli, array, or sequence of PIL images, of paths or of strings
+        Images as an array are (n, height, width) or (n, height, width, 3), of 8 or 16 bits,
+        booleans, or floating point in [0, 1]. For a model of text, strings, or bytes in UTF-8;
+        for a model of images, strings are paths.
+    modality : {"image", "text"}
+
+    Raises
+    ------
+    InputError
+        If the stimuli are none of these: tables, dicts and sets have other items than rows in an
+        order, and masked arrays would lose their mask.
+    """
+
+    def __init__(self, stimuli: Any, modality: Modality) -> None:
+        self.modality = modality
+        self.ids: list[Any] | None = None
+        if isinstance(stimuli, Stimuli):
+            expected = ("image",) if modality == "image" else KINDS
+            if stimuli.kind not in expected:
+                raise InputError(
+                    f"The model takes {modality}s, but the stimuli are of kind {stimuli.kind!r}."
+                )
+            self.ids = list(stimuli.ids)
+            files = stimuli.source
+            stimuli = list(files.paths) if isinstance(files, ImageFiles) else stimuli
+        elif isinstance(stimuli, np.ndarray):
+            stimuli = unmasked(stimuli, "The array of stimuli")
+        else:
+            stimuli = as_items(stimuli, "The stimuli")
+        self.stimuli = stimuli
+        if modality == "image":
+            self._check_images()
+        elif not isinstance(stimuli, Stimuli):
+            if isinstance(stimuli, np.ndarray) and stimuli.ndim != 1:
+                raise InputError(
+                    f"A model of text takes a string for each stimulus, an array (n,); got shape "
+                    f"{stimuli.shape}."
+                )
+            self.stimuli = as_texts(list(stimuli), "A model of text takes strings")
+
+    def __len__(self) -> int:
+        return len(self.stimuli)
+
+    def name(self, row: int) -> str:
+        """Return what to call one stimulus in a message."""
+        item = self.stimuli[row] if isinstance(self.stimuli, list) else None
+        if isinstance(item, str | Path):
+            return str(item)
+        return f"stimulus {row if self.ids is None else self.ids[row]}"
+
+    def read(self, rows: range) -> "list[Image.Image] | list[str]":
+        """Return the items of some rows: RGB images, or strings.
+
+        Raises
+        ------
+        CorruptFileError, FileAccessError, MissingFileError, InputError
+            If any image, of these rows or later ones, is damaged, may not be read, is gone, or has
+            no place in 8 bits; the message counts and names all that have the same fault.
+        """
+        if self.modality == "text":
+            if isinstance(self.stimuli, list):
+                return self.stimuli[rows.start : rows.stop]
+            return [str(text) for text in self.stimuli.read(np.arange(rows.start, rows.stop))]
+        if isinstance(self.stimuli, list):
+            try:
+                return [self._image(row) for row in rows]
+            except FAULTS as error:
+                raise self._all_faults(rows.start, type(error)) from error
+        if isinstance(self.stimuli, Stimuli):
+            return as_images(self.stimuli.read(np.arange(rows.start, rows.stop)))
+        return as_images(self.stimuli[rows.start : rows.stop])
+
+    def _image(self, row: int) -> "Image.Image":
+        return to_rgb(self.stimuli[row])
+
+    def _all_faults(self, start: int, kind: type[BrainkitError]) -> BrainkitError:
+        """Return the error that names all images from a row on that have one fault."""
+        reasons = []
+        for row in range(start, len(self)):
+            try:
+                self._image(row)
+            except kind as error:
+                reasons.append(f"{self.name(row)} ({_reason(error)})")
+        return kind(
+            f"{len(reasons)} of {len(self)} images cannot be read: "
+            f"{listed(reasons, separator='; ')}. Mend or leave out these stimuli; none is ever "
+            "skipped."
+        )
+
+    def _check_images(self) -> None:
+        from PIL import Image
+
+        stimuli = self.stimuli
+        if isinstance(stimuli, Stimuli) and isinstance(stimuli.source, ArrayStimuli):
+            warn_of_dark(stimuli.source.array)
+        if isinstance(stimuli, np.ndarray):
+            if stimuli.ndim == 1 and stimuli.dtype.kind in "OUST":
+                self.stimuli = stimuli = stimuli.tolist()
+            else:
+                check_format(stimuli)
+                warn_of_dark(stimuli)
+        if isinstance(stimuli, list):
+            self.stimuli = stimuli = [
+                os.fsdecode(item) if isinstance(item, bytes) else item for item in stimuli
+            ]
+            kinds = str | Path | Image.Image | np.ndarray
+            wrong = [row for row, item in enumerate(stimuli) if not isinstance(item, kinds)]
+            if wrong:
+                raise InputError(
+                    "Image stimuli are PIL images, paths or arrays; got "
+                    f"{type(stimuli[wrong[0]]).__name__} in rows {listed(wrong)}."
+                )
+            absent = [
+                str(item) for item in stimuli if isinstance(item, str | Path) and not is_file(item)
+            ]
+            if absent:
+                raise MissingFileError(
+                    f"{len(absent)} of {len(stimuli)} image files are not there: {listed(absent)}. "
+                    "The model takes images, and strings name their files; for texts name a model "
+                    "of text, such as open_clip-text:tiny."
+                )
+
+
+def _reason(error: BaseException) -> str:
+    """Return what a library or the system said, without the name of the file."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    message = getattr(error, "strerror", None) or str(error)
+    return " ".join(message.split()).rstrip(".")
 
 
 def extract(  # noqa: PLR0913 - all but two by name
@@ -70,25 +227,26 @@ def extract(  # noqa: PLR0913 - all but two by name
     stimuli : Stimuli, array (n, height, width[, 3]), or sequence of PIL images, paths or strings
         Strings are texts for a model of text and paths for a model of images.
     pool : {None, "mean", "max", "class", "last", "flatten"}
-        How tokens, or positions of a map, are pooled; see `brainkit.features.tokens`.
+        Way in which tokens, or positions of a map, are pooled; see `brainkit.features.tokens`.
     tokens : {"all", "patch", "class"}
-        Which tokens are taken.
+        The tokens of a layer that are taken.
     layers : str or sequence of str, optional
-        Instead of those in the specification. The model's default layer where neither names any.
+        Layers to take instead of those in the specification. The model's default layer where
+        neither names any.
     reduce : SparseProjection or fitted FeaturePCA, optional
-        For layers too large to keep: applied to each batch, after pooling, over all tokens and
-        features at once; only its result is kept, (n, components).
+        Reduction for layers too large to keep: it is applied to each batch, after pooling, over all
+        tokens and features at once; only its result is kept, (n, components).
     store : FeatureStore, path or "default", optional
-        Where features are kept and found again. Extraction resumes there where it was
+        Store in which features are kept and found again. Extraction resumes there where it was
         interrupted, and its peak memory does not depend on the number of stimuli. "default" is
         $BRAINKIT_STORE, or ``~/.cache/brainkit/features``.
     batch_size : int, default=128
         Stimuli in one forward pass. Part of what identifies stored features, because it changes
         the last bits.
     device : str, default="auto"
-        Of torch; "auto" is a GPU where there is one.
+        Device of torch; "auto" is a GPU where there is one.
     dtype : {"float32", "float16"}
-        Of what is returned; the model computes in its own precision.
+        Dtype of what is returned; the model computes in its own precision.
     progress : bool, default=True
         Show rate and time left on standard error, if it takes more than two seconds.
 
@@ -108,7 +266,7 @@ def extract(  # noqa: PLR0913 - all but two by name
     InputError
         If the stimuli are of another kind than the model takes, features are not finite, or they
         are not those of a frozen model: different at every pass, or with what else is in a batch
-        (see `brainkit.features.probe`).
+        (see `brainkit.features.fingerprint`).
     DownloadError
         If weights are not on this machine; they are fetched only where $BRAINKIT_DOWNLOAD is 1.
 
@@ -127,7 +285,7 @@ def extract(  # noqa: PLR0913 - all but two by name
     wanted = [layers] if isinstance(layers, str) else layers
     chosen = backbone.check_layers(named if wanted is None else wanted)
     several = len(chosen) > 1 if wanted is None else not isinstance(layers, str)
-    items = Items(stimuli, backbone.modality)
+    items = ModelInputs(stimuli, backbone.modality)
     if not len(items):
         raise InputError("There are no stimuli to extract features of.")
     work = _Work(backbone, items, tuple(chosen), tokens, pool, reduce, batch_size, dtype)
@@ -158,7 +316,7 @@ def _opened(model: Any) -> tuple[Backbone, Sequence[str]]:
     import torch
 
     if isinstance(model, torch.nn.Module):
-        from brainkit.features.backbones.module import TorchModel
+        from brainkit.features.backbones.torch_module import TorchModel
 
         return TorchModel(model), ()
     raise InputError(
@@ -202,7 +360,7 @@ class _Work:
     def __init__(
         self,
         backbone: Backbone,
-        items: Items,
+        items: ModelInputs,
         layers: tuple[str, ...],
         tokens: Tokens,
         pool: Pool | None,

@@ -1,6 +1,7 @@
-"""What a set of stimuli is, in a few bytes: the part of a stored feature's key that names them.
+"""What stored features may be known by: the fingerprint of stimuli, and a model that is frozen.
 
-Content alone is what stimuli are known by: two sets have the same fingerprint where their content
+The fingerprint of a set of stimuli is the part of a stored feature's key that names them. Content
+alone is what stimuli are known by: two sets have the same fingerprint where their content
 and their ids are the same, in the same order, whatever the files are called and wherever they lie.
 Names, sizes and times of files say nothing: what one archive unpacks into two folders often shares
 them all. The fingerprint names what was looked at:
@@ -18,6 +19,13 @@ every writing, even where a program puts the first one back. It tells nothing of
 written just now, whose next change may fall on the same tick of the clock, nor where a file system
 does not keep it (those in memory, of most foreign servers, and Windows'): such files are read again
 every time.
+
+A model's features are frozen if they are the same at every pass, whatever else is in the batch. A
+model may draw at random in its forward pass (masks, dropout called by hand, hashes), a
+preprocessing may crop at random, and both may look at the whole batch: batch statistics, or padding
+to the longest of several texts without a mask. Nothing of that shows in one pass. When a model is
+first used, a few stimuli are therefore prepared and run together, together once more, and each by
+itself, at another place of a batch and without the others; a layer that differs is refused by name.
 """
 
 import hashlib
@@ -26,11 +34,11 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
@@ -42,6 +50,11 @@ from brainkit.arrays.files import FileState, is_file, reading, require_file
 from brainkit.data.stimuli import ArrayStimuli, ChosenStimuli, HDF5Stimuli, ImageFiles, Stimuli
 from brainkit.data.text import KINDS, as_texts
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, listed
+
+if TYPE_CHECKING:
+    import torch
+
+    from brainkit.features.backbones.backbone import Backbone
 
 BLOCK_BYTES = 16 << 20
 READ_ROWS = 256
@@ -56,6 +69,10 @@ HONEST = {
 }  # fmt: skip
 
 Read = Callable[[int, int], NDArray[Any]]  # rows from, to
+OTHER_TEXTS = ("a", "two dogs run along a lake")
+AGAIN = 64.0
+"""How many units of rounding two equal passes may differ by, of a layer's largest value: parallel
+sums need not be added in one order."""
 
 
 class KnownContent:
@@ -64,8 +81,8 @@ class KnownContent:
     Parameters
     ----------
     folder : path, optional
-        Where it is kept for other processes, a small file for each set of stimuli; in memory alone
-        where not given. A folder that cannot be written is no error.
+        Folder in which it is kept for other processes, a small file for each set of stimuli; in
+        memory alone where not given. A folder that cannot be written is no error.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -88,13 +105,13 @@ class KnownContent:
         places = [str(path.absolute()) for path in paths]
         seen = [[place, *state.as_tuple()] for place, state in zip(places, before, strict=True)]
         key = _sha256([_json([what, seen])])
-        found = self._recall(key)
-        if found is None:
-            found = compute()
+        digest = self._recall(key)
+        if digest is None:
+            digest = compute()
             unchanged = before == [FileState.of(path) for path in paths]
             if unchanged and all(map(_settled, before)) and _honest(places):
-                self._remember(key, found)
-        return found
+                self._remember(key, digest)
+        return digest
 
     def _recall(self, key: str) -> str | None:
         if key not in self._found and self.folder is not None:
@@ -103,11 +120,11 @@ class KnownContent:
                 self._found[key] = str(content["sha256"])
         return self._found.get(key)
 
-    def _remember(self, key: str, found: str) -> None:
-        self._found[key] = found
+    def _remember(self, key: str, digest: str) -> None:
+        self._found[key] = digest
         if self.folder is not None:
             with suppress(OSError):
-                write_json(self._place(key), {"sha256": found})
+                write_json(self._place(key), {"sha256": digest})
 
     def _place(self, key: str) -> Path:
         return Path(str(self.folder)) / key[:2] / f"{key}.json"
@@ -138,13 +155,13 @@ def _file_system(folder: str, mounts: Sequence[tuple[str, str]]) -> str:
 
 def _mounts() -> list[tuple[str, str]]:
     """Return where file systems are mounted, and of what kind they are."""
-    found = []
+    mounts = []
     with suppress(OSError), Path("/proc/self/mountinfo").open(encoding="utf-8") as file:
         for line in file:
             mount, _, system = line.partition(" - ")
             point = mount.split()[4].encode().decode("unicode_escape")  # blanks are \\040
-            found.append((point, system.split()[0]))
-    return found
+            mounts.append((point, system.split()[0]))
+    return mounts
 
 
 IN_MEMORY = KnownContent()
@@ -221,8 +238,8 @@ def _of_stimuli(stimuli: Stimuli, known: KnownContent) -> dict[str, str]:
 
     if isinstance(source, HDF5Stimuli) and _is_within(source):
         chosen = None if rows is None else _sha256([rows.tobytes()])
-        found = known.content([source.path], ["hdf5", source.dataset, chosen], compute)
-        return {"by": "content", "sha256": found}
+        digest = known.content([source.path], ["hdf5", source.dataset, chosen], compute)
+        return {"by": "content", "sha256": digest}
     return {"by": "content", "sha256": compute()}
 
 
@@ -240,8 +257,8 @@ def _is_within(source: HDF5Stimuli) -> bool:
     path = require_file(source.path, "The file of stimuli")
     with reading(path, "cannot be read as HDF5", also=[KeyError]), h5py.File(path, "r") as file:
         data = file[source.dataset]
-        own = data.file.filename == file.filename and not data.is_virtual
-        return bool(own and data.external is None)
+        same_file = data.file.filename == file.filename and not data.is_virtual
+        return bool(same_file and data.external is None)
 
 
 def _of_array(array: NDArray[Any], modality: str | None, known: KnownContent) -> dict[str, str]:
@@ -260,8 +277,8 @@ def _of_array(array: NDArray[Any], modality: str | None, known: KnownContent) ->
 
 def _mapped_file(array: NDArray[Any]) -> Path | None:
     """Return the file of a read-only memory map of it, if the file under its name is still that."""
-    whole = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
-    if not whole or array.mode != "r":  # type: ignore[attr-defined]
+    is_map = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
+    if not is_map or array.mode != "r":  # type: ignore[attr-defined]
         return None
     path = Path(str(array.filename))  # type: ignore[attr-defined]
     with suppress(OSError, ValueError):
@@ -388,3 +405,113 @@ def _sha256(parts: Iterable[bytes]) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
+
+
+def probe_items(items: Any) -> list[Any]:
+    """Return a few items that no two of need to be treated alike.
+
+    Parameters
+    ----------
+    items : ModelInputs
+        What is to be extracted.
+
+    Returns
+    -------
+    list
+        The first image, and the same inverted and turned; or the first text, the longest and the
+        shortest, and two of other lengths.
+    """
+    (first,) = items.read(range(1))
+    if items.modality == "image":
+        from PIL import ImageOps
+
+        return [first, ImageOps.invert(first), first.rotate(180)]
+    texts = items.read(range(len(items)))
+    # Of one length, however they are counted, texts would need no padding.
+    return list(dict.fromkeys([first, max(texts, key=len), min(texts, key=len), *OTHER_TEXTS]))
+
+
+def check_frozen(
+    backbone: "Backbone",
+    items: Sequence[Any],
+    features: "Callable[[torch.Tensor], Mapping[str, torch.Tensor]]",
+) -> None:
+    """Raise unless a model gives an item the same features at every pass and in every company.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    items : sequence of images or strings
+    features : function
+        Function from a prepared batch to the features of each layer, (n, ...).
+
+    Raises
+    ------
+    InputError
+        If layers differ; the message names them and says what may be the reason.
+    """
+    forward, again = (features(backbone.prepare(items)) for _ in range(2))
+    _compare(backbone, forward, again, "from one pass to the next", RANDOM, AGAIN)
+    for place in range(len(items)):
+        here = slice(place, place + 1)
+        alone = features(backbone.prepare(items[here]))
+        together = {layer: values[here] for layer, values in forward.items()}
+        _compare(backbone, together, alone, "with what else is in the batch", COMPANY, None)
+
+
+RANDOM = (
+    "Something random is left in its forward pass or in its preprocessing: a mask, dropout that is "
+    "called by hand, a hash, a random crop. Fix it by a seed of its own or leave it out"
+)
+COMPANY = (
+    "An item has to be computed by itself: no statistics of the batch, and texts padded to one "
+    "length, or with a mask that the model heeds"
+)
+
+
+def _compare(
+    backbone: "Backbone",
+    one: "Mapping[str, torch.Tensor]",
+    other: "Mapping[str, torch.Tensor]",
+    how: str,
+    why: str,
+    units: float | None,
+) -> None:
+    for layer, values in one.items():
+        share = _difference(values, other[layer])
+        rounding = _rounding(values)
+        # In other company matrices are multiplied in other blocks: half of the digits stay.
+        if not share <= (rounding**0.5 if units is None else units * rounding):
+            how_far = f"by {share:.2g} of its largest value"
+            difference = "in shape" if share == float("inf") else how_far
+            raise InputError(
+                f"The features of {backbone.spec}, layer {layer}, differ {how} ({difference}), so "
+                f"they are not those of a frozen model. {why}, or name another layer."
+            )
+
+
+def _difference(one: "torch.Tensor", other: "torch.Tensor") -> float:
+    """Return the largest difference as a share of the largest value; NaN equals NaN."""
+    import torch
+
+    if one.shape != other.shape:
+        return float("inf")
+    if not one.numel():
+        return 0.0
+    left, right = one.double(), other.double()
+    finite = torch.isfinite(left)
+    if not torch.equal(finite, torch.isfinite(right)):
+        return float("nan")
+    if not bool(finite.any()):
+        return 0.0
+    largest = float(left[finite].abs().max())
+    apart = float((left - right)[finite].abs().max())
+    kind = torch.finfo(one.dtype if one.is_floating_point() else torch.float64)
+    # Numbers that are next to nothing have no digits left that could agree.
+    return apart / max(largest, kind.tiny / kind.eps)
+
+
+def _rounding(values: "torch.Tensor") -> float:
+    import torch
+
+    return float(torch.finfo(values.dtype).eps) if values.is_floating_point() else 0.0

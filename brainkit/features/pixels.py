@@ -1,4 +1,7 @@
-"""Principal components of pixels: a feature space that leads back to images."""
+"""Pixels: channels of images, resampling, and principal components that lead back to images.
+
+What counts as an image, and how it becomes floating point in [0, 1], is in `brainkit.data.rgb`.
+"""
 
 from typing import Any, Self
 
@@ -7,14 +10,53 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from brainkit.arrays.integers import whole_number
+from brainkit.arrays.array_likes import whole_number
+from brainkit.data.rgb import as_float, as_uint8, check_format
 from brainkit.errors import InputError
-from brainkit.features.images import as_float
-from brainkit.features.memory import Fitted, RememberedFits
+from brainkit.features.wrapped_spaces import Fitted, RememberedFits
 
+__all__ = ["as_float", "as_uint8", "channels", "check_format", "resample_square"]
+
+# Rec. 601 luma; two opponent axes, zero for grey.
+LUMINANCE = (0.299, 0.587, 0.114)
+RED_GREEN = (0.5, -0.5, 0.0)
+BLUE_YELLOW = (-0.25, -0.25, 0.5)
 Float = NDArray[np.float32]
 EXACT_SIZE = 4000  # on the smaller side; beyond it a few components are found by iteration
 RANK_TOLERANCE = 1e-10  # of variance: 1e-5 of the spread, what single precision still tells apart
+
+
+def channels(images: NDArray[np.float32], colour: bool) -> NDArray[np.float32]:
+    """Return luminance, and with `colour` two opponent channels, as (n, channel, height, width)."""
+    if images.ndim == 3:
+        return images[:, None]
+    axes = np.array((LUMINANCE, RED_GREEN, BLUE_YELLOW) if colour else (LUMINANCE,), np.float32)
+    return np.moveaxis(images @ axes.T, -1, 1)
+
+
+def resample_square(images: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Resample (n, c, height, width) to (n, c, side, side): averaged down, or bilinear."""
+    height, width = images.shape[2:]
+    if (height, width) == (side, side):
+        return images
+    if height % side == 0 and width % side == 0:
+        blocks = images.reshape(*images.shape[:2], side, height // side, side, width // side)
+        return blocks.mean(axis=(3, 5))
+    return _apply(images, _resampling(height, side), _resampling(width, side))
+
+
+def _resampling(size: int, side: int) -> NDArray[np.float32]:
+    """Triangle-filter weights (side, size), widened when shrinking, so that nothing aliases."""
+    ratio = max(size / side, 1.0)
+    centre = (np.arange(side) + 0.5) * size / side - 0.5
+    weights = np.maximum(0, 1 - np.abs(np.arange(size) - centre[:, None]) / ratio)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _apply(
+    images: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    return np.asarray(rows @ images @ columns.T, dtype=np.float32)
 
 
 def principal_axes(centred: NDArray[Any], n_components: int) -> tuple[Float, Float]:
@@ -41,7 +83,7 @@ def settle_axes(axes: NDArray[Any], values: NDArray[Any], n_samples: int) -> tup
     axes : array (n_components, n_features)
         Leading eigenvectors of the scatter matrix, of any length and sign.
     values : array (n_eigenvalues,)
-        Its eigenvalues, largest first; the axes' own come first.
+        Eigenvalues, largest first; the axes' own come first.
     n_samples : int
         Number of samples that the scatter is summed over.
     """
@@ -58,9 +100,9 @@ def settle_axes(axes: NDArray[Any], values: NDArray[Any], n_samples: int) -> tup
 def _exact(wide: NDArray[np.float64], n_components: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return leading axes, not normalised, and all eigenvalues, largest first."""
     if len(wide) <= wide.shape[1]:
-        values, vectors = np.linalg.eigh(wide @ wide.T)
+        values, vectors = np.linalg.eigh(wide @ wide.T)  # (n_images, n_images)
         return vectors.T[::-1][:n_components] @ wide, values[::-1]
-    values, vectors = np.linalg.eigh(wide.T @ wide)
+    values, vectors = np.linalg.eigh(wide.T @ wide)  # (pixels, pixels)
     return vectors.T[::-1][:n_components], values[::-1]
 
 
@@ -117,12 +159,15 @@ class PixelPCA(TransformerMixin, BaseEstimator):
             If there are too few images for the components, or they vary in too few directions.
         """
         fits: RememberedFits | None = getattr(self, "_fits", None)
-        found = self._found(images) if fits is None else fits.fitted(self, images, self._found)
-        for name, value in found.items():
+        if fits is None:
+            fitted = self._components(images)
+        else:
+            fitted = fits.fitted(self, images, self._components)
+        for name, value in fitted.items():
             setattr(self, name, value)
         return self
 
-    def _found(self, images: NDArray[Any]) -> Fitted:
+    def _components(self, images: NDArray[Any]) -> Fitted:
         """Return the fitted attributes."""
         values = as_float(images)
         flat = values.reshape(len(values), -1)

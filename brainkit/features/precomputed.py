@@ -11,7 +11,7 @@ from brainkit.arrays.array_likes import as_array
 from brainkit.data.stimuli import Stimuli
 from brainkit.data.text import as_names
 from brainkit.errors import InputError, listed
-from brainkit.features.arrays import feature_array
+from brainkit.features.reduction import feature_array
 
 
 class Precomputed(TransformerMixin, BaseEstimator):

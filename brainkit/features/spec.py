@@ -82,8 +82,8 @@ class Spec:
     @property
     def seed(self) -> int | None:
         """Seed of random weights; None where the weights are not random."""
-        found = _RANDOM.fullmatch(self.weights or "")
-        return int(found[1] or 0) if found else None
+        random = _RANDOM.fullmatch(self.weights or "")
+        return int(random[1] or 0) if random else None
 
     @property
     def file(self) -> Path | None:
@@ -137,42 +137,42 @@ def parse_spec(text: str) -> Spec:
         raise _ungrammatical(text, "it names no source, or no model")
     if source not in SOURCES:
         raise unknown_name("source of models", source, SOURCES)
-    whole, layers = _split_layers(text, rest)
-    name, weights = _split_weights(source, whole)
+    reference, layers = _split_layers(text, rest)
+    name, weights = _split_weights(source, reference)
     if not name or weights == "":
         raise _ungrammatical(text, "the model's name or the weights are empty")
     if name.startswith(HUB) and not _HUB_ID.fullmatch(name.removeprefix(HUB)):
         raise _ungrammatical(text, f"a repository on the hub is written {HUB}ORG/NAME")
-    found = _RANDOM.fullmatch(weights or "")
-    if found:
-        weights = f"random:{int(found[1] or 0)}"
+    random = _RANDOM.fullmatch(weights or "")
+    if random:
+        weights = f"random:{int(random[1] or 0)}"
     return Spec(source, name, weights, layers)
 
 
 def _split_layers(text: str, rest: str) -> tuple[str, tuple[str, ...]]:
     """Split at the last ``@``, unless it stands in a folder's name."""
-    whole, at, named = rest.rpartition("@")
+    name, at, named = rest.rpartition("@")
     if not at or "/" in named:
         return rest, ()
     layers = tuple(layer.strip() for layer in named.split(","))
     if not all(layers):
         raise _ungrammatical(text, "a layer's name is empty")
-    return whole, layers
+    return name, layers
 
 
-def _split_weights(source: str, whole: str) -> tuple[str, str | None]:
+def _split_weights(source: str, reference: str) -> tuple[str, str | None]:
     """Split into name and weights, with the hub's names in one form."""
     for prefix in ("hf-hub:", "hf_hub:"):
-        if whole.startswith(prefix):
-            whole = HUB + whole.removeprefix(prefix)
-    head, slash, last = whole.rpartition("/")
+        if reference.startswith(prefix):
+            reference = HUB + reference.removeprefix(prefix)
+    head, slash, last = reference.rpartition("/")
     random = last if slash and _RANDOM.fullmatch(last) else None
-    if _is_folder(whole) or whole.startswith(HUB):
-        return (head, random) if random else (_tidy(whole), None)
-    if source.startswith("transformers") and not whole.startswith("tiny"):
-        name = head if random else whole
+    if _is_folder(reference) or reference.startswith(HUB):
+        return (head, random) if random else (_tidy(reference), None)
+    if source.startswith("transformers") and not reference.startswith("tiny"):
+        name = head if random else reference
         return (HUB + name if "/" in name else name), random
-    name, slash, weights = whole.partition("/")
+    name, slash, weights = reference.partition("/")
     return name, weights if slash else None
 
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError
 from brainkit.features.pixels import principal_axes
-from brainkit.features.reading import ReadsAsInner, SideBySide, read_for, reads
+from brainkit.features.wrapped_spaces import ReadsAsInner, SideBySide, read_for, reads
 
 Float = NDArray[np.float32]
 ROUNDING = 1e-6  # deviation of a constant column, as a share of its largest value
@@ -27,7 +27,7 @@ class SingleSpace(ReadsAsInner, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     space : transformer
-        From stimuli to features.
+        Transformer from stimuli to features.
     scale : {"feature", "space"}
         Give every feature the same training variance, 1 / n_features, or divide the whole space by
         the root of its total variance, which keeps the features' relative sizes.
@@ -99,12 +99,12 @@ class FeatureStack(TransformerMixin, BaseEstimator):
         array or SideBySide
             What all spaces read, or what each does where they differ.
         """
-        found: dict[str, Any] = {}
+        by_kind: dict[str, Any] = {}
         for space in self.spaces:
-            if reads(space) not in found:
-                found[reads(space)] = read_for(space, stimuli, rows)
-        parts = tuple(found[reads(space)] for space in self.spaces)
-        return parts[0] if len(found) == 1 else SideBySide(parts)
+            if reads(space) not in by_kind:
+                by_kind[reads(space)] = read_for(space, stimuli, rows)
+        parts = tuple(by_kind[reads(space)] for space in self.spaces)
+        return parts[0] if len(by_kind) == 1 else SideBySide(parts)
 
     def fit(self, stimuli: Any, y: None = None) -> Self:
         """Fit every space on the training stimuli."""
@@ -116,7 +116,7 @@ class FeatureStack(TransformerMixin, BaseEstimator):
         if not self.spaces:
             raise InputError("A FeatureStack needs at least one feature space.")
         pairs = zip(self.spaces, self._by_space(stimuli), strict=True)
-        parts = [space.fit_transform(given) for space, given in pairs]
+        parts = [space.fit_transform(stimuli_of) for space, stimuli_of in pairs]
         self.widths_ = [part.shape[1] for part in parts]
         return np.concatenate(parts, axis=1)
 
@@ -124,7 +124,7 @@ class FeatureStack(TransformerMixin, BaseEstimator):
         """Return the features of any stimuli, (n, sum of features)."""
         check_is_fitted(self, "widths_")
         pairs = zip(self.spaces, self._by_space(stimuli), strict=True)
-        return np.concatenate([space.transform(given) for space, given in pairs], axis=1)
+        return np.concatenate([space.transform(stimuli_of) for space, stimuli_of in pairs], axis=1)
 
     def _by_space(self, stimuli: Any) -> Sequence[Any]:
         """Return what each space is given."""
@@ -152,7 +152,7 @@ class PrincipalSpace(ReadsAsInner, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     space : transformer
-        From stimuli to features.
+        Transformer from stimuli to features.
     n_components : int, default=1000
         Components to keep; all where the training stimuli's features vary in fewer directions.
 
@@ -190,7 +190,7 @@ class PrincipalSpace(ReadsAsInner, TransformerMixin, BaseEstimator):
             )
         total = float(centred.var(axis=0, ddof=1, dtype=np.float64).sum())
         self.kept_variance_ = float(variances.sum(dtype=np.float64)) / total
-        return centred @ self.components_.T
+        return centred @ self.components_.T  # (n, n_components)
 
     def transform(self, stimuli: Any) -> Float:
         """Return the components of any stimuli, (n, n_components)."""

@@ -1,18 +1,19 @@
-"""Weights: where they lie, how they are loaded, and what tells them apart.
+"""Weights: where they lie, how they are loaded in silence, and what tells them apart.
 
 Only safetensors files are read: a pickle runs whatever its author put into it. Loading is strict
 and counted, because weights that silently do not fit leave a random network behind.
 """
 
+import contextlib
 import hashlib
+import importlib
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainkit.arrays.files import is_folder, matching, reading, require_file
-from brainkit.arrays.share import share_folder
+from brainkit.arrays.files import is_folder, matching, reading, require_file, share_folder
 from brainkit.errors import (
     DownloadError,
     InputError,
@@ -35,6 +36,29 @@ SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 PATTERNS = (*SMALL_FILES, "*.safetensors")
 
 
+@contextlib.contextmanager
+def quiet(*libraries: str) -> Iterator[None]:
+    """Keep the logs and bars of libraries from the screen during a block; errors stay.
+
+    Parameters
+    ----------
+    libraries : str
+        ``"transformers"``, ``"diffusers"``; both of them have the same switches.
+    """
+    logs = [importlib.import_module(f"{library}.utils.logging") for library in libraries]
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    try:
+        for log in logs:
+            log.set_verbosity_error()
+            log.disable_progress_bar()
+        yield
+    finally:
+        for log, (verbosity, bars) in zip(logs, before, strict=True):
+            log.set_verbosity(verbosity)
+            if bars:
+                log.enable_progress_bar()
+
+
 def may_download(download: bool | None = None) -> bool:
     """Tell whether files may be fetched: what is asked for, or else $BRAINKIT_DOWNLOAD=1."""
     return os.environ.get(DOWNLOAD, "") in ("1", "true", "yes") if download is None else download
@@ -52,9 +76,9 @@ def find_model(
         Hugging Face hub (``hf:ORG/NAME`` or ``ORG/NAME``).
     download : bool, optional
         Whether a repository may be fetched; otherwise it is looked for in the local cache only.
-        By default as the variable $BRAINKIT_DOWNLOAD says (1: yes).
+        The default is what the variable $BRAINKIT_DOWNLOAD says (1: yes).
     patterns : sequence of str
-        Which files of a repository are wanted.
+        Patterns of the files of a repository that are wanted.
 
     Raises
     ------
@@ -145,15 +169,15 @@ def find_safetensors(folder: Path, preferred: Sequence[str] = ()) -> Path:
     MissingFileError
         If there are no weights.
     """
-    found = {path.name: path for path in matching(folder, "*.safetensors")}
+    files = {path.name: path for path in matching(folder, "*.safetensors")}
     for name in preferred:
-        if name in found:
-            return found[name]
-    if len(found) == 1:
-        return next(iter(found.values()))
-    if found:
+        if name in files:
+            return files[name]
+    if len(files) == 1:
+        return next(iter(files.values()))
+    if files:
         raise InputError(
-            f"{folder} holds several files of weights, {listed(found)}, and none is called "
+            f"{folder} holds several files of weights, {listed(files)}, and none is called "
             f"{' or '.join(preferred)}. Keep the one that is meant."
         )
     pickled = [path for path in matching(folder, "*") if path.suffix in PICKLED_SUFFIXES]
@@ -232,11 +256,11 @@ def load_state(
     from_file = isinstance(source, str | Path)
     where = str(source) if from_file else "The given weights"
     state = read_state(source) if isinstance(source, str | Path) else source
-    own = module.state_dict()
+    expected = module.state_dict()
     reshaped = {
-        f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}": name
+        f"{name} {tuple(value.shape)} for {tuple(expected[name].shape)}": name
         for name, value in state.items()
-        if name in own and value.shape != own[name].shape
+        if name in expected and value.shape != expected[name].shape
     }
     fitting = {name: value for name, value in state.items() if name not in reshaped.values()}
     fitting = OrderedDict(fitting)
@@ -248,7 +272,7 @@ def load_state(
     loaded = len(fitting) - len(unexpected)
     if loaded == 0 or (strict and (missing or unexpected or reshaped)):
         raise InputError(
-            f"{where} fit only in part: of the {len(own)} tensors of {type(module).__name__}, "
+            f"{where} fit only in part: of the {len(expected)} tensors of {type(module).__name__}, "
             f"{loaded} were found, {_counted(missing, 'missing')}, "
             f"{_counted(list(reshaped), 'of another shape')}; "
             f"{_counted(unexpected, 'that it does not have')}. The weights belong to another "

@@ -7,19 +7,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from brainkit.generators.base import Generator
+    from brainkit.generators.autoencoders import Autoencoder, LatentScale, load_tiny_autoencoder
     from brainkit.generators.captioner import Captioner
-    from brainkit.generators.latents import Autoencoder, LatentScale
-    from brainkit.generators.taesd import load_tiny_autoencoder
+    from brainkit.generators.generator import Generator
 
 __all__ = ["Autoencoder", "Captioner", "Generator", "LatentScale", "load_tiny_autoencoder"]
 
 _HOMES = {
-    "Autoencoder": "latents",
+    "Autoencoder": "autoencoders",
     "Captioner": "captioner",
-    "Generator": "base",
-    "LatentScale": "latents",
-    "load_tiny_autoencoder": "taesd",
+    "Generator": "generator",
+    "LatentScale": "autoencoders",
+    "load_tiny_autoencoder": "autoencoders",
 }
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainkit.arrays.atomic import under_umask
 from brainkit.arrays.files import is_file, read_json, reading
 from brainkit.errors import InputError, listed
-from brainkit.features.quiet import quiet
+from brainkit.features.weights import quiet
 
 BATCH_SIZE = 64
 MAX_NEW_TOKENS = 40
@@ -42,7 +42,7 @@ class Captioner(ABC):
             ``"tiny"`` (the one that comes with brainkit), a local folder, or a hub id: of a prefix
             captioner (``prefix.json`` beside a GPT-2) or of a GIT model.
         device : str, default="auto"
-            Where it runs; ``"auto"`` takes a GPU if there is one.
+            Device that it runs on; ``"auto"`` takes a GPU if there is one.
         download : bool, optional
             Whether a hub id that is not in the local cache may be fetched; by default as
             $BRAINKIT_DOWNLOAD says.
@@ -126,12 +126,12 @@ class Captioner(ABC):
 def captioner_class(folder: Path) -> type[Captioner]:
     """Return the class that reads a captioner's folder."""
     if is_file(folder / PREFIX_FILE):
-        from brainkit.generators.prefix import PrefixCaptioner
+        from brainkit.generators.captioning_models import PrefixCaptioner
 
         return PrefixCaptioner
     kind = read_json(folder / "config.json", "A captioner's configuration").get("model_type")
     if kind == "git":
-        from brainkit.generators.git import GitCaptioner
+        from brainkit.generators.captioning_models import GitCaptioner
 
         return GitCaptioner
     raise InputError(
@@ -140,12 +140,12 @@ def captioner_class(folder: Path) -> type[Captioner]:
     )
 
 
-def only_one(**given: Any) -> str:
+def only_one(**inputs: Any) -> str:
     """Return the name of the one input that was given."""
-    names = [name for name, value in given.items() if value is not None]
+    names = [name for name, value in inputs.items() if value is not None]
     if len(names) != 1:
         raise InputError(
-            f"caption() takes exactly one of {listed(given)}; got {listed(names) or 'none'}."
+            f"caption() takes exactly one of {listed(inputs)}; got {listed(names) or 'none'}."
         )
     return names[0]
 
@@ -251,7 +251,7 @@ def load_parts(folder: Path, what: str, model: Any, reader: Any) -> tuple[Any, A
     what : str
         What the folder should hold, for messages.
     model, reader : class
-        Of transformers.
+        Classes of transformers.
     """
     import torch
 

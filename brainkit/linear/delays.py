@@ -43,14 +43,14 @@ def delay(
     X : array (n_samples, n_features)
         Features in order of time.
     delays : sequence of int
-        In samples, each once. With a delay d, row t holds the features of row t − d of the same
-        stretch; a negative one looks ahead.
+        Delays in samples, each once. With a delay d, row t holds the features of row t − d of the
+        same stretch; a negative one looks ahead.
     runs : array (n_samples,), optional
         Run of each sample. One run where not given; without times, the rows of a run stand
         together, and none is missing in between.
     times : array (n_samples,), optional
-        When each sample was taken, rising within a run: whole numbers of samples, such as row
-        numbers of the whole recording, or times in any unit, whose usual step is one sample.
+        Time at which each sample was taken, rising within a run: whole numbers of samples, such as
+        row numbers of the whole recording, or times in any unit, whose usual step is one sample.
 
     Returns
     -------
@@ -171,12 +171,12 @@ def _one_each(name: str, values: ArrayLike | None, n_samples: int) -> NDArray[An
     """Return an array with one value for each sample."""
     if values is None:
         return None
-    found = np.asarray(values)
-    if found.shape != (n_samples,):
+    column = np.asarray(values)
+    if column.shape != (n_samples,):
         raise InputError(
-            f"{name} must have one value for each of the {n_samples} samples; got {found.shape}."
+            f"{name} must have one value for each of the {n_samples} samples; got {column.shape}."
         )
-    return found
+    return column
 
 
 def _check_together(labels: NDArray[Any], new_run: NDArray[np.bool_]) -> None:

@@ -156,15 +156,15 @@ def checked_folds(folds: Iterable[Any], n_samples: int) -> list[tuple[Index, Ind
         If there are no folds, or one is no pair, is empty, names rows that there are not, or
         trains on rows that it holds out.
     """
-    found = []
+    checked = []
     for number, fold in enumerate(folds, start=1):
         try:
-            given, left_out = fold
+            training, left_out = fold
         except (TypeError, ValueError):
             raise InputError(
                 f"Fold {number} must be a pair (train, held_out); got {fold!r}."
             ) from None
-        train, held_out = (_row_numbers(rows, n_samples, number) for rows in (given, left_out))
+        train, held_out = (_row_numbers(rows, n_samples, number) for rows in (training, left_out))
         both = np.concatenate([train, held_out])
         if not len(train) or not len(held_out) or both.min() < 0 or both.max() >= n_samples:
             raise InputError(
@@ -177,10 +177,10 @@ def checked_folds(folds: Iterable[Any], n_samples: int) -> list[tuple[Index, Ind
                 f"Fold {number} trains on {len(shared)} of the rows that it holds out; no row "
                 "may be both."
             )
-        found.append((train, held_out))
-    if not found:
+        checked.append((train, held_out))
+    if not checked:
         raise InputError("No folds were given, so that nothing can be chosen; see kfold.")
-    return found
+    return checked
 
 
 def _row_numbers(rows: Any, n_samples: int, number: int) -> Index:

@@ -22,24 +22,43 @@ guards one guards all:
   features as training samples; what that costs is measured (`blur`). In the dual form X'U is formed
   in double precision first; in single precision the loss would be the ratio itself, not its root.
 
+*Fewer products than penalties* (`stretches`). In the eigenbasis of X'X the solution is :math:`b_i /
+(\lambda_i + \alpha)`. Over a short stretch of the spectrum these ratios hardly differ between
+penalties but for a factor: as functions of :math:`\lambda` they span a space of few dimensions,
+
+.. math:: \frac{1}{\lambda_i + \alpha} = \sum_r u_r(\lambda_i)\, t_r(\alpha),
+
+to working precision. Ten penalties over four decades need three or four functions where the
+eigenvalues lie within a factor of four, and five where they span a decade. So the spectrum is cut
+into stretches; within each the costly products are made for the functions u, and the predictions
+for all penalties are mixed from them. In double precision the tolerance leaves little to gain, and
+where it leaves nothing, the ratios themselves are the functions.
+
 The functions take NumPy arrays or torch tensors, on any device, and return the same kind.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 from brainkit.linear.targets import column_mean
 
 Array = Any  # a NumPy array or a torch tensor
+Float = NDArray[np.float64]
 COLUMNS_AT_ONCE = 4096
 LOSSY = 3e5  # largest over smallest penalised eigenvalue beyond which single precision is too poor
 ILL = {True: 1e8, False: 1e10}  # the same for eigenvalues of products, of double precision or not
 BLURRED = 500.0  # times its precision that a prediction may lose
 DUAL_LOSSY = 1e3  # beyond which weights of samples may not be rounded to single precision
+CUTS = (1, 2, 3, 4, 6, 8)  # numbers of stretches that are tried
+TOLERANCE = 64.0  # in units of the precision; the products themselves err by as much
+MIXING_COST = 12  # of one more function, in eigenvalues whose product it costs
 IN_RANGE = (1e-30, 1e30)  # largest eigenvalues whose reciprocals single precision can hold
 
 
@@ -62,7 +81,7 @@ class Spectrum:
     primal : bool
         Whether the feature side was decomposed.
     dtype : dtype
-        That targets are to be multiplied in, see `precision`.
+        Dtype that targets are to be multiplied in, see `precision`.
     other : float64 array, optional
         XV (primal) or X'U (dual), where they were found together with the vectors.
     """
@@ -155,7 +174,7 @@ def decompose(
     Parameters
     ----------
     X : array (n_samples, n_features)
-        As they are given.
+        Samples as they are given.
     alphas : sequence of float
         All penalties that will be used, not negative.
     centred : bool
@@ -249,12 +268,12 @@ def sample_products(X: Array, Z: Array | None = None, mean: Array | None = None)
 def weigh_samples(X: Array, mean: Array, weights: Array, dtype: Any) -> Array:
     """Return (X - mean)' weights, (n_features, n), formed in double precision a block at a time."""
     xp = array_namespace(X)
-    found = xp.empty((X.shape[1], weights.shape[1]), dtype=dtype, device=X.device)
+    weighed = xp.empty((X.shape[1], weights.shape[1]), dtype=dtype, device=X.device)
     for start in range(0, X.shape[1], COLUMNS_AT_ONCE):
         part = slice(start, start + COLUMNS_AT_ONCE)
         wide = xp.astype(X[:, part], xp.float64) - mean[part]
-        found[part] = xp.astype(xp.matmul(wide.T, weights), dtype, copy=False)
-    return found
+        weighed[part] = xp.astype(xp.matmul(wide.T, weights), dtype, copy=False)
+    return weighed
 
 
 def eigen(inner: Array) -> tuple[Array, Array]:
@@ -321,7 +340,7 @@ def clip(values: Array, vectors: Array, *sizes: int, largest: float = 0.0) -> tu
     Parameters
     ----------
     values, vectors : arrays (rank,), (size, rank)
-        Ascending.
+        Eigenvalues, ascending, and their eigenvectors.
     *sizes : int
         Numbers of samples and features.
     largest : float, optional
@@ -364,8 +383,8 @@ def blur(
     alphas : sequence of float
         All penalties.
     lengths : float or array (rank,)
-        Of what targets are multiplied with: 1 for U, the roots of the eigenvalues for XV, and the
-        root of the largest one for V'X'Y.
+        Lengths of what targets are multiplied with: 1 for U, the roots of the eigenvalues for XV,
+        and the root of the largest one for V'X'Y.
     n_train : int
         Number of training samples: lengths of targets are compared with those of held-out ones.
     """
@@ -394,7 +413,7 @@ def precision(
     alphas : sequence of float
         All penalties.
     dtype : dtype
-        Of the samples.
+        Dtype of the samples.
     largest : float, optional
         See `spread`.
     blurred : float, optional
@@ -433,3 +452,76 @@ def shrink(values: Array, projected: Array, alpha: Array | float) -> Array:
     kept = total > 0
     factor = xp.where(kept, 1 / xp.where(kept, total, xp.ones_like(total)), xp.zeros_like(total))
     return projected * xp.astype(factor, projected.dtype)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring eigenvalues whose ratios are combinations of a few functions.
+
+    Attributes
+    ----------
+    start, stop : int
+        Where the stretch lies in the ascending order of the eigenvalues.
+    functions : float64 array (stop - start, n_functions)
+        u.
+    mixing : float64 array (n_alphas, n_functions)
+        t.
+    """
+
+    start: int
+    stop: int
+    functions: Float
+    mixing: Float
+
+
+def stretches(
+    values: Float, alphas: Sequence[float], dtype: Any, slack: float = 1.0
+) -> tuple[Stretch, ...]:
+    """Cut a spectrum into the stretches that cost least.
+
+    Parameters
+    ----------
+    values : float64 array (rank,)
+        Eigenvalues, ascending, not negative.
+    alphas : sequence of float
+        Penalties, positive.
+    dtype : dtype
+        Dtype of the products; its precision says how exact the combinations are.
+    slack : float, default=1.0
+        Factor by which they may be less exact.
+    """
+    penalties = np.asarray(alphas, dtype=np.float64)
+    tolerance = slack * TOLERANCE * float(np.finfo(dtype).eps)
+    low = max(float(values[0]), float(values[-1]) * 1e-12, float(penalties.min()) * 1e-3)
+    best: tuple[Stretch, ...] = ()
+    for count in CUTS:
+        edges = np.geomspace(low, max(float(values[-1]), low) * 1.01, count + 1)[1:-1]
+        bounds = np.unique([0, *np.searchsorted(values, edges), len(values)])
+        cut = tuple(
+            _stretch(values, int(start), int(stop), penalties, tolerance)
+            for start, stop in itertools.pairwise(bounds)
+        )
+        if not best or _cost(cut) < _cost(best):
+            best = cut
+    return best
+
+
+def _cost(cut: Sequence[Stretch]) -> int:
+    return sum(s.functions.shape[1] * (s.stop - s.start + MIXING_COST) for s in cut)
+
+
+def _stretch(values: Float, start: int, stop: int, alphas: Float, tolerance: float) -> Stretch:
+    """Find as few functions as give every ratio of a stretch to a relative tolerance."""
+    ratios = 1 / (values[start:stop, None] + alphas)  # (stretch, n_alphas)
+    # Balanced, so that what the singular vectors leave out is small for every eigenvalue.
+    rows = ratios.max(axis=1, keepdims=True)
+    columns = (ratios / rows).max(axis=0)
+    left, strength, right = np.linalg.svd(ratios / rows / columns, full_matrices=False)
+    for rank in range(1, min(len(alphas), stop - start)):
+        functions = rows * left[:, :rank]
+        mixing = (strength[:rank, None] * right[:rank] * columns).T
+        if np.abs(functions @ mixing.T / ratios - 1).max() <= tolerance:
+            return Stretch(start, stop, functions, mixing)
+    if len(alphas) <= stop - start:
+        return Stretch(start, stop, ratios, np.eye(len(alphas)))
+    return Stretch(start, stop, np.eye(stop - start), ratios.T)

@@ -8,7 +8,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
 
-from brainkit.arrays.memory import free_bytes, pick_batch
+from brainkit.arrays.devices import free_bytes, pick_batch
 from brainkit.errors import InputError
 
 Array = Any  # a NumPy array or a torch tensor
@@ -22,22 +22,22 @@ def target_batches(n_targets: int, size: int) -> Iterator[slice]:
 
 
 def batch_size(
-    X: Array, n_targets: int, given: int | None = None, *, bytes_per_target: int | None = None
+    X: Array, n_targets: int, asked: int | None = None, *, bytes_per_target: int | None = None
 ) -> int:
-    """Return the number of targets to treat at once: `given`, or by free memory.
+    """Return the number of targets to treat at once: `asked`, or by free memory.
 
     Parameters
     ----------
     X : array (n_samples, n_features)
     n_targets : int
-    given : int, optional
+    asked : int, optional
     bytes_per_target : int, optional
         Working memory; by the shape of X where not given.
     """
-    if given is not None:
-        if given < 1:
-            raise InputError(f"n_targets_batch must be at least 1; got {given}.")
-        return given
+    if asked is not None:
+        if asked < 1:
+            raise InputError(f"n_targets_batch must be at least 1; got {asked}.")
+        return asked
     n_samples, n_features = X.shape
     width = (min(n_samples, n_features) * 4 + n_samples * 3) * 8
     free = free_bytes(X.device) if is_torch_array(X) else None
@@ -160,7 +160,7 @@ def deviations(values: Array, mean: Array, dtype: Any) -> Array:
     values : array (n, n_columns)
     mean : float64 array (n_columns,)
     dtype : dtype
-        Of the result.
+        Dtype of the result.
     """
     xp = array_namespace(values)
     if xp.float64 in (values.dtype, dtype):
@@ -177,7 +177,7 @@ def checked_penalties(alphas: Any) -> list[float]:
     Parameters
     ----------
     alphas : float, or sequence, array or tensor of them
-        Not negative.
+        Candidate penalties, not negative.
 
     Raises
     ------
@@ -228,13 +228,13 @@ def _numbers(values: Any) -> NDArray[np.float64] | None:
     """Return real numbers in double precision; None for text, truth values and all else."""
     on_host = values.detach().cpu() if hasattr(values, "detach") else values  # from a GPU too
     try:
-        given = np.asarray(on_host)
+        numbers = np.asarray(on_host)
     except (TypeError, ValueError):  # rows of unequal lengths
         return None
-    if given.dtype.kind == "O":
-        real = all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in given.flat)
-        return given.astype(np.float64) if real and given.size else None
-    return given.astype(np.float64) if given.dtype.kind in "iuf" else None
+    if numbers.dtype.kind == "O":
+        real = all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in numbers.flat)
+        return numbers.astype(np.float64) if real and numbers.size else None
+    return numbers.astype(np.float64) if numbers.dtype.kind in "iuf" else None
 
 
 def _may_penalise(values: NDArray[np.float64]) -> bool:

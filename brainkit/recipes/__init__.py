@@ -1,16 +1,14 @@
-"""Recipes: named settings of the parts, building them, running them into a run folder."""
+"""Recipes: the vocabulary of their settings, reading them, and what a manifest says of a run."""
 
-from brainkit.recipes.fitted import ImageDecoder, ImageEncoder, ImageReconstructor
-from brainkit.recipes.reading import read_recipe, recipe_names
-from brainkit.recipes.running import run_job
-from brainkit.recipes.schema import Recipe
+from brainkit.recipes.reading import recipe_content, recipe_names
+from brainkit.recipes.specs import FEATURES, MODELS, Recipe, build_features, build_model
 
 __all__ = [
-    "ImageDecoder",
-    "ImageEncoder",
-    "ImageReconstructor",
+    "FEATURES",
+    "MODELS",
     "Recipe",
-    "read_recipe",
+    "build_features",
+    "build_model",
+    "recipe_content",
     "recipe_names",
-    "run_job",
 ]

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import brainkit
+from brainkit.arrays.registry import part_packages
 from brainkit.data.cards import DatasetCard
+from brainkit.data.simulation import names_of
+from brainkit.encoding.passes import grid_facts
 
 # Distributions whose code makes numbers or reads what they are made from.
 LIBRARIES = (
@@ -81,7 +84,10 @@ def describe_run(
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of Python, brainkit and all libraries; None for one that is not there."""
+    """Return the versions of Python, brainkit, all libraries and packages that register parts.
+
+    That of a library which is not there is None.
+    """
     found: dict[str, str | None] = {
         "python": platform.python_version(),
         "brainkit": brainkit.__version__,
@@ -91,7 +97,7 @@ def versions() -> dict[str, str | None]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = None
-    return found
+    return found | part_packages()
 
 
 def what_ran(*parts: Any) -> list[dict[str, Any]]:
@@ -154,6 +160,28 @@ def _within(value: Any, seen: set[int]) -> Iterator[Any]:
         yield from _within(
             [getattr(value, field.name) for field in dataclasses.fields(value)], seen
         )
+
+
+def part_facts(parts: Iterable[Any], recording: Any) -> dict[str, Any]:
+    """Return what fitted parts say of their solver, their penalties and whom they learned from.
+
+    Parameters
+    ----------
+    parts : iterable of estimators, or of containers of them
+    recording : Recording
+        A network that stood ready says whether it learned from its subject.
+    """
+    facts: dict[str, Any] = {}
+    for part in parts_within(list(parts)):
+        if hasattr(part, "describe_network"):
+            facts.setdefault("network", part.describe_network(names_of(recording)))
+        if hasattr(part, "n_targets_batch") and hasattr(part, "batch_size_"):
+            facts.setdefault("n_targets_batch", part.batch_size_)
+        if hasattr(part, "primal_"):
+            facts.setdefault("solver_side", "primal" if part.primal_ else "dual")
+        if grid_facts(part):
+            facts.setdefault("penalties", grid_facts(part))
+    return facts
 
 
 def _all_of(told: Iterable[Mapping[str, Any]], key: str) -> str | None:

@@ -1,34 +1,37 @@
 """Recipes from their names, files or the manifests of earlier runs, with settings changed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from brainkit.arrays.files import named_once, parse_yaml_text, read_text
-from brainkit.arrays.share import share_folder
-from brainkit.errors import InputError, MissingFileError, listed, unknown_name
+from brainkit.arrays.registry import FileRegistry
+from brainkit.data.cards import DatasetCard
+from brainkit.errors import InputError, MissingFileError
 from brainkit.features.spec import parse_spec
-from brainkit.recipes.schema import ADAPTER, JOBS, SCHEMAS, Recipe
 
 FILES = (".yaml", ".yml", ".json")
+OPEN = ("settings", "subjects", "alignment")  # parts of a recipe that may be left out
+RECIPES = FileRegistry("recipe", "recipe", "models")
 
 
 def recipe_names() -> list[str]:
-    """Return the names of the recipes that come with brainkit."""
-    return sorted(path.stem for path in share_folder("models").glob("*.yaml"))
+    """Return the names of the recipes that come with brainkit, and with installed packages."""
+    return sorted(RECIPES)
 
 
-def read_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe by name, from a YAML file, or from the ``manifest.json`` of an earlier run.
+def recipe_content(name: str | Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a recipe's settings, as they stand, by name, from a file or from a run's manifest.
 
     Parameters
     ----------
     name : str or path
-        Which.
+        A recipe of brainkit or of an installed package, a YAML file, or the ``manifest.json`` of
+        an earlier run.
     changes : sequence of str
         Settings to change, such as ``"protocol.permutations=20"`` or, for the first of several
         feature spaces, ``"features.0.settings.n_components=30"``; values are YAML.
@@ -36,15 +39,37 @@ def read_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     Raises
     ------
     UnknownNameError, MissingFileError, InputError
-        If there is no such recipe, or it is not valid.
+        If there is no such recipe, it cannot be read, or a change names no setting.
     """
-    content = _content(name)
+    if is_file_name(name):
+        content = read_content(Path(name))
+        if Path(name).suffix == ".json" and "recipe" in content:
+            content = content["recipe"]
+            if not isinstance(content, dict) or "job" not in content:
+                raise InputError(
+                    f"{name} does not hold one recipe, as the manifest of a run of one job does."
+                )
+    else:
+        content = read_content(RECIPES[str(name)])
     for change in changes:
         _apply(content, change)
+    return content
+
+
+def checked_recipe(schema: type[BaseModel], name: str | Path, content: Mapping[str, Any]) -> Any:
+    """Return settings as a schema has them; the error names each wrong setting and why."""
     try:
-        return ADAPTER.validate_python(content)
+        return schema.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"The recipe {name} is not valid: {_faults(error)}.") from error
+        faults = []
+        for fault in error.errors():
+            place = ".".join(str(step) for step in fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                faults.append(f"there is no setting {place}")
+            else:
+                reason = fault["msg"].removeprefix("Value error, ")
+                faults.append(f"{place}: {reason}" if place else reason)
+        raise InputError(f"The recipe {name} is not valid: {'; '.join(faults)}.") from error
 
 
 def is_file_name(name: str | Path) -> bool:
@@ -76,20 +101,66 @@ def parse_value(text: str, what: str) -> Any:
         raise InputError(f"The value of {what!r} is not valid YAML: {error}.") from error
 
 
-def _content(name: str | Path) -> dict[str, Any]:
-    if is_file_name(name):
-        path = Path(name)
-        content = read_content(path)
-        if path.suffix == ".json" and "recipe" in content:
-            content = content["recipe"]
-            if not isinstance(content, dict) or "job" not in content:
-                raise InputError(
-                    f"{path} does not hold one recipe: only the manifests of {listed(JOBS)} do."
-                )
-        return content
-    if str(name) not in recipe_names():
-        raise unknown_name("recipe", str(name), recipe_names())
-    return read_content(share_folder("models") / f"{name}.yaml")
+def earlier_run(
+    card: DatasetCard,
+    recipe_name: str | Path | None,
+    *,
+    root: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the manifest that a run on this dataset shall repeat; nothing if there is none.
+
+    Parameters
+    ----------
+    card : DatasetCard
+    recipe_name : str, optional
+        Where it ends in ``.json``, the manifest of an earlier run.
+    root : path, optional
+    options : mapping, optional
+        What is given beside the manifest, and taken in place of what it says.
+
+    Raises
+    ------
+    MissingFileError
+        If the manifest names a folder of the dataset, or a file among the reader's options, that
+        is not on this machine, and nothing is given in its place.
+    """
+    if recipe_name is None or Path(recipe_name).suffix != ".json":
+        return {}
+    content = read_content(Path(recipe_name))
+    if content.get("card") != card.name:
+        return {}  # the recipe alone is taken to another dataset
+    kinds = {"options": dict, "subjects": dict, "root": str}
+    kept = {name: content[name] for name, kind in kinds.items() if type(content.get(name)) is kind}
+    if root is None and "root" in kept and not Path(kept["root"]).is_dir():
+        raise MissingFileError(
+            f"{recipe_name} was made from {kept['root']}, which is not on this machine: give the "
+            f"folder of {card.name} with --root (root=)."
+        )
+    for name, value in kept.get("options", {}).items():
+        foreign = isinstance(value, str) and Path(value).is_absolute() and not Path(value).exists()
+        if foreign and name not in (options or {}):
+            raise MissingFileError(
+                f"{recipe_name} was made with {name}={value}, which is not on this machine: give "
+                f"another with --option {name}=PATH (options={{{name!r}: PATH}})."
+            )
+    return kept
+
+
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a reader so that a rerun from any folder reads the same."""
+    for name in ("card", "root", "subject"):
+        if name in options:
+            raise InputError(
+                f"{name!r} is not an option of a reader; give it as an argument of its own."
+            )
+    return {name: _absolute(value) for name, value in options.items()}
+
+
+def _absolute(value: Any) -> Any:
+    """Return a file's name so that a rerun finds it from any folder; all else as it is."""
+    is_file = isinstance(value, str) and Path(value).suffix and Path(value).is_file()
+    return str(Path(value).resolve()) if is_file else value
 
 
 def check_places(manifest: str | Path, content: Any, place: str = "") -> None:
@@ -133,20 +204,6 @@ def _place(content: Any) -> str | None:
     return spec.name if spec.place == "folder" else str(spec.file) if spec.file else None
 
 
-def _faults(error: ValidationError) -> str:
-    """Say which settings are wrong and why, by the names under which they can be set."""
-    faults = []
-    for fault in error.errors():
-        # The first step of a place is which job's schema was held against it.
-        place = ".".join(str(step) for step in fault["loc"] if step not in SCHEMAS)
-        if fault["type"] == "extra_forbidden":
-            faults.append(f"there is no setting {place}")
-        else:
-            said = fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{place}: {said}" if place else said)
-    return "; ".join(faults)
-
-
 def _apply(content: dict[str, Any], change: str) -> None:
     key, equals, value = change.partition("=")
     *path, last = key.strip().split(".")
@@ -168,7 +225,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
 def _inside(place: Any, step: str) -> Any:
     if isinstance(place, dict):
         # Settings that a recipe leaves out have their defaults; one of them may be set.
-        return place.setdefault(step, {}) if step == "settings" else place.get(step)
+        return place.setdefault(step, {}) if step in OPEN else place.get(step)
     return place[int(step)] if _is_item(place, step) else None
 
 

@@ -1,7 +1,7 @@
 """Reconstruction: predicted embeddings → images and sentences, judged beside generative nulls."""
 
-from brainkit.reconstruction.assess import ReconstructionResult, assess_reconstruction
 from brainkit.reconstruction.embeddings import EmbeddingDecoder
+from brainkit.reconstruction.generative_decoding import ReconstructionResult, assess_reconstruction
 from brainkit.reconstruction.judge import identification_among, retrieval_among
 from brainkit.reconstruction.naming import first_named, names_category, scene_words
 from brainkit.reconstruction.parts import ReconstructionParts, ReconstructionProtocol

@@ -13,9 +13,9 @@ from brainkit.data.dependence import Rows
 from brainkit.data.dependence import joined as joined_rows
 from brainkit.data.preparing import Prepared, training_shares
 from brainkit.data.stimuli import Stimuli
-from brainkit.decoding.exchange import fit_with_null
+from brainkit.decoding.ridge_decoder import fit_with_null
 from brainkit.errors import InputError, listed
-from brainkit.linear.estimator import fit_rows
+from brainkit.linear.ridge_estimator import fit_rows
 from brainkit.reconstruction.embeddings import EmbeddingDecoder, fit_decoders
 from brainkit.reconstruction.nulls import (
     Condition,

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.seeds import rng
 from brainkit.data.stimuli import Stimuli
-from brainkit.features.images import as_float
+from brainkit.features.pixels import as_float
 from brainkit.reconstruction.nulls import Condition
 
 Array = NDArray[Any]

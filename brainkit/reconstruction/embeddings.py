@@ -17,13 +17,11 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from brainkit.data.stimuli import Stimuli
-from brainkit.decoding.ridge import DEFAULT_ALPHAS
+from brainkit.decoding.ridge_decoder import DEFAULT_ALPHAS
 from brainkit.errors import InputError, unknown_name
-from brainkit.linear.blocks import BlockFit, TargetBlock, ridge_blocks
-from brainkit.linear.estimator import training_scale, validated
 from brainkit.linear.folds import kfold
-from brainkit.linear.penalties import judge_choice
-from brainkit.linear.ridge import intercept_of
+from brainkit.linear.ridge_estimator import judge_choice, training_scale, validated
+from brainkit.linear.ridge_solver import BlockFit, TargetBlock, intercept_of, ridge_blocks
 from brainkit.linear.spectrum import is_primal
 from brainkit.linear.targets import batch_size, checked_penalties, column_mean, deviations
 

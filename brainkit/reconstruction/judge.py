@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError
 from brainkit.evaluation import IDENTIFICATION_METRICS
-from brainkit.evaluation.contests import first_among
 from brainkit.evaluation.identification import (
     RETRIEVAL_DIRECTIONS,
     IdentificationDirection,
     RetrievalDirection,
+    first_among,
     identification_contest,
     retrieval_contest,
 )
@@ -52,7 +52,8 @@ def identification_among(
     n : int, default=50
         Images (or reconstructions) to choose from.
     **rows
-        ``fold``, ``image``, ``units`` and ``training``, see `brainkit.evaluation.contests.contest`.
+        ``fold``, ``image``, ``units`` and ``training``, see
+        `brainkit.evaluation.identification.contest`.
 
     Returns
     -------

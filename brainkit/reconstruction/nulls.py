@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainkit.data.stimuli import Stimuli
-from brainkit.decoding.images import RetrievalBank
+from brainkit.decoding.image_decoding import RetrievalBank
 from brainkit.reconstruction.embeddings import EmbeddingDecoder, to_length
 
 Array = NDArray[Any]

@@ -188,7 +188,7 @@ def score_dots(
     panels: Mapping[str, Mapping[str, tuple[float, Sequence[float]]]],
     chance: Mapping[str, float],
     *,
-    own: str,
+    value: str,
     reach: str,
     columns: int = 3,
 ) -> Any:
@@ -200,7 +200,7 @@ def score_dots(
         By metric, by row. All panels have the same rows in the same order.
     chance : mapping of str to float
         By metric, where it is known: a dashed line.
-    own, reach : str
+    value, reach : str
         The rows that are no nulls: filled, and a diamond.
 
     Returns
@@ -209,23 +209,23 @@ def score_dots(
     """
     from matplotlib.figure import Figure
 
-    given = [row for values in panels.values() for row in values]
-    names = list(dict.fromkeys([*(row for row in (own, reach) if row in given), *given]))
+    every = [row for values in panels.values() for row in values]
+    names = list(dict.fromkeys([*(row for row in (value, reach) if row in every), *every]))
     rows = -(-len(panels) // columns)
     height = 0.75 + 0.19 * len(names)
     figure = Figure(figsize=(WIDTH + 1.6, 0.2 + height * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     styles = {
-        own: {"fmt": "o", "color": COLOURS[10], "ms": 6},
+        value: {"fmt": "o", "color": COLOURS[10], "ms": 6},
         reach: {"fmt": "D", "color": COLOURS[3], "ms": 5},
     }
     null = {"fmt": "o", "color": NULL, "mfc": "white", "ms": 5}
     for axes, (title, values) in zip(grid, panels.items(), strict=False):
         _plain(axes)
         axes.set_title(literal(textwrap.fill(title, 34)), fontsize=9, loc="left")
-        for name, (value, ends) in values.items():
-            bars = np.abs(np.asarray(ends, dtype=float) - value)[:, None]
-            axes.errorbar(value, names.index(name), xerr=bars, lw=1.2, **styles.get(name, null))
+        for name, (score, ends) in values.items():
+            bars = np.abs(np.asarray(ends, dtype=float) - score)[:, None]
+            axes.errorbar(score, names.index(name), xerr=bars, lw=1.2, **styles.get(name, null))
         if title in chance:
             axes.axvline(chance[title], color="#444444", linewidth=0.9, linestyle="--")
         axes.axvline(0, color="#444444", linewidth=0.8)

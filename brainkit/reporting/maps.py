@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainkit.data.spaces import VolumeSpace
+from brainkit.data.units import VolumeSpace
 from brainkit.reporting.figures import OUTSIDE, literal, region_colours
 
 Array = NDArray[Any]

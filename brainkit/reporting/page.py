@@ -1,116 +1,129 @@
-"""The report: one HTML file that holds all it shows and asks nothing of the network."""
+"""The report: one HTML file that holds all it shows and asks nothing of the network.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+The first screen says in three sentences and up to three pictures what was run, how good it is and
+against which null. Then follow one table of headline numbers, a section a person with pictures
+first and full tables folded, what the numbers mean, and the manifest.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 
-from brainkit.arrays.atomic import write_text
-from brainkit.data.recording import Recording
-from brainkit.decoding import DecodingResult
-from brainkit.encoding import EncodingResult, SpaceComparison
+from brainkit.arrays.atomic import plain, write_text
 from brainkit.errors import InputError
-from brainkit.reconstruction import ReconstructionResult
-from brainkit.reporting import words
-from brainkit.reporting.decoding import decoding_section
-from brainkit.reporting.encoding import encoding_section, maps_section, region_picture
-from brainkit.reporting.markup import Html, definitions, join, note, tag, void
-from brainkit.reporting.overview import (
-    checks_table,
-    headline,
-    manifest_section,
-    simulated_banner,
-    what_was_run,
+from brainkit.evaluation.intervals import FEWEST_UNITS
+from brainkit.reporting.figures import region_scores
+from brainkit.reporting.markup import (
+    FEW,
+    Html,
+    definitions,
+    flat,
+    interval,
+    join,
+    markup,
+    note,
+    number,
+    table,
+    tag,
+    void,
 )
-from brainkit.reporting.ranking import ranking_section
-from brainkit.reporting.reconstruction import reconstruction_section
-from brainkit.reporting.spaces import spaces_section
 from brainkit.reporting.style import CSS
-from brainkit.synthesis import RankingResult
+from brainkit.reporting.widgets import Picture, Section, Widget, kind_name, metric_name
 
+Entry = Mapping[str, Any]
 # Even were a hostile name to get past the escaping, the browser would load and run nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+READING = "How to read the numbers"
+PICTURES = 3  # on the first screen
+COLUMNS = 8  # people that have a column of their own in the headline table
+REACHED = "true_embedding"
+UNIVERSAL = {
+    "interval": "95 % interval over what is independent in the claim (stimuli, runs or stretches "
+    "of time; each section says which). With several folds, whose test items train the other "
+    "folds, it is wider by what the choice of training items adds to the score's variance.",
+}
 
 
 @dataclass(frozen=True)
-class SubjectResults:
-    """What there is to report of one subject; what is None has no section.
+class PersonReport:
+    """What the report shows of one person, rendered, so that it can be kept until all are done.
 
     Attributes
     ----------
-    encoding : EncodingResult or None
-    spaces : SpaceComparison or None
-    decoding : DecodingResult or None
-    reconstruction : ReconstructionResult or None
-    ranking : RankingResult or None
+    name : str
+        Heading of the person's section.
+    about : str
+        How large the data are.
+    simulated : mapping or None
+        What simulated them, as a recording's ``info`` has it.
+    metrics : dict
+        As in ``metrics.json``.
+    parts : list of (heading, HTML)
+    highlights : list of HTML
+        Pictures for the first screen.
+    glossary : dict of str to str
+    lines : dict of str to str
+        What else there is to say of what was run, by label.
     """
 
-    encoding: EncodingResult | None = None
-    spaces: SpaceComparison | None = None
-    decoding: DecodingResult | None = None
-    reconstruction: ReconstructionResult | None = None
-    ranking: RankingResult | None = None
+    name: str
+    about: str = ""
+    simulated: Any = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    parts: list[tuple[str, str]] = field(default_factory=list)
+    highlights: list[str] = field(default_factory=list)
+    glossary: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def recording(self) -> Recording:
-        """The recording of the first result there is."""
-        for result in (
-            self.encoding,
-            self.spaces,
-            self.decoding,
-            self.reconstruction,
-            self.ranking,
-        ):
-            if result is not None:
-                return result.recording
-        raise InputError(
-            "SubjectResults holds no result: give encoding, spaces, decoding, reconstruction or "
-            "ranking."
-        )
+    @classmethod
+    def of(
+        cls, name: str, sections: Sequence[Section], highlights: Sequence[Widget], **rest: Any
+    ) -> Self:
+        """Render a person's sections and highlights."""
+        parts = [
+            (section.heading, str(join(widget.html() for widget in section.widgets)))
+            for section in sections
+        ]
+        return cls(name, parts=parts, highlights=[str(one.html()) for one in highlights], **rest)
 
-
-READING = "How to read the numbers"
-
-PARTS: tuple[tuple[str, str, str, Callable[[Any, object], Html]], ...] = (
-    ("encoding", "encoding", "Encoding: scores against ceilings", encoding_section),
-    ("encoding", "maps", "Maps in the person's own space", maps_section),
-    ("spaces", "layers", "Feature spaces by region", spaces_section),
-    ("decoding", "decoding", "Decoding: shown and reconstructed", decoding_section),
-    (
-        "reconstruction",
-        "reconstruction",
-        "Reconstruction: drawn and said from decoded embeddings",
-        reconstruction_section,
-    ),
-    ("ranking", "ranking", "Ranked stimuli by region", ranking_section),
-)
+    def kept(self) -> dict[str, Any]:
+        """Return the report as JSON values; ``PersonReport(**kept)`` gives it back."""
+        return plain(asdict(self))
 
 
 def render_report(
-    results: Mapping[str, SubjectResults],
+    people: Mapping[str, PersonReport],
     *,
     title: str,
     manifest: Mapping[str, Any],
     metrics: Mapping[str, Any],
     summary: str | None = None,
+    headline: Sequence[str] = (),
     checks: pd.DataFrame | None = None,
 ) -> str:
     """Return the report as HTML that needs no other file.
 
     Parameters
     ----------
-    results : mapping of str to SubjectResults
-        By subject.
+    people : mapping of str to PersonReport
+        By the name of the person.
     title : str
         Heading and title of the page.
     manifest : mapping
         As in ``manifest.json``.
     metrics : mapping
-        As in ``metrics.json``: by metric id; several subjects under ``"by_subject"``.
+        As in ``metrics.json``: by metric id; several people under ``"by_subject"``.
     summary : str, optional
         A sentence on what was done.
+    headline : sequence of str
+        Metrics that the first sentences tell of, the most important first; what stands in square
+        brackets may be left out.
     checks : DataFrame, optional
         A row a claim; true and false become "met" and "not met".
 
@@ -121,31 +134,37 @@ def render_report(
     Raises
     ------
     InputError
-        If there is no subject, or one without any result.
+        If there is no person.
     """
-    if not results:
+    if not people:
         raise InputError("A report needs the results of at least one subject; got none.")
-    recordings = {name: part.recording for name, part in results.items()}
-    opening = [
+    first = [
         tag("h1", title),
         tag("p", summary, class_="lead") if summary else "",
-        simulated_banner(recordings),
-        what_was_run(recordings, manifest),
+        simulated_banner(people),
+        tag("p", *_sentences(people, manifest, metrics, headline), class_="lead sentences"),
+        _first_pictures(people),
     ]
-    sections: list[tuple[str, str, Html]] = [
-        ("headline", "Headline numbers", _headline(results, metrics))
-    ]
+    sections: list[tuple[str, str, Html]] = [("headline", "Headline numbers", _headline(metrics))]
     if checks is not None and len(checks):
         sections.append(("checks", "Checks", checks_table(checks)))
     inner: dict[str, list[tuple[str, str]]] = {}
-    for i, (name, part) in enumerate(results.items(), start=1):
-        anchor = f"subject-{i}"
-        content, inner[anchor] = _subject(anchor, part)
-        sections.append((anchor, f"Subject {name}", content))
-    sections.append(("reading", READING, definitions(_explanations(results))))
-    sections.append(("manifest", "Manifest", manifest_section(manifest)))
+    for number_, person in enumerate(people.values(), start=1):
+        anchor = f"subject-{number_}"
+        places = _places(anchor, [heading for heading, _ in person.parts])
+        inner[anchor] = [(p, heading) for p, (heading, _) in zip(places, person.parts, strict=True)]
+        content = join(
+            join([tag("h3", heading, id=place), Html(html)])
+            for place, (heading, html) in zip(places, person.parts, strict=True)
+        )
+        sections.append((anchor, person.name, content))
+    glossary = {name: text for one in people.values() for name, text in one.glossary.items()}
+    sections += [
+        ("reading", READING, definitions(glossary | UNIVERSAL)),
+        ("manifest", "What was run", _what_was_run(people, manifest)),
+    ]
     body = [
-        *opening,
+        *first,
         contents(sections, inner),
         *(
             tag("section", tag("h2", heading), content, id=anchor)
@@ -155,72 +174,285 @@ def render_report(
     return document(title, tag("main", *body))
 
 
-def write_report(
-    path: str | Path,
-    results: Mapping[str, SubjectResults],
-    *,
-    title: str,
+def _places(anchor: str, headings: Sequence[str]) -> list[str]:
+    """Return an anchor for each heading of a person, by its first word."""
+    places: list[str] = []
+    for heading in headings:
+        place = f"{anchor}-{re.split('[^a-z]+', heading.lower())[0]}"
+        places.append(place if place not in places else f"{place}-{len(places) + 1}")
+    return places
+
+
+def write_report(path: str | Path, people: Mapping[str, PersonReport], **settings: Any) -> None:
+    """Write the report of `render_report` to a file, whole or not at all."""
+    write_text(path, render_report(people, **settings))
+
+
+# -------------------------------------------------------------------------------- first screen
+
+
+def simulated_banner(people: Mapping[str, PersonReport]) -> Html:
+    """Return a clear word on data that no brain made; nothing where all are real."""
+    simulated = {name: one.simulated for name, one in people.items() if one.simulated}
+    if not simulated:
+        return Html("")
+    who = "all subjects" if len(simulated) == len(people) else ", ".join(simulated)
+    worlds = dict.fromkeys(_simulation(facts) for facts in simulated.values())
+    return tag(
+        "div",
+        tag("strong", "Simulated data."),
+        f" No brain was measured ({who}): ", " ".join(worlds),
+        " A simulation shows that the code finds what was put in; it never proves that a method "
+        "works on a brain.",
+        class_="simulated",
+        role="note",
+    )  # fmt: skip
+
+
+def _simulation(facts: Any) -> str:
+    """Return world and brain of a simulation with versions, seeds and what was switched off."""
+    if not isinstance(facts, Mapping):
+        return "the recording says no more about its origin."
+    parts = []
+    for name in ("world", "brain"):
+        one = facts.get(name)
+        if isinstance(one, Mapping):
+            text = f"{name} version {one.get('version', '–')}, seed {one.get('seed', '–')}"
+            off = [key.replace("_", " ") for key, value in one.items() if value is False]
+            parts.append(text + (f", counter-world without {', '.join(off)}" if off else ""))
+    return ("; ".join(parts) or "world not stated") + "."
+
+
+def _sentences(
+    people: Mapping[str, PersonReport],
     manifest: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    summary: str | None = None,
-    checks: pd.DataFrame | None = None,
-) -> None:
-    """Write the report of `render_report` to a file, whole or not at all."""
-    page = render_report(
-        results, title=title, manifest=manifest, metrics=metrics, summary=summary, checks=checks
-    )
-    write_text(path, page)
+    headline: Sequence[str],
+) -> list[object]:
+    """Say what was run, how good it is, and what the nulls reach."""
+    names = list(people)
+    who = names[0] if len(names) == 1 else f"{len(names)} people"
+    recipe, card = _recipe_names(manifest.get("recipe")), manifest.get("card")
+    what = f"The recipe {recipe}" if recipe and "," not in recipe else "Several recipes"
+    about = people[names[0]].about
+    first = f"{what} on {card or 'data of your own'}: {who}{f' ({about})' if about else ''}."
+    told = [name for wanted in headline for name in metrics if name.split("[")[0] == wanted]
+    lines = [join([" ", _metric_sentence(name, metrics[name])]) for name in told[:2]]
+    return [first, *lines]
 
 
-def _headline(results: Mapping[str, SubjectResults], metrics: Mapping[str, Any]) -> Html:
-    encoded = {name: r.encoding.regions for name, r in results.items() if r.encoding is not None}
-    picture = region_picture(encoded) if len(encoded) > 1 else ""
+def _metric_sentence(name: str, entry: Entry) -> Html:
+    several = entry.get("by_subject") or {}
+    mean = f" (mean of {len(several)} people)" if len(several) > 1 else ""
+    ends = f" {interval(entry.get('ci'), few=entry.get('few_units'))}" if entry.get("ci") else ""
+    nulls = {k: v for k, v in (entry.get("nulls") or {}).items() if v is not None}
+    beside = ""
+    if nulls:
+        best = max(nulls, key=lambda null: nulls[null])
+        of = f"the best of its {len(nulls)} nulls" if len(nulls) > 1 else "its null"
+        beside = f"; {of}, {kind_name(best)}, gives {number(nulls[best])}"
+    elif "chance" in entry:
+        beside = f", where chance is {number(entry['chance'])}"
+    label = metric_name(name)
+    value = tag("strong", number(entry.get("value")))
+    return join([label[:1].upper() + label[1:], " is ", value, ends, mean, beside, "."])
+
+
+def _first_pictures(people: Mapping[str, PersonReport]) -> Html:
+    """Return the highlights of the first person, which the report then has once more in place."""
+    name, person = next(iter(people.items()))
+    shown = person.highlights[:PICTURES]
+    if not shown:
+        return Html("")
+    label = note(f"Pictures of {name}; all people follow below.") if len(people) > 1 else ""
+    return join([tag("div", *map(Html, shown), class_="first"), label])
+
+
+# ------------------------------------------------------------------------------ headline numbers
+
+
+def _headline(metrics: Mapping[str, Entry]) -> Html:
     advice = note(
-        "Nulls stand beside each value; 95 % intervals are over held-out items; there is none over "
-        "subjects, being few. n counts what the value is a mean of. ",
+        "Nulls stand beside each value; there is no interval over people, being few. ",
         tag("a", READING, href="#reading"),
         " says what each number is.",
     )
-    return join([advice, headline(metrics), picture])
+    every = tag("details", tag("summary", "All nulls, intervals and counts"), every_number(metrics))
+    pictures = [_by_region(name, entry) for name, entry in metrics.items()]
+    return join([compact_table(metrics), advice, *[one for one in pictures if one][:1], every])
 
 
-def _explanations(results: Mapping[str, SubjectResults]) -> dict[str, object]:
-    """Return the explanations of what this report shows."""
-    chosen: dict[str, object] = {}
-    for job, entries in (
-        ("encoding", words.ENCODING),
-        ("decoding", words.DECODING),
-        ("reconstruction", words.RECONSTRUCTION),
-        ("ranking", words.RANKING),
-    ):
-        if any(getattr(part, job) is not None for part in results.values()):
-            chosen |= entries
-    true = any(
-        part.ranking is not None and "true percentile" in part.ranking.regions
-        for part in results.values()
+def compact_table(metrics: Mapping[str, Entry]) -> Html:
+    """Return one line a metric: its mean, a column a person, the best null and the preset."""
+    people = list(
+        dict.fromkeys(who for one in metrics.values() for who in one.get("by_subject") or {})
     )
-    if not true:
-        chosen.pop("true percentile", None)
-    encoded = [part.encoding for part in results.values() if part.encoding is not None]
-    if encoded and not any(result.ceiling for result in encoded):
-        for name in ("noise ceiling", "pooled ceiling fraction"):
-            chosen.pop(name, None)
-    if not any("2V2" in result.regions for result in encoded):
-        for name in ("2V2", "pattern r"):
-            chosen.pop(name, None)
-    return chosen
+    shown = people if len(people) <= COLUMNS else []
+    rows = []
+    for name, entry in metrics.items():
+        each = entry.get("by_subject") or {}
+        nulls = {k: v for k, v in (entry.get("nulls") or {}).items() if v is not None}
+        best = max(nulls, key=lambda null: nulls[null]) if nulls else None
+        ends = [interval(entry.get("ci"), few=entry.get("few_units"))] if not people else []
+        spread = [value.get("value") for value in each.values() if value.get("value") is not None]
+        some = (
+            [number(f(spread) if spread else None) for f in (min, max)]
+            if people and not shown
+            else []
+        )
+        rows.append(
+            [
+                metric_name(name),
+                tag("span", number(entry.get("value")), class_="total"),
+                *ends,
+                *(number((each.get(who) or {}).get("value")) for who in shown),
+                *some,
+                number(nulls.get(best)) if best else number(entry.get("chance")),
+                kind_name(best) if best else ("chance" if "chance" in entry else ""),
+                tag("span", entry.get("preset", "not stated"), class_="preset"),
+            ]
+        )  # fmt: skip
+    header = [
+        "metric", f"mean of {len(people)}" if people else "value",
+        *(["95 % CI"] if not people else []), *shown,
+        *(["lowest", "highest"] if people and not shown else []), "best null", "which", "preset",
+    ]  # fmt: skip
+    return table(header, rows, class_="headline")
 
 
-def _subject(anchor: str, part: SubjectResults) -> tuple[Html, list[tuple[str, str]]]:
-    """Return a subject's parts, and (anchor, heading) of each."""
-    parts, headings = [], []
-    for attribute, name, heading, render in PARTS:
-        result = getattr(part, attribute)
-        if result is not None:
-            place = f"{anchor}-{name}"
-            parts.append(render(result, tag("h3", heading, id=place)))
-            headings.append((place, heading))
-    return join(parts), headings
+def _by_region(name: str, entry: Entry) -> Html:
+    """Draw a metric by region, of several people; nothing where there are no regions."""
+    each = {
+        who: part for who, part in (entry.get("by_subject") or {}).items() if part.get("by_roi")
+    }
+    if len(each) < 2:
+        return Html("")
+    tables = {}
+    for who, part in each.items():
+        null = next(iter((part.get("nulls") or {}).values()), np.nan)
+        nulls = part.get("null_by_roi") or {}
+        rows = [
+            (roi, v, nulls.get(roi, null)) for roi, v in part["by_roi"].items() if v is not None
+        ]
+        tables[who] = pd.DataFrame(rows, columns=["region", "value", "null"])
+    figure = region_scores(tables, "value", "null", label=metric_name(name), null_label="null")
+    alt = f"Dot plot of {metric_name(name)} by region, a colour a person."
+    caption = join([tag("strong", f"{metric_name(name)} by region."), " One colour a person."])
+    return Picture(figure, alt, caption).html()
+
+
+def every_number(metrics: Mapping[str, Entry]) -> Html:
+    """Return the metrics, at least one table a preset, so that no two presets share one (trap T13).
+
+    Parameters
+    ----------
+    metrics : mapping
+        As in ``metrics.json``: by metric id; several subjects under ``"by_subject"``.
+    """
+    groups: dict[tuple[str, str], dict[str, Entry]] = {}
+    for metric, entry in metrics.items():
+        key = str(entry.get("preset", "not stated")), metric if entry.get("by_subject") else ""
+        groups.setdefault(key, {})[metric] = entry
+    tables = [_preset_table(preset, chosen) for (preset, _), chosen in groups.items()]
+    return tag("div", *tables, class_="tables")
+
+
+def _lines(metrics: Mapping[str, Entry]) -> Iterator[tuple[str, str, Entry]]:
+    """Give (metric, whose, entry): one line a subject, and one for their mean."""
+    for metric, entry in metrics.items():
+        each = entry.get("by_subject") or {}
+        yield metric, f"mean of {len(each)} subjects" if each else "", entry
+        for subject, part in each.items():
+            yield metric, subject, part if isinstance(part, Mapping) else {"value": part}
+
+
+def _preset_table(preset: str, metrics: Mapping[str, Entry]) -> Html:
+    lines = list(_lines(metrics))
+    nulls = list(dict.fromkeys(null for *_, entry in lines for null in entry.get("nulls") or {}))
+    several = any(whose for _, whose, _ in lines)
+    intervals = any(entry.get("ci") for *_, entry in lines)
+    reached = any(entry.get(REACHED) for *_, entry in lines)
+    rows = [
+        [
+            whose if several else metric_name(metric),
+            tag("span", number(entry.get("value")), class_="total"),
+            *([interval(entry.get("ci"), few=entry.get("few_units"))] if intervals else []),
+            *([number((entry.get(REACHED) or {}).get("value"))] if reached else []),
+            *(number((entry.get("nulls") or {}).get(null)) for null in nulls),
+            number(entry.get("n")),
+        ]
+        for metric, whose, entry in lines
+    ]
+    header = [
+        "subject" if several else "metric",
+        "value",
+        *(["95 % CI"] if intervals else []),
+        *([kind_name(REACHED)] if reached else []),
+        *(f"null: {kind_name(null)}" for null in nulls),
+        "n",
+    ]
+    name = tag("strong", metric_name(next(iter(metrics))), " ") if several else ""
+    marked = any(entry.get("few_units") for *_, entry in lines)
+    few = f" {FEW} Fewer than {FEWEST_UNITS} independent units: its coverage is not sure."
+    return table(header, rows, caption=join([name, f"(preset {preset})", few if marked else ""]))
+
+
+def checks_table(checks: pd.DataFrame) -> Html:
+    """Return claims with what was measured, the target, and whether it was met."""
+    rows = [
+        [_met(value) if _is_flag(value) else value for value in row]
+        for row in checks.astype(object).itertuples(index=False, name=None)
+    ]
+    met = [value for row in checks.astype(object).to_numpy() for value in row if _is_flag(value)]
+    caption = f"{sum(map(bool, met))} of {len(met)} checks met." if met else None
+    return table(list(checks.columns), rows, caption=caption)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool | np.bool_)
+
+
+def _met(value: object) -> Html:
+    return tag("span", "✓ met" if value else "✗ not met", class_="met" if value else "unmet")
+
+
+# ---------------------------------------------------------------------------------- what was run
+
+
+def _what_was_run(people: Mapping[str, PersonReport], manifest: Mapping[str, Any]) -> Html:
+    """Return dataset, recipe, models and people, then the whole manifest, folded."""
+    labels = (("Job", "job"), ("Dataset", "card"), ("Licence", "licence"), ("Citation", "citation"))
+    entries: dict[str, object] = {
+        label: str(manifest[key]) for label, key in labels if manifest.get(key)
+    }
+    recipes = _recipe_names(manifest.get("recipe"))
+    if recipes:
+        entries["Recipe"] = recipes
+    entries["Subjects"] = join(tag("div", f"{who}: {one.about}") for who, one in people.items())
+    if manifest.get("access"):
+        entries["Access to the tested person's data"] = str(manifest["access"])
+    entries |= {str(name): str(text) for name, text in (manifest.get("parts") or {}).items()}
+    entries |= {name: text for one in people.values() for name, text in one.lines.items()}
+    values = plain(dict(manifest))
+    rows = [[name, markup("–" if value is None else str(value))] for name, value in flat(values)]
+    text = json.dumps(values, indent=2, ensure_ascii=False, default=str)
+    settings = tag("div", table(["setting", "value"], rows), class_="manifest")
+    return join(
+        [
+            definitions(entries),
+            tag("details", tag("summary", "The manifest, setting by setting"), settings),
+            tag("details", tag("summary", "The same as JSON"), tag("pre", text)),
+        ]
+    )
+
+
+def _recipe_names(recipe: Any) -> str:
+    if isinstance(recipe, Mapping):
+        if "name" in recipe:
+            return str(recipe["name"])
+        parts = (part for part in recipe.values() if isinstance(part, Mapping))
+        return ", ".join(str(part["name"]) for part in parts if "name" in part)
+    return str(recipe) if recipe else ""
 
 
 def contents(

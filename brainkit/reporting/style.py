@@ -45,6 +45,11 @@ td.number { white-space: nowrap; }
 .tables { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; }
 .tables > .scroll { max-width: 100%; }
 figure { margin: 1.2rem 0; }
+.first { display: flex; flex-wrap: wrap; gap: 0 1.4rem; align-items: flex-start; }
+.first > figure { flex: 1 1 330px; margin: .6rem 0; }
+.first > .scroll, .first > .strip { flex: 1 1 100%; }
+.first figcaption, .first caption { font-size: .8rem; }
+.preset { color: var(--faint); font-size: .8rem; }
 figure > img { display: block; max-width: 100%; height: auto; }
 figcaption { max-width: 92ch; margin-top: .3rem; }
 img.stimulus { width: 96px; height: auto; display: block; image-rendering: pixelated;

@@ -1,7 +1,13 @@
 """Synthesis: stimuli that a region of the brain should prefer."""
 
-from brainkit.synthesis.assess import RankingProtocol, RankingResult, assess_ranking
-from brainkit.synthesis.rank import FittedEncoder, Ranking, rank_stimuli
+from brainkit.synthesis.ranking import (
+    FittedEncoder,
+    Ranking,
+    RankingProtocol,
+    RankingResult,
+    assess_ranking,
+    rank_stimuli,
+)
 
 __all__ = [
     "FittedEncoder",

@@ -1,8 +1,7 @@
 """Training: the one trainer of every deep part, and the losses."""
 
 from brainkit.training.losses import matched_contrast, variance_matched_l1
-from brainkit.training.schedule import Report, Schedule, Step
-from brainkit.training.trainer import run_folder, train
+from brainkit.training.trainer import Report, Schedule, Step, run_folder, train
 
 __all__ = [
     "Report",

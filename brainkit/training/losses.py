@@ -25,7 +25,7 @@ def matched_contrast(a: Tensor, b: Tensor, log_scale: Tensor, same: Tensor | Non
     log_scale : tensor ()
         Logarithm of the inverse temperature.
     same : bool tensor (n, n), optional
-        Which pairs (i, j) match; the diagonal where not given.
+        The pairs (i, j) that match; the diagonal where not given.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def matched_contrast(a: Tensor, b: Tensor, log_scale: Tensor, same: Tensor | Non
             f"Two sets (n, width) of one shape are contrasted; got {tuple(a.shape)} and "
             f"{tuple(b.shape)}."
         )
-    similarity = functional.normalize(a, dim=1) @ functional.normalize(b, dim=1).T
+    similarity = functional.normalize(a, dim=1) @ functional.normalize(b, dim=1).T  # (n, n)
     logits = log_scale.exp() * similarity.float()  # (n, n)
     matches = torch.eye(len(a), device=a.device) if same is None else same.to(logits.dtype)
     forward = functional.cross_entropy(logits, matches / matches.sum(dim=1, keepdim=True))
@@ -49,17 +49,17 @@ def matched_contrast(a: Tensor, b: Tensor, log_scale: Tensor, same: Tensor | Non
     return (forward + backward) / 2
 
 
-def variance_matched_l1(made: Tensor, shown: Tensor, latents: Tensor) -> Tensor:
+def variance_matched_l1(decoded: Tensor, shown: Tensor, latents: Tensor) -> Tensor:
     """Score an autoencoder's output, and keep its latents near unit variance.
 
-    ``mean |made − shown| + .3 mean (made − shown)² + .01 (log mean(latents²))²``.
+    ``mean |decoded − shown| + .3 mean (decoded − shown)² + .01 (log mean(latents²))²``.
 
     Parameters
     ----------
-    made, shown : tensor (n, channels, height, width)
+    decoded, shown : tensor (n, channels, height, width)
     latents : tensor (n, ...)
     """
-    error = made - shown
+    error = decoded - shown
     spread = latents.float().square().mean().clamp_min(1e-8).log()
     return error.abs().mean() + 0.3 * error.square().mean() + 0.01 * spread.square()
 
@@ -82,8 +82,8 @@ def concordance_loss(predicted: Tensor, truth: Tensor) -> Tensor:
     Parameters
     ----------
     predicted, truth : tensor (...)
-        Of one shape; flattened, so that a row of several targets counts as so many numbers. Two
-        constants that are equal agree: 0.
+        Two tensors of one shape; they are flattened, so that a row of several targets counts as so
+        many numbers. Two constants that are equal agree: 0.
 
     References
     ----------

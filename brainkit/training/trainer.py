@@ -1,4 +1,4 @@
-"""Train a torch module: one loop for every deep part.
+"""Train a torch module: one loop for every deep part, its schedule, and what a run did.
 
 What a step sees depends on the seed and the step's number alone, so that a run that was stopped
 and taken up again ends with the same weights, bit for bit, as one that never stopped. Which run it
@@ -11,9 +11,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,10 +25,134 @@ from brainkit.arrays.files import is_file, reading, require_file
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
 from brainkit.errors import CorruptFileError, InputError, listed, unknown_name
-from brainkit.training.schedule import Report, Schedule, Step
 
 CHECKPOINT, FORMAT = "checkpoint.safetensors", 2
 DIGITS = 16  # of a run's digest, in the name of its folder
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a module is trained.
+
+    Parameters
+    ----------
+    steps : int
+        Optimiser steps.
+    learning_rate : float, default=1e-3
+        Reached after `warmup` steps, then falling to `final` of it along a cosine.
+    final : float, default=0.02
+    warmup : int, default=100
+    weight_decay : float, default=0.05
+        Decay of matrices and kernels; vectors (biases, gains) do not decay.
+    betas : (float, float), default=(0.9, 0.98)
+        Decay rates of AdamW's moments (Loshchilov and Hutter 2019).
+    clip : float, default=1.0
+        Largest norm of the gradient.
+    average : float, optional
+        Decay of a running average of the weights, which the trained module is left with.
+    precision : {"float32", "bfloat16"}
+        Precision of matrix products; weights and optimiser stay in float32.
+    seed : int, default=0
+    checkpoint_every, validate_every : int
+        Numbers of steps between checkpoints, and between validations.
+    patience : int, optional
+        Validations without a better score before training stops.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    final: float = 0.02
+    warmup: int = 100
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 1.0
+    average: float | None = None
+    precision: str = "float32"
+    seed: int = 0
+    checkpoint_every: int = 200
+    validate_every: int = 200
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.checkpoint_every < 1 or self.validate_every < 1:
+            raise InputError("steps, checkpoint_every and validate_every are 1 or more.")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"precision is 'float32' or 'bfloat16'; got {self.precision!r}.")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(self.steps - self.warmup, 1)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        return self.learning_rate * (self.final + (1 - self.final) * cosine)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step may draw its batch and its noise from.
+
+    Attributes
+    ----------
+    number : int
+        Counted from 0.
+    seed : int
+        The schedule's.
+    generator : torch.Generator
+        On the CPU, for this step alone.
+    """
+
+    number: int
+    seed: int
+    generator: torch.Generator
+
+    def rng(self, *keys: str | int) -> Any:
+        """Return a numpy generator for one purpose of this step."""
+        return rng(self.seed, "step", self.number, *keys)
+
+
+@dataclass
+class Report:
+    """What a training run did.
+
+    Attributes
+    ----------
+    trained, frozen : dict of str to int
+        Parameters by the first part of their name.
+    steps : int
+        Steps done.
+    losses : list of (int, float)
+        Mean loss since the entry before.
+    scores : list of (int, float)
+        Validation scores, higher is better.
+    best_step : int or None
+        Step of the best validation score, whose weights the module has where `patience` is set.
+    seconds : float
+        Time spent, over all runs that led here.
+    devices : dict of str to int
+        Number of steps that ran on which kind of device, over all runs that led here.
+    """
+
+    trained: dict[str, int]
+    frozen: dict[str, int]
+    steps: int = 0
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    scores: list[tuple[int, float]] = field(default_factory=list)
+    best_step: int | None = None
+    seconds: float = 0.0
+    devices: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the report that `dataclasses.asdict` was given, also after a trip through JSON."""
+        pairs = {key: [tuple(entry) for entry in values[key]] for key in ("losses", "scores")}
+        return cls(**{**values, **pairs})
+
+    def state(self) -> str:
+        """Say the last loss and score, in a few words."""
+        states = [f"loss {self.losses[-1][1]:.4g}"] if self.losses else []
+        states += [f"score {self.scores[-1][1]:.4g}"] if self.scores else []
+        return ", ".join(states)
 
 
 def train(
@@ -48,18 +172,20 @@ def train(
     Parameters
     ----------
     module : Module
-        Its parameters that require a gradient are trained; a part in which none does is kept in
-        evaluation mode, so that its running statistics do not drift.
+        Module whose parameters that require a gradient are trained; a part in which none does is
+        kept in evaluation mode, so that its running statistics do not drift.
     loss : callable
-        From the module and the `Step` to a scalar; draws all that is random from the step.
+        Function from the module and the `Step` to a scalar; it draws all that is random from the
+        step.
     schedule : Schedule
     folder : path, optional
-        Where states are kept, each run's in a sub-folder that its identity names (`run_folder`). An
-        interrupted run goes on from there; a run that differs in anything begins anew beside it.
+        Folder in which states are kept, each run's in a sub-folder that its identity names
+        (`run_folder`). An interrupted run goes on from there; a run that differs in anything begins
+        anew beside it.
     validate : callable, optional
         Score of the module in evaluation mode, higher is better.
     description : str
-        For the progress bar.
+        Text of the progress bar.
     parts : sequence of str
         Names of parts of the module (or of parameters) all of which have to be trained.
     identity : mapping, optional
@@ -123,11 +249,11 @@ def run_folder(
     ----------
     folder : path
     module : Module
-        As it is given to `train`: counted are the names and shapes of its parameters and buffers,
-        which of them are trained, and the values of those parameters that are not.
+        The module that is given to `train`: counted are the names and shapes of its parameters and
+        buffers, which of them are trained, and the values of those parameters that are not.
     schedule : Schedule
     identity : mapping
-        As `train` takes it.
+        See `train`.
     """
     trained = {name: p.requires_grad for name, p in module.named_parameters()}
     structure = [
@@ -271,9 +397,11 @@ class _Run:
             "identity": self.identity,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+        on_cpu = {
+            name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()
+        }
         with atomic_path(self.folder / CHECKPOINT) as path:
-            save_file(whole, path, metadata={"brainkit": json.dumps(header)})
+            save_file(on_cpu, path, metadata={"brainkit": json.dumps(header)})
             under_umask(path)
 
     def resume(self) -> None:
@@ -299,10 +427,10 @@ class _Run:
                 group[name] = value.to(self.values[name].device)
         state = _under(tensors, "optimiser.")
         for name, parameter in self.trained.items():
-            own = {key: state[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            moments = {key: state[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
             self.optimiser.state[parameter] = {
                 key: value if key == "step" else value.to(parameter.device)
-                for key, value in own.items()
+                for key, value in moments.items()
             }
         self.report = Report.from_dict(header["report"])
 
@@ -326,13 +454,13 @@ def check_parts(module: nn.Module, parts: Sequence[str]) -> None:
     """
     parameters = dict(module.named_parameters())
     for part in parts:
-        own = {n: p for n, p in parameters.items() if n == part or n.startswith(f"{part}.")}
-        if not own:
+        of_part = {n: p for n, p in parameters.items() if n == part or n.startswith(f"{part}.")}
+        if not of_part:
             known = [*(n for n, _ in module.named_modules() if n), *parameters]
             if part not in known:
                 raise unknown_name("part to be trained", part, known)
             raise InputError(f"The part {part} is to be trained but has no parameters.")
-        frozen = [name for name, parameter in own.items() if not parameter.requires_grad]
+        frozen = [name for name, parameter in of_part.items() if not parameter.requires_grad]
         if frozen:
             raise InputError(
                 f"The part {part} is to be trained, but {len(frozen)} of its parameters require "

@@ -3,7 +3,7 @@
 from brainkit.world.bold5000_layout import write_bold5000
 from brainkit.world.brain import SimulatedBrain
 from brainkit.world.nsd_layout import write_nsd
-from brainkit.world.objects import SceneObject
+from brainkit.world.painting import SceneObject
 from brainkit.world.population import Population
 from brainkit.world.scenes import Content, Scene, SceneWorld
 

@@ -17,13 +17,11 @@ import scipy.io
 
 from brainkit.arrays.atomic import atomic_path, write_json, write_text
 from brainkit.arrays.progress import track
-from brainkit.data.bold5000 import REGIONS, REPEATED, TRIALS_PER_RUN
-from brainkit.data.bold5000_stimuli import PRESENTED, STIMULI
-from brainkit.data.simulation import MANIFEST
+from brainkit.data.bold5000 import PRESENTED, REGIONS, REPEATED, STIMULI, TRIALS_PER_RUN
+from brainkit.data.simulation import MANIFEST, check_root
 from brainkit.errors import InputError
 from brainkit.world.brain import SimulatedBrain, chosen_version
-from brainkit.world.manifest import check_root
-from brainkit.world.nsd_coco import SPLIT, coco_annotations
+from brainkit.world.nsd_layout import SPLIT, coco_annotations
 from brainkit.world.population import Population
 from brainkit.world.scenes import SceneWorld
 
@@ -81,8 +79,8 @@ def write_bold5000(  # noqa: PLR0913  a whole experiment in one flat call, all b
     world : SceneWorld, optional
         ``SceneWorld()`` by default. Image ``COCO_simulated_<n>.png`` is the world's scene n.
     subjects : sequence of int
-        Of 1 … 4. All see the same images in orders of their own; subject 4 stops after 9/15 of
-        the sessions, as in the dataset.
+        Numbers of 1 … 4. All see the same images in orders of their own; subject 4 stops after 9/15
+        of the sessions, as in the dataset.
     images, repeated : int
         Different images, and how many of them are shown four times instead of once.
     sessions : int
@@ -90,7 +88,7 @@ def write_bold5000(  # noqa: PLR0913  a whole experiment in one flat call, all b
     mat : bool
         Write the regions as MATLAB files beside the HDF5 files too.
     brain_version, gate, shared_tuning, seed, density, population, workers
-        As for `write_nsd`.
+        See `write_nsd`.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from brainkit.arrays.files import read_json
 from brainkit.data.simulation import MANIFEST
 from brainkit.errors import CorruptFileError, InputError, listed
 from brainkit.world.anatomy import build_anatomy
-from brainkit.world.noise import LIMIT, UNLABELLED_CEILING, ceiling_from_ncsnr, region_ceiling
+from brainkit.world.measurement import LIMIT, UNLABELLED_CEILING, ceiling_from_ncsnr, region_ceiling
 from brainkit.world.population import Ids, Population, ReadImages
 from brainkit.world.scenes import SceneWorld
 from brainkit.world.tuning import Rows
@@ -35,7 +35,8 @@ class SimulatedBrain:
     subject : int
         1..8. Subjects differ in grid, voxel counts, layout, tuning, private channels and noise.
     version : int, optional
-        Of the brain: 1 (`first_brain`) or 2 (`second_brain`). The population's, or 1 by default.
+        Version of the brain: 1 (`first_brain`) or 2 (`second_brain`). It is the population's, or 1
+        by default.
     gate : bool
         False gives the counter-world in which category voxels do not look for what they prefer and
         are not suppressed by competing content.
@@ -148,7 +149,7 @@ class SimulatedBrain:
         subject : int
             1..8.
         population : Population, optional
-            As for the class.
+            See the class.
 
         Raises
         ------
@@ -213,7 +214,7 @@ class SimulatedBrain:
         scene_ids : sequence of int
             Ids of scenes, none from the reference set.
         images, workers
-            As for `Population.channels`.
+            See `Population.channels`.
 
         Returns
         -------
@@ -340,8 +341,8 @@ class SimulatedBrain:
         )
 
     def _check_population(self) -> None:
-        given = self.population
-        theirs = (given.world.seed, given.seed, given.gate, given.version)
+        population = self.population
+        theirs = (population.world.seed, population.seed, population.gate, population.version)
         ours = (self.world.seed, self.seed, self.gate, self.version)
         if theirs != ours:
             raise InputError(

@@ -46,12 +46,12 @@ def retina(images: Single) -> Single:
     Parameters
     ----------
     images : float32 array (n, height, width, 3)
-        In 0..1.
+        Images with values in 0..1.
 
     Returns
     -------
     seen : float32 array (n, 3, height + 16, width + 16)
-        With a mirrored margin of eight pixels.
+        The images with a mirrored margin of eight pixels.
     """
     margin = ((0, 0), (0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
     planes = np.pad(np.moveaxis(images @ AXES.T, 3, 1), margin, "reflect")

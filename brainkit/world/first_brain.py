@@ -54,8 +54,8 @@ import pandas as pd
 import scipy.fft
 
 from brainkit.world.anatomy import Anatomy
-from brainkit.world.noise import Measurement, draw_levels
-from brainkit.world.objects import BACKGROUNDS, CATEGORIES
+from brainkit.world.measurement import Measurement, draw_levels
+from brainkit.world.painting import BACKGROUNDS, CATEGORIES
 from brainkit.world.scenes import EYE_SIZE, Content, unit_range
 from brainkit.world.tuning import (
     Components,
@@ -214,7 +214,7 @@ def energy_map(
     ----------
     sight : Sight
     orientation, frequency, bandwidth
-        As for `log_gabor`.
+        See `log_gabor`.
 
     Returns
     -------
@@ -337,7 +337,7 @@ def content_channels(content: Content, gate: bool) -> Double:
     Returns
     -------
     channels : float64 array (n_scenes, 5, 10)
-        By category: nine places, rows first, then anywhere.
+        Channels by category: nine places, rows first, then anywhere.
     """
     present = content.category >= 0
     by_category = content.category[:, :, None] == np.arange(len(CATEGORIES))
@@ -417,7 +417,7 @@ class FirstSenses:
     gate : bool
         Whether content competes (see `content_channels`).
     seed : int
-        Not used: nothing that all people share is drawn.
+        It is not used: nothing that all people share is drawn.
     """
 
     def __init__(
@@ -504,7 +504,7 @@ class FirstTuning:
         ``weight_<category>``.
     shared : float array (86, n_voxels)
         Weights of the shared drive on the common channels; unit variance over the reference set.
-    own : float array (34, n_voxels)
+    private_weights : float array (34, n_voxels)
         Weights of the own drive on the private channels; likewise.
     reference : pair of arrays
         Common and private channels of the reference set.
@@ -512,7 +512,7 @@ class FirstTuning:
 
     truth: pd.DataFrame
     shared: Double
-    own: Double
+    private_weights: Double
     reference: Rows
 
     @classmethod
@@ -534,10 +534,13 @@ class FirstTuning:
         alone, residual_sd = population.private_part(subject)
         layout = alone.filters.x.ravel(), alone.filters.y.ravel()
         local, functions = own_weights(truth, layout, residual_sd, PRIVATE_REACH, rng)
-        own = np.sqrt(early_share) * unit_variance(local, private)
-        own += np.sqrt(content_share) * unit_variance(functions, private)
+        private_weights = np.sqrt(early_share) * unit_variance(local, private)
+        private_weights += np.sqrt(content_share) * unit_variance(functions, private)
         return cls(
-            truth, unit_variance(shared, common), unit_variance(own, private), (common, private)
+            truth,
+            unit_variance(shared, common),
+            unit_variance(private_weights, private),
+            (common, private),
         )
 
     def rows(self, evidence: Evidence, common: Double, private: Double) -> Rows:
@@ -546,11 +549,11 @@ class FirstTuning:
 
     def shared_drive(self, rows: Rows, voxels: Voxels) -> Double:
         """Give the drive that the common channels make."""
-        return np.asarray(rows[0] @ self.shared[:, voxels])
+        return np.asarray(rows[0] @ self.shared[:, voxels])  # (n_scenes, n_voxels)
 
     def own_drive(self, rows: Rows, voxels: Voxels) -> Double:
         """Give the drive that the private channels make."""
-        return np.asarray(rows[1] @ self.own[:, voxels])
+        return np.asarray(rows[1] @ self.private_weights[:, voxels])  # (n_scenes, n_voxels)
 
 
 def _draw_truth(units: pd.DataFrame, gate: bool, rng: np.random.Generator) -> pd.DataFrame:

@@ -1,21 +1,23 @@
-"""Painting a scene: flat shapes over a shaded, textured background, lit in varying ways.
+"""What a scene is made of, and how it is painted.
+
+Flat shapes stand over a shaded, textured background, lit in varying ways.
 
 Shapes are drawn at twice the wanted resolution and averaged down. Every length is a fraction of the
 image's side, so that the picture is the same at every resolution but for its sharpness.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from brainkit.world.objects import SceneObject
-
+CATEGORIES: Final = ("face", "body", "place", "food", "word")
+BACKGROUNDS: Final = ("field", "street", "beach", "room", "wall", "night")
 Rgb: TypeAlias = tuple[int, int, int]
 Point: TypeAlias = tuple[float, float]
-
 
 _PAINT_KEY: Final = 202
 _OVERSAMPLING: Final = 2
@@ -59,6 +61,35 @@ _LETTERS: Final[dict[str, tuple[tuple[Point, ...], ...]]] = {
     "U": (((0, 0), (0, 3.2), (1, 4), (2, 3.2), (2, 0)),),
     "X": (((0, 0), (2, 4)), ((2, 0), (0, 4))),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SceneObject:
+    """One object of a scene.
+
+    Attributes
+    ----------
+    category : str
+        One of ``face, body, place, food, word``.
+    kind : str
+        What it is within its category: ``smiling``, ``house``, or the word that is written.
+    x, y : float
+        The centre, as fractions of the image's side from its left and top.
+    size : float
+        The extent, as a fraction of the image's side.
+    colour_name : str
+        The colour in English.
+    colour : tuple of int
+        The colour as red, green, blue in 0..255.
+    """
+
+    category: str
+    kind: str
+    x: float
+    y: float
+    size: float
+    colour_name: str
+    colour: tuple[int, int, int]
 
 
 class _Pen:

@@ -40,7 +40,7 @@ class Population:
         Whether voxels look for what they prefer and content competes; False gives that
         counter-world.
     version : int, default=1
-        Of the simulated brain: 1 or 2.
+        Version of the simulated brain: 1 or 2.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class Population:
         Parameters
         ----------
         scene_ids, subject, images, workers
-            As for `channels`.
+            See `channels`.
         keep : callable
             Takes a batch's evidence (what the version's senses make of it), common and private
             channels, and gives arrays with a row a scene; it is called from several threads.
@@ -227,7 +227,7 @@ class Population:
             [np.ones((len(raw), 1)), self.reference_common, *self._reference_private], axis=1
         )
         scaled = (raw - mean) / sd
-        gram = known.T @ known
+        gram = known.T @ known  # (n_known, n_known)
         # Without the gate some common channels hang together; the ridge makes that harmless.
         ridge = 1e-9 * np.trace(gram) * np.eye(len(gram))
         coefficients = np.linalg.solve(gram + ridge, known.T @ scaled)

@@ -70,8 +70,8 @@ import scipy.ndimage
 
 from brainkit.world.anatomy import Anatomy, build_anatomy
 from brainkit.world.eye import LATTICE, N_POOLS, Eye
-from brainkit.world.noise import Measurement, draw_levels
-from brainkit.world.objects import BACKGROUNDS, CATEGORIES
+from brainkit.world.measurement import Measurement, draw_levels
+from brainkit.world.painting import BACKGROUNDS, CATEGORIES
 from brainkit.world.scenes import Content
 from brainkit.world.tuning import (
     Components,
@@ -192,7 +192,7 @@ def early_drive(maps: Single, truth: pd.DataFrame) -> Double:
             voxels = liked == pool
             centre[:, voxels] += (maps[:, int(pool)] @ field[:, voxels]) * part[voxels]
     wide = _place_weights(x, y, truth["surround_size"].to_numpy())
-    surround = maps.mean(axis=1) @ wide
+    surround = maps.mean(axis=1) @ wide  # (n_scenes, n_voxels)
     return np.asarray((centre + ACTIVATION) / (surround + truth["normalisation"].to_numpy()))
 
 
@@ -347,7 +347,7 @@ class SecondSenses:
     gate : bool
         Whether voxels look for what they like.
     seed : int
-        Of the subjects; it draws the canonical voxels.
+        Seed of the subjects; it draws the canonical voxels.
     """
 
     def __init__(
@@ -497,10 +497,10 @@ class SecondTuning:
         ``normalisation``, ``pool_1``, ``pool_2``, ``pool_share``, ``preferred_size``,
         ``preferred_lightness``, ``gate``, ``weight_<category>``.
     drives : VoxelDrives
-        Of the voxels that are not silent.
+        Drives of the voxels that are not silent.
     column : int array (n_voxels,)
-        Where each voxel stands in `drives`; -1 for silent ones.
-    own : float array (34, n_voxels)
+        Column of `drives` that each voxel has; -1 for silent ones.
+    private_weights : float array (34, n_voxels)
         Weights of the own drive on the private channels; unit variance over the reference set.
     reference : pair of arrays
         Shared drives and private channels of the reference set.
@@ -509,7 +509,7 @@ class SecondTuning:
     truth: pd.DataFrame
     drives: VoxelDrives
     column: npt.NDArray[np.intp]
-    own: Double
+    private_weights: Double
     reference: Rows
 
     @classmethod
@@ -527,9 +527,11 @@ class SecondTuning:
         layout = alone.x.ravel(), alone.y.ravel()
         sights, functions = own_weights(truth, layout, residual_sd, PRIVATE_REACH, rng)
         early_share, content_share = shares(truth["kind"])
-        own = np.sqrt(early_share) * unit_variance(sights, private)
-        own += np.sqrt(content_share) * unit_variance(functions, private)
-        return cls(truth, drives, column, unit_variance(own, private), (reference, private))
+        private_weights = np.sqrt(early_share) * unit_variance(sights, private)
+        private_weights += np.sqrt(content_share) * unit_variance(functions, private)
+        return cls(
+            truth, drives, column, unit_variance(private_weights, private), (reference, private)
+        )
 
     def rows(self, evidence: Evidence, common: Double, private: Double) -> Rows:
         """Keep the shared drives, and the private channels."""
@@ -544,7 +546,7 @@ class SecondTuning:
 
     def own_drive(self, rows: Rows, voxels: Voxels) -> Double:
         """Give the drive that the private channels make."""
-        return np.asarray(rows[1] @ self.own[:, voxels])
+        return np.asarray(rows[1] @ self.private_weights[:, voxels])  # (n_scenes, n_voxels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -562,7 +564,7 @@ class SecondMeasurement(Measurement):
     loadings : float32 array (8, n_voxels)
         What the noise that all voxels share does to each, unit norm a voxel.
     peak, width : float
-        Of the haemodynamic response, seconds: when it is largest, and its standard deviation.
+        Haemodynamic response in seconds: when it is largest, and its standard deviation.
     """
 
     grid: tuple[int, int, int]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from brainkit.world.anatomy import REGIONS
-from brainkit.world.objects import CATEGORIES
+from brainkit.world.painting import CATEGORIES
 from brainkit.world.scenes import Content
 
 FloatArray = npt.NDArray[np.float64]

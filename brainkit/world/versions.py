@@ -15,7 +15,7 @@ import pandas as pd
 from brainkit.errors import unknown_name
 from brainkit.world import first_brain, second_brain
 from brainkit.world.anatomy import Anatomy
-from brainkit.world.noise import Measurement
+from brainkit.world.measurement import Measurement
 from brainkit.world.tuning import FloatArray, Senses, Tuning
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def in_order(
         Takes an item; must not depend on what it did before.
     items : iterable
     workers : int, optional
-        As for `n_workers`. At most one result more than that is kept waiting.
+        See `n_workers`. At most one result more than that is kept waiting.
 
     Yields
     ------

@@ -9,7 +9,7 @@ numeric libraries and at two:
 
 - group: `himalaya.ridge.GroupRidgeCV`, torch backend;
 - kernel: `himalaya.kernel_ridge.MultipleKernelRidgeCV` with linear kernels, torch backend;
-- exact: `brainkit.linear.banded.banded_ridge_cv`;
+- exact: `brainkit.linear.banded_solver.banded_ridge_cv`;
 - racing: the same with a `RacingRule`.
 
 Before any time counts, results of one run of each are compared: the exact search must have, in
@@ -104,9 +104,8 @@ def ours(way: str, given: Arrays) -> Callable[[], Arrays]:
     """Return a fit by brainkit."""
     import torch
 
-    from brainkit.linear.banded import banded_ridge_cv
+    from brainkit.linear.banded_solver import RacingRule, banded_ridge_cv
     from brainkit.linear.folds import kfold
-    from brainkit.linear.racing import RacingRule
 
     X, Y = torch.as_tensor(given["X"]), torch.as_tensor(given["Y"])
     rule = RacingRule() if way == "racing" else None

@@ -96,7 +96,7 @@ def ridge_work(how: str, X: Any, Y: Any) -> Callable[[], tuple[Any, Any]]:
             return model.best_alphas_.numpy(), None
 
         return peer
-    from brainkit.linear.ridge import ridge_cv
+    from brainkit.linear.ridge_solver import ridge_cv
 
     def ours() -> tuple[Any, Any]:
         given = (X, Y) if how == "brainkit" else tensors
@@ -127,8 +127,8 @@ def kernel_work(how: str, X: Any, Y: Any) -> Callable[[], tuple[Any, Any]]:
             return model.best_alphas_.numpy(), None
 
         return peer
-    from brainkit.linear.kernel import kernel_ridge_cv
-    from brainkit.linear.ridge import ridge_cv
+    from brainkit.linear.kernel_solver import kernel_ridge_cv
+    from brainkit.linear.ridge_solver import ridge_cv
 
     def ours() -> tuple[Any, Any]:
         fit = ridge_cv if how == "voxelwise" else kernel_ridge_cv
@@ -175,7 +175,7 @@ def time_lazy(how: str, folder: Path) -> None:
     import h5py
 
     from brainkit.linear.folds import kfold
-    from brainkit.linear.ridge import ridge_cv
+    from brainkit.linear.ridge_solver import ridge_cv
 
     with h5py.File(folder / "lazy.h5", "r") as file:
         X, data = file["X"][:], file["Y"]

@@ -69,7 +69,7 @@ def prepare(folder: Path) -> None:
 
 def tiny_model(folder: Path) -> Path:
     """Return the folder of the tiny CLIP, or of a model of its shape that is written here."""
-    from brainkit.arrays.share import share_folder
+    from brainkit.arrays.files import share_folder
 
     shipped = share_folder("models") / "tiny" / "clip"
     made = folder / "clip"
@@ -129,7 +129,7 @@ def bare(model: str, how: str, folder: Path) -> tuple[Callable[[int], Any], int]
 def ours(model: str, how: str, folder: Path, store: str) -> tuple[Callable[[int], Any], int]:
     """Return brainkit's work on the first so many images, and how many there are."""
     from brainkit.data.stimuli import Stimuli
-    from brainkit.features.backbones.registry import open_backbone
+    from brainkit.features.backbones.backbone import open_backbone
     from brainkit.features.extraction import extract
 
     name = str(tiny_model(folder)) if model == "tiny" else "ViT-B-32/random"
@@ -168,7 +168,7 @@ def time_once(model: str, how: str, folder: Path) -> None:
 
 def remember_once(name: str, folder: Path) -> None:
     """Extract one file's images to a store and print the peak memory."""
-    from brainkit.features.backbones.registry import open_backbone
+    from brainkit.features.backbones.backbone import open_backbone
     from brainkit.features.extraction import extract
 
     backbone, images = open_backbone(f"open_clip:{tiny_model(folder)}"), stimuli(folder, name)

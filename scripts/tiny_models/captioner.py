@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from brainkit.generators.prefix import Prefix, PrefixCaptioner, PrefixConfig
+from brainkit.generators.captioning_models import Prefix, PrefixCaptioner, PrefixConfig
 from brainkit.training import Report, Schedule, Step, train
 from brainkit.world import SceneWorld
 from tiny_models import clip

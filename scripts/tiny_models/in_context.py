@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import write_json, write_npy
 from brainkit.arrays.progress import track
-from brainkit.encoding.context import simulated_name
+from brainkit.data.simulation import simulated_name
 from brainkit.encoding.in_context.checkpoint import Origin, save_network
 from brainkit.encoding.in_context.module import Architecture, Form, InContextNetwork
 from brainkit.encoding.in_context.stages import Stage, train_stage

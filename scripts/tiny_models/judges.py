@@ -16,7 +16,7 @@ from torch.nn import functional
 from brainkit.arrays.atomic import write_json
 from brainkit.training import Report, Schedule, Step, matched_contrast, train
 from brainkit.world import SceneWorld
-from brainkit.world.objects import BACKGROUNDS, CATEGORIES
+from brainkit.world.painting import BACKGROUNDS, CATEGORIES
 from brainkit.world.scenes import COLOURS, KINDS
 from tiny_models.files import finish, what_decides
 from tiny_models.scenes import SIZE, VALIDATION, as_tensor, paint_pool

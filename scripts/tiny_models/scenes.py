@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from brainkit.arrays.atomic import write_npy
 from brainkit.world import SceneWorld
-from brainkit.world.captions import SETTINGS, article, side_words, size_word
-from brainkit.world.objects import SceneObject
-from brainkit.world.scenes import Scene
+from brainkit.world.painting import SceneObject
+from brainkit.world.scenes import SETTINGS, Scene, article, side_words, size_word
 
 # Worlds of their own: no scene of the demonstration or of the tests is in them.
 TRAINING, VALIDATION, TEST = 90_001, 90_002, 90_003

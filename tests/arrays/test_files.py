@@ -37,8 +37,7 @@ from brainkit.arrays.files import (
 )
 from brainkit.arrays.volumes import HDF5Volumes, NiftiVolumes, read_volume
 from brainkit.data.cards import read_card
-from brainkit.data.coco import read_captions
-from brainkit.data.nsd_annotations import read_stimulus_info
+from brainkit.data.coco import read_captions, read_stimulus_info
 from brainkit.data.stimuli import HDF5Stimuli, Stimuli
 from brainkit.errors import (
     CorruptFileError,
@@ -49,7 +48,7 @@ from brainkit.errors import (
 )
 from brainkit.features import FeatureStore, OrientedEnergy, extract, open_backbone
 from brainkit.features.weights import read_state
-from brainkit.recipes.reading import read_recipe
+from brainkit.jobs import read_recipe
 from brainkit.training.trainer import read_header
 
 GRID = (3, 4, 5)

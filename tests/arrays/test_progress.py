@@ -129,3 +129,9 @@ def test_bars_can_be_turned_off():
         timeout=60,
     )  # fmt: skip
     assert (process.stdout, process.stderr) == ("done\n", "")
+
+
+def test_a_bar_changes_nothing_and_writes_nothing_to_standard_output(capsys):
+    assert list(track(range(5), "counting")) == [0, 1, 2, 3, 4]
+    assert list(track((n for n in "ab"), "letters", total=2)) == ["a", "b"]
+    assert capsys.readouterr().out == ""

@@ -206,6 +206,21 @@ def test_a_chunk_beyond_the_end_is_an_error(tmp_path, monkeypatch):
             source.read()
 
 
+def test_chunks_that_the_library_looks_up_hold_the_same(tmp_path, monkeypatch):
+    """The plain way behind `brainkit.arrays.chunk_index`, for indexes that it does not read."""
+    path = tmp_path / "betas_session01.hdf5"
+    data = np.random.default_rng(7).integers(-900, 900, (TRIALS, 3, 4, 5), dtype=np.int16)
+    write_h5(path, data, "voxel", "<i2")
+    voxels = np.random.default_rng(8).permutation(60)
+    source = HDF5Volumes(path, "betas", voxels, GRID)
+    by_index = source.read()
+    monkeypatch.setattr(volumes, "chunk_addresses", lambda data, offsets: np.full(len(offsets), -1))
+    np.testing.assert_array_equal(source.read(), by_index)
+    np.testing.assert_array_equal(
+        by_index, data.transpose(0, 3, 2, 1).reshape(TRIALS, -1)[:, voxels]
+    )
+
+
 def test_voxels_are_read_in_blocks_without_a_second_copy(tmp_path):
     grid, trials = (20, 20, 20), 400
     shape = (trials, 20, 20, 20)

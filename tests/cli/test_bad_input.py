@@ -101,12 +101,12 @@ def test_another_damaged_file(refused, base, nsd_copy, name, how):
 def test_the_second_subjects_fault_is_found_before_the_first_is_run(
     refused, base, nsd_copy, monkeypatch
 ):
-    from brainkit.recipes import running
+    from brainkit.jobs import runner as running
 
     def never(*_, **__):
         raise AssertionError("run before all were opened")
 
-    monkeypatch.setattr(running, "run_recipe", never)
+    monkeypatch.setattr(running, "_run_person", never)
     path = nsd_copy / SESSION.replace("subj01", "subj03")
     damage(path, "truncated")
     assert str(path) in refused(*base("encode", root=nsd_copy, subject=None))
@@ -162,7 +162,8 @@ def test_nan_and_constant_voxels_score_nan_and_are_counted(call, base, nsd_copy,
         counts = manifest["subjects"]["subj01"]["counts"]
         assert counts == {"units": len(expected), "constant_or_nan": 3}
         estimator = brainkit.load_estimator(out / "estimator")
-        np.testing.assert_array_equal(estimator.usable, ~expected)
+        usable = getattr(estimator, "preparation", estimator).usable
+        np.testing.assert_array_equal(usable, ~expected)
     units = pd.read_parquet(tmp_path / "encode" / "units.parquet")
     np.testing.assert_array_equal(units["r"].isna(), expected)
     np.testing.assert_array_equal(units["p"].isna(), expected)

@@ -13,10 +13,10 @@ import yaml
 import brainkit
 from brainkit.cli import app
 from brainkit.data.cards import card_names, read_card
-from brainkit.recipes import running
+from brainkit.jobs import runner as running
 
 COMMANDS = [command.callback.__name__ for command in app.registered_commands]
-NO_FOLDER = {"download", "datasets", "features"}  # commands that make no run folder
+NO_FOLDER = {"download", "datasets", "features", "parts"}  # commands that make no run folder
 PROGRAM = Path(sys.executable).with_name("brainkit")
 
 
@@ -105,7 +105,7 @@ FULL = OSError(28, "No space left on device", "x")
     ("step", "error"),
     [
         ("load", KeyboardInterrupt),
-        ("run_recipe", KeyboardInterrupt),
+        ("_run_person", KeyboardInterrupt),
         ("write_json", KeyboardInterrupt),
         ("save_result", FULL),
         ("write_json", FULL),
@@ -140,7 +140,7 @@ def test_an_interrupted_process(base, tmp_path, contents):
     deadline = time.monotonic() + 60
     while not any(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert any(path.name.endswith(".partial") for path in tmp_path.iterdir())
+    assert any(path.name.endswith(".unfinished") for path in tmp_path.iterdir())
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     try:
@@ -158,7 +158,7 @@ def test_a_fault_of_our_own_is_not_hidden(call, base, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(running, "run_recipe", broken)
+    monkeypatch.setattr(running, "_run_person", broken)
     with pytest.raises(ZeroDivisionError, match="ours"):
         call(*base("encode"))
 
@@ -167,5 +167,5 @@ def test_too_little_memory(refused, base, monkeypatch):
     def broken(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(running, "run_recipe", broken)
+    monkeypatch.setattr(running, "_run_person", broken)
     assert "not enough memory" in refused(*base("encode"))

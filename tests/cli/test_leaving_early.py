@@ -82,10 +82,10 @@ sys.meta_path.insert(0, Finder())
     [
         (signal.SIGINT, "typer"),
         (signal.SIGTERM, "brainkit.errors"),
-        (signal.SIGINT, "brainkit.cli.jobs"),
+        (signal.SIGINT, "brainkit.cli.job_commands"),
         (signal.SIGHUP, "numpy"),
         (signal.SIGINT, "h5py"),
-        (signal.SIGTERM, "brainkit.recipes.running"),
+        (signal.SIGTERM, "brainkit.jobs.runner"),
     ],
 )
 def test_during_imports(base, tmp_path, number, name):
@@ -97,10 +97,10 @@ def test_during_imports(base, tmp_path, number, name):
 @pytest.mark.parametrize(
     ("number", "step"),
     [
-        (signal.SIGTERM, "brainkit.recipes.running:run_recipe"),
-        pytest.param(signal.SIGINT, "brainkit.recipes.running:save_result", marks=SLOW),
-        pytest.param(signal.SIGTERM, "brainkit.linear.persistence:_encode", marks=SLOW),
-        pytest.param(signal.SIGHUP, "brainkit.recipes.running:write_report", marks=SLOW),
+        (signal.SIGTERM, "brainkit.jobs.runner:_run_person"),
+        pytest.param(signal.SIGINT, "brainkit.jobs.runner:save_result", marks=SLOW),
+        pytest.param(signal.SIGTERM, "brainkit.arrays.persistence:_encode", marks=SLOW),
+        pytest.param(signal.SIGHUP, "brainkit.jobs.runner:write_report", marks=SLOW),
         (signal.SIGINT, "brainkit.arrays.atomic:_put_in_place"),
     ],
 )
@@ -153,14 +153,14 @@ def test_at_any_moment(base, tmp_path):
 def test_a_second_control_c_does_not_break_the_tidying_off(base, tmp_path):
     program = """
         import shutil, signal
-        import brainkit.recipes.running as running
+        import brainkit.jobs.runner as running
         real = shutil.rmtree
         def slow(*arguments, **named):
             for _ in range(3):
                 signal.raise_signal(signal.SIGINT)
             return real(*arguments, **named)
         shutil.rmtree = slow
-        running.run_recipe = lambda *_, **__: signal.raise_signal(signal.SIGINT)
+        running._run_person = lambda *_, **__: signal.raise_signal(signal.SIGINT)
     """
     check_left_early(driven(program, *base("encode")), signal.SIGINT, tmp_path)
 
@@ -170,14 +170,22 @@ def test_an_earlier_run_stays_as_it_was(call, contents, base, tmp_path):
     before = contents(tmp_path)
     program = """
         import signal
-        import brainkit.recipes.running as running
+        import brainkit.jobs.runner as running
         running.write_report = lambda *_, **__: signal.raise_signal(signal.SIGTERM)
     """
     process = driven(program, *base("encode"), "--overwrite")
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert "the earlier run there is as it was" in stderr.splitlines()[-1]
-    assert contents(tmp_path) == before
+    last = stderr.splitlines()[-1]
+    assert "the earlier run there is as it was" in last
+    assert "What is done of 1 of 1 people is kept in" in last
+    kept = [path for path in tmp_path.iterdir() if path.name.endswith(".unfinished")]
+    assert len(kept) == 1  # the person is done; only the report was missing
+    assert contents(tmp_path / "out") == {
+        name.removeprefix("out/"): content for name, content in before.items()
+    }
+    assert call(*base("encode"), "--overwrite").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 # ----------------------------------------------------------------------------------- full disks
@@ -219,7 +227,7 @@ FULL = os.strerror(errno.ENOSPC)
 def test_every_library_tells_of_a_full_disk_in_the_same_words(
     refused, base, contents, tmp_path, monkeypatch, error
 ):
-    from brainkit.recipes import running
+    from brainkit.jobs import runner as running
 
     def broken(*_, **__):
         raise error
@@ -233,7 +241,7 @@ def test_every_library_tells_of_a_full_disk_in_the_same_words(
 
 
 def test_a_command_tells_nothing_of_an_earlier_one(call, refused, base, monkeypatch):
-    from brainkit.recipes import running
+    from brainkit.jobs import runner as running
 
     assert call(*base("encode")).exit_code == 0
 

@@ -31,7 +31,7 @@ from encoder_comparison.world import (
 from brainkit.encoding.in_context import InContextEncoder
 from brainkit.encoding.readouts import FactorizedReadout
 from brainkit.evaluation import pearson_r
-from brainkit.recipes.building import build_features, build_model
+from brainkit.recipes.specs import build_features, build_model
 
 
 def subject(n_images=6):

@@ -11,8 +11,14 @@ from PIL import Image
 from scipy.io import savemat
 
 import brainkit
-from brainkit.data.bold5000 import KEYS, SESSIONS, RegionFiles, read_stimulus_list
-from brainkit.data.bold5000_stimuli import image_set, stimulus_table
+from brainkit.data.bold5000 import (
+    KEYS,
+    SESSIONS,
+    RegionFiles,
+    image_set,
+    read_stimulus_list,
+    stimulus_table,
+)
 from brainkit.errors import (
     CorruptFileError,
     InputError,

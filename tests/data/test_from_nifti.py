@@ -284,3 +284,50 @@ def test_regions_by_name_and_paths_in_bytes(bold5000):
         Recording.from_nifti(path, inside, rois=[inside])
     with pytest.raises(InputError, match="rois are masks by name; got int"):
         Recording.from_nifti(path, inside, rois={1: inside})
+
+
+@pytest.fixture
+def series(tmp_path):
+    """Two runs of a BOLD series, of four and three volumes."""
+    rng, paths, values = np.random.default_rng(0), [], []
+    for run, n in enumerate((4, 3)):
+        volume = rng.normal(size=(3, 2, 2, n)).astype(np.float32)
+        paths.append(tmp_path / f"run{run}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), paths[-1])
+        values.append(volume.reshape(12, n).T)
+    return paths, np.concatenate(values)
+
+
+def test_series_have_a_row_a_volume(series):
+    paths, values = series
+    mask = np.ones((3, 2, 2), dtype=int)
+    events = pd.DataFrame({"onset": [0.0], "run": [1]})
+    recording = Recording.from_nifti(paths, mask, tr=2.0, events=events)
+    assert recording.trials is None
+    assert recording.samples["run"].tolist() == [1] * 4 + [2] * 3
+    assert recording.samples["time"].tolist() == [0, 2, 4, 6, 0, 2, 4]
+    assert recording.sfreq == 0.5
+    assert len(recording.events) == 1
+    np.testing.assert_array_equal(recording.responses.read(), values)
+    named = pd.DataFrame({"run": ["a"] * 4 + ["b"] * 3, "label": list("xxyyxxy")})
+    labelled = Recording.from_nifti(paths, mask, samples=named, tr=1.5)
+    assert labelled.samples["time"].tolist() == [0, 1.5, 3, 4.5, 0, 1.5, 3]
+    assert labelled.samples["label"].tolist() == list("xxyyxxy")
+    timed = named.assign(time=[0.5, 1.5, 2.5, 3.5, 10, 11, 12])
+    assert Recording.from_nifti(paths, mask, samples=timed).sfreq == pytest.approx(1.0)
+
+
+def test_series_that_do_not_fit(series):
+    paths, _ = series
+    mask = np.ones((3, 2, 2), dtype=int)
+    table = pd.DataFrame({"run": [1] * 4 + [2] * 3})
+    for options, message in (
+        ({"samples": table}, "A series needs times"),
+        ({"samples": table[:-1], "tr": 2.0}, "samples has 6 rows and the 2 files have 7 volumes"),
+        ({"tr": 0.0}, "above 0; got 0.0"),
+        ({"tr": np.nan}, "above 0; got nan"),
+        ({"trials": table, "tr": 2.0}, "not both"),
+        ({"samples": table.assign(time=[0, 1, 1, 2, 0, 1, 2])}, "rows 1 and 2 of samples have"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Recording.from_nifti(paths, mask, **options)

@@ -128,4 +128,6 @@ def test_a_session_without_training_trials_is_transductive_or_refused():
 @pytest.mark.parametrize("value", [1.0, np.nan])
 def test_no_unit_that_can_be_used(value):
     with pytest.raises(InputError, match="None of the 6 units of s1 can be used"):
-        prepare(only_fold(recorded(np.full((48, 6), value))), zscore=None, average_repeats=False)
+        _ = prepare(
+            only_fold(recorded(np.full((48, 6), value))), zscore=None, average_repeats=False
+        ).usable

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from brainkit import Recording, Stimuli
 from brainkit.arrays.sources import Memory, Source, View
-from brainkit.data.spaces import VolumeSpace
+from brainkit.data.units import VolumeSpace
 from brainkit.errors import InputError, SplitError, UnknownNameError
 
 
@@ -638,3 +638,38 @@ def test_the_same_picture_in_two_trials_is_one_stimulus():
             trials=pd.DataFrame({"stimulus": np.arange(15)}),
         )  # fmt: skip
         assert len(np.unique(said.stimulus_rows())) == 15
+
+
+def test_windows_of_time_are_selected_lazily():
+    values = np.random.default_rng(0).normal(size=(6, 3, 20)).astype(np.float32)
+    epochs = Recording.from_arrays(values, times=np.arange(20) / 10 - 0.5, sfreq=10.0)
+    some = epochs.select(times=(0.0, 0.4), units=[2, 0])
+    np.testing.assert_array_equal(some.responses.read(), values[:, [2, 0], 5:10])
+    assert some.times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    np.testing.assert_array_equal(
+        some.select(times=(0.1, 0.2), trials=[4]).responses.read(), values[[4]][:, [2, 0], 6:8]
+    )
+    samples = pd.DataFrame({"run": np.repeat([1, 2], 5), "time": np.tile(np.arange(5) * 2.0, 2)})
+    series = Recording.from_arrays(np.arange(20.0).reshape(10, 2), samples=samples)
+    inside = series.select(times=(2.0, 5.0))
+    assert inside.samples["time"].tolist() == [2, 4, 2, 4]
+    np.testing.assert_array_equal(inside.responses.read()[:, 0], [2, 4, 12, 14])
+    chosen = series.select(trials=[9, 1, 0], times=(2.0, 8.0))
+    np.testing.assert_array_equal(chosen.responses.read()[:, 0], [18, 2])
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ((3.0, 4.0), "Nothing lies between 3 and 4 s; the recording has 0 to 0.9 s"),
+        ((0.4, 0.1), "in order"),
+        (0.5, r"a window \(start, stop\)"),
+        (("a", "b"), r"a window \(start, stop\)"),
+    ],
+)
+def test_windows_without_sense(times, message):
+    epochs = Recording.from_arrays(np.zeros((2, 2, 10)), times=np.arange(10) / 10)
+    with pytest.raises(InputError, match=message):
+        epochs.select(times=times)
+    with pytest.raises(InputError, match="knows no times"):
+        Recording.from_arrays(np.zeros((2, 2))).select(times=(0, 1))

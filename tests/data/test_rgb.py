@@ -16,14 +16,14 @@ from PIL import Image
 
 from brainkit.data.rgb import as_float, as_images, as_rgb, as_uint8, open_image
 from brainkit.data.stimuli import HDF5Stimuli, Stimuli
-from brainkit.decoding.images import RetrievalBank
+from brainkit.decoding.image_decoding import RetrievalBank
 from brainkit.errors import CorruptFileError, InputError
 from brainkit.features import OrientedEnergy, PixelPCA, extract
-from brainkit.features.backbones.module import to_tensor
+from brainkit.features.backbones.torch_module import to_tensor
 from brainkit.features.backbones.torchvision import CaffeBGR
 from brainkit.features.fingerprint import fingerprint
-from brainkit.generators.embedding import clip_pixels
-from brainkit.reporting.pictures import thumbnail
+from brainkit.generators.conditioning import clip_pixels
+from brainkit.reporting.widgets import thumbnail
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (64, 48), dtype=np.uint8)
@@ -277,7 +277,7 @@ def test_no_images_and_too_many_pixels(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_ground_of_a_mean_image_is_that_of_its_type() -> None:
-    from brainkit.decoding.assess import _mean_image
+    from brainkit.decoding.image_decoding import _mean_image
 
     for array, expected in ARRAYS.values():
         np.testing.assert_allclose(_mean_image(array[None]), expected / 255, atol=1e-6)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from brainkit import load
+from brainkit.data.cards import load_dissimilarities, subjects
 from brainkit.data.dissimilarities import Dissimilarities
-from brainkit.data.loading import load_dissimilarities, subjects
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import (
     CorruptFileError,

@@ -10,8 +10,7 @@ from brainkit import Recording
 from brainkit.data.preparing import prepare
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import DecodingProtocol, RetrievalBank, RidgeDecoder, assess_decoder
-from brainkit.decoding.assess import fit_spaces, reconstruct
-from brainkit.decoding.images import invert
+from brainkit.decoding.image_decoding import fit_spaces, invert, reconstruct
 from brainkit.errors import InputError
 from brainkit.features import OrientedEnergy, PixelPCA
 

@@ -5,10 +5,10 @@ import pytest
 from sklearn.base import clone
 
 from brainkit.decoding import RidgeDecoder
-from brainkit.decoding.exchange import fit_with_null
+from brainkit.decoding.ridge_decoder import fit_with_null
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.evaluation import exchanged_rows
-from brainkit.linear import blocks, held_out
+from brainkit.linear import cross_validation, ridge_solver
 
 N = 40
 ROWS = np.concatenate([np.arange(N), np.arange(10)])[np.random.default_rng(0).permutation(N + 10)]
@@ -58,11 +58,13 @@ def test_one_feature_stays_one():
 
 def test_the_responses_are_decomposed_once_for_both(monkeypatch):
     done = []
-    original = held_out.decompose
+    original = cross_validation.decompose
     monkeypatch.setattr(
-        held_out, "decompose", lambda X, *a, **b: done.append(len(X)) or original(X, *a, **b)
+        cross_validation,
+        "decompose",
+        lambda X, *a, **b: done.append(len(X)) or original(X, *a, **b),
     )
-    monkeypatch.setattr(blocks, "decompose", held_out.decompose)
+    monkeypatch.setattr(ridge_solver, "decompose", cross_validation.decompose)
     X, Z = data(20)
     order = exchanged_rows(ROWS, np.random.default_rng(3))
     fit_with_null(RidgeDecoder(cv=4), X, Z, groups=ROWS, exchange=order)

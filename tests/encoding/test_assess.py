@@ -12,8 +12,8 @@ from brainkit import Recording
 from brainkit.data.dependence import dependence
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
-from brainkit.encoding.held_out import exchanged_stimuli, held_out
-from brainkit.encoding.protocol import prepare_folds
+from brainkit.encoding.judging import prepare_folds
+from brainkit.encoding.passes import exchanged_stimuli, held_out
 from brainkit.errors import InputError, LeakError, SplitError
 
 SIDE = 6
@@ -318,7 +318,7 @@ def test_recordings_that_do_not_fit(world):
             ),
             Pixels(), MODEL, EncodingProtocol("kfold:5", zscore=None),
         )  # fmt: skip
-    with pytest.raises(InputError, match=r"takes \(trial, unit\) recordings; got shape \(20, 3, 4"):
+    with pytest.raises(InputError, match="features of its rows: an array with one row for each"):
         assess_encoder(
             Recording.from_arrays(np.zeros((20, 3, 4))),
             Pixels(),

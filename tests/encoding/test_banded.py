@@ -6,13 +6,13 @@ from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from brainkit.arrays.persistence import load_estimator, save_estimator
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.encoding.banded import BandedRidge
 from brainkit.errors import InputError, UnknownNameError
-from brainkit.linear.banded import banded_ridge_cv
+from brainkit.linear.banded_solver import banded_ridge_cv
 from brainkit.linear.folds import kfold
-from brainkit.linear.partition import r2_split
-from brainkit.linear.persistence import load_estimator, save_estimator
+from brainkit.linear.variance_partition import r2_split
 
 
 @parametrize_with_checks([BandedRidge(), BandedRidge(racing=True, standardise="bands")])

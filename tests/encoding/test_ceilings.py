@@ -7,8 +7,8 @@ import pytest
 import brainkit
 from brainkit import Recording
 from brainkit.encoding import EncodingProtocol
-from brainkit.encoding.ceilings import CEILINGS, check_ceiling, unit_ceiling
-from brainkit.encoding.protocol import prepare_folds
+from brainkit.encoding.judging import prepare_folds
+from brainkit.encoding.unit_ceilings import CEILINGS, check_ceiling, unit_ceiling
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.evaluation import noise_ceiling
 from brainkit.world import SceneWorld, SimulatedBrain, write_nsd
@@ -177,7 +177,7 @@ def test_a_split_without_common_test_stimuli_is_refused():
 
 
 def test_every_name_is_in_the_schema():
-    from brainkit.recipes.schema import EncodeSettings
+    from brainkit.jobs.encode import Settings as EncodeSettings
 
     for name in CEILINGS:
         assert EncodeSettings(split=SPLIT, ceiling=name).ceiling == name

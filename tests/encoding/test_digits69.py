@@ -5,8 +5,8 @@ import pytest
 
 import brainkit
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
-from brainkit.encoding.held_out import held_out
-from brainkit.encoding.protocol import prepare_folds
+from brainkit.encoding.judging import prepare_folds
+from brainkit.encoding.passes import held_out
 from brainkit.features import PixelPCA, SingleSpace
 
 AREAS = ["V1d", "V1v", "V2d", "V2v", "V3d", "V3v"]

@@ -17,7 +17,7 @@ from brainkit.decoding import DecodingProtocol, assess_decoder
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder, compare_spaces
 from brainkit.errors import DependenceWarning, FoldsWarning, InputError, PenaltyWarning
 from brainkit.features import PixelPCA
-from brainkit.linear.estimator import penalties_of, predict_rows
+from brainkit.linear.ridge_estimator import penalties_of, predict_rows
 from brainkit.synthesis import RankingProtocol, assess_ranking
 
 N = 80

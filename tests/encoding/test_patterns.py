@@ -1,5 +1,7 @@
 """Scores of response patterns by region, against the pairs counted one by one."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +11,9 @@ from brainkit import Recording
 from brainkit.data.dependence import Rows
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
-from brainkit.encoding.held_out import HeldOut, held_out
-from brainkit.encoding.patterns import by_seed, pattern_metrics, pattern_scores
-from brainkit.encoding.protocol import prepare_folds
+from brainkit.encoding.judging import prepare_folds
+from brainkit.encoding.passes import held_out
+from brainkit.encoding.score_tables import by_seed, pattern_metrics, pattern_scores
 from brainkit.evaluation import two_vs_two, two_vs_two_ci
 from brainkit.features import PixelPCA
 
@@ -46,7 +48,7 @@ def passed(truth, predicted, fold):
     """A pass over a split whose items show one image each."""
     items = np.arange(len(truth))
     rows = Rows(items, items, items)
-    return HeldOut(truth, predicted, fold, rows, np.ones(truth.shape[1]), (None, None))
+    return SimpleNamespace(truth=truth, predictions=predicted, fold=fold, rows=rows)
 
 
 def test_scores_of_regions(arrays):

@@ -9,8 +9,7 @@ import brainkit
 from brainkit.encoding import ReducedRankRidge, VoxelwiseRidge
 from brainkit.errors import InputError
 from brainkit.linear.folds import kfold
-from brainkit.linear.noise import average_groups, noise_metric
-from brainkit.linear.reduced_rank import solve_reduced_rank
+from brainkit.linear.reduced_rank_solver import average_groups, noise_metric, solve_reduced_rank
 
 ALPHAS = (1.0, 10.0, 100.0, 1000.0)
 

@@ -21,6 +21,13 @@ RUNS = {
     Case("encode", 5, 60, "single trials"): 16,
     Case("encode", 5, 600, "time"): 10,
     Case("encode", 8, 5, "conditions"): 16,
+    Case("samples", 5, 300, "samples"): 16,
+    Case("samples", 8, 320, "runs"): 10,
+    Case("classes", 5, 60): 40,
+    Case("classes", 1, 90): 40,
+    Case("classes", 8, 192, "runs"): 16,
+    Case("numbers", 5, 60): 40,
+    Case("numbers", 5, 300, "samples"): 16,
     Case("spaces", 1, 60): 40,
     Case("spaces", 1, 60, "single trials"): 40,
     Case("decode", 1, 60): 40,
@@ -52,7 +59,7 @@ def of_metric(rows, metric):
     return [row for row in plain if metric_of(row["metric"]).id == metric]
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", METRICS.builtin)
 def test_a_score_is_at_chance_on_noise(rows, metric):
     means = of_metric(rows, metric)
     assert means, "no case measures it"
@@ -88,7 +95,7 @@ def test_p_values_reach_their_rate(rows):
 def test_the_large_table_has_every_kind_of_case():
     assert set(RUNS) <= set(NOISE)
     assert {case.dependence for case in NOISE} == {
-        "none", "repeats", "single trials", "time", "conditions"
+        "none", "repeats", "single trials", "time", "conditions", "samples", "runs"
     }  # fmt: skip
     assert {2, 5, 10, 20} <= {case.folds for case in NOISE}
     assert {20, 1000} <= {case.items for case in NOISE}

@@ -6,8 +6,11 @@ from hypothesis.extra import numpy as npst
 
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.evaluation import IDENTIFICATION_METRICS, identification, retrieval
-from brainkit.evaluation.contests import first_among
-from brainkit.evaluation.identification import identification_contest, retrieval_contest
+from brainkit.evaluation.identification import (
+    first_among,
+    identification_contest,
+    retrieval_contest,
+)
 
 DIRECTIONS = list(IDENTIFICATION_METRICS)
 vectors = npst.arrays(np.int64, (5, 4), elements=st.integers(-3, 3))

@@ -25,8 +25,7 @@ from brainkit.evaluation.rsa import (
     rdm,
     rdm_noise_ceiling,
 )
-from brainkit.evaluation.rsa.comparison import TOOLBOX_NAMES, as_directions
-from brainkit.evaluation.rsa.resampling import Resampled
+from brainkit.evaluation.rsa.comparison import TOOLBOX_NAMES, Resampled, as_directions
 
 N = 12
 

@@ -56,7 +56,7 @@ def test_measures_equal_rsatoolboxs_where_it_has_them(measure, theirs):
 def test_many_features_are_summed_in_blocks(monkeypatch):
     x = patterns(p=1000).astype(np.float32)
     whole = rdm(x), rdm(x, "euclidean")
-    monkeypatch.setattr("brainkit.evaluation._columns.BATCH_BYTES", 8 * 7 * 64)
+    monkeypatch.setattr("brainkit.evaluation.checked_arrays.BATCH_BYTES", 8 * 7 * 64)
     np.testing.assert_allclose(rdm(x), whole[0], rtol=1e-12)
     np.testing.assert_allclose(rdm(x, "euclidean"), whole[1], rtol=1e-12)
 

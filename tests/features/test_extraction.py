@@ -15,8 +15,8 @@ from brainkit.data.rgb import as_rgb, open_image
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, UnknownNameError
 from brainkit.features import Backbone, FeatureStore, TorchModel, extract
+from brainkit.features.extraction import ModelInputs
 from brainkit.features.fingerprint import fingerprint
-from brainkit.features.items import Items
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (21, 8, 8, 3), dtype=np.uint8)
@@ -400,7 +400,7 @@ def test_progress_tells_the_rate(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_what_has_no_items_in_an_order(stimuli: Any, message: str) -> None:
     for modality in ("image", "text"):
         with pytest.raises(InputError, match=message):
-            Items(stimuli, modality)
+            ModelInputs(stimuli, modality)
         with pytest.raises(InputError, match=message):
             fingerprint(stimuli, modality)
 

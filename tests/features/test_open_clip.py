@@ -13,7 +13,7 @@ from PIL import Image
 
 from brainkit.errors import CorruptFileError, DownloadError, InputError, UnknownNameError
 from brainkit.features import extract, open_backbone
-from brainkit.features.backbones.open_clip_model import FAMILIES, find_source
+from brainkit.features.backbones.open_clip import FAMILIES, find_source
 from brainkit.features.spec import parse_spec
 
 VIT = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}

@@ -120,7 +120,7 @@ print(len(authors))
 EXTRACTION = """
 from torch import nn
 import torch
-from brainkit.features.backbones.module import TorchModel, random_weights
+from brainkit.features.backbones.torch_module import TorchModel, random_weights
 from brainkit.features.extraction import extract
 
 class Small(nn.Module):

@@ -12,7 +12,7 @@ from timm.data import create_transform, resolve_data_config
 
 from brainkit.errors import DownloadError, InputError, UnknownNameError
 from brainkit.features import extract
-from brainkit.features.backbones.base import evaluating
+from brainkit.features.backbones.backbone import evaluating
 from brainkit.features.backbones.timm import TimmBackbone, timm_backbone
 from brainkit.features.spec import parse_spec
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from brainkit.errors import InputError
-from brainkit.features.backbones.structure import structure_hash
+from brainkit.features.backbones.torch_module import structure_hash
 from brainkit.features.backbones.torchvision import (
     TURNING,
     _options,

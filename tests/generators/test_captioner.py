@@ -13,8 +13,12 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from brainkit.errors import CorruptFileError, InputError, MissingFileError, UnknownNameError
 from brainkit.features.extraction import extract
 from brainkit.generators.captioner import Captioner, captioner_class
-from brainkit.generators.git import GitCaptioner
-from brainkit.generators.prefix import Prefix, PrefixCaptioner, PrefixConfig
+from brainkit.generators.captioning_models import (
+    GitCaptioner,
+    Prefix,
+    PrefixCaptioner,
+    PrefixConfig,
+)
 
 SENTENCES = [
     "a red house on a green field",

@@ -19,7 +19,7 @@ from transformers import (
 
 from brainkit.errors import CorruptFileError, InputError
 from brainkit.generators.captioner import Captioner, captioner_class
-from brainkit.generators.git import GitCaptioner
+from brainkit.generators.captioning_models import GitCaptioner
 
 WORDS = [f"word{n}" for n in range(40)]
 

@@ -11,7 +11,7 @@ import torch
 
 from brainkit.errors import InputError
 from brainkit.generators import Generator
-from brainkit.generators.unclip import StableUnCLIPGenerator
+from brainkit.generators.pipelines import StableUnCLIPGenerator
 
 SEEDS = [11, 2, 30, 4, 55]
 TEXTS = ["dog", "", "a dog", "do", "cat"]

@@ -22,7 +22,7 @@ from sklearn.base import (
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from brainkit.decoding import RidgeDecoder
+from brainkit.decoding import LabelDecoder, RidgeDecoder
 from brainkit.encoding import (
     BandedRidge,
     FactorizedReadout,
@@ -159,6 +159,10 @@ TRANSFORMERS = [
     Images(OrientedEnergy(frequencies=(1.0,), side=8, n_orientations=2)),
 ]
 
+LABELS = [
+    LabelDecoder(), LabelDecoder("lda"), LabelDecoder("ridge_classifier"), LabelDecoder("ridge")
+]  # fmt: skip
+
 # Estimators whose inputs are no numbers, which no shell can make of a table: they take stimuli, or
 # models and folders of models, or subjects; their own tests are in the rooms that they are in.
 NOT_OF_TABLES = {
@@ -206,6 +210,11 @@ def test_linear_estimators(estimator, check):
     check(estimator)
 
 
+@parametrize_with_checks(LABELS, expected_failed_checks=expected_failures)
+def test_decoders_of_labels(estimator, check):
+    check(estimator)
+
+
 # Not strict: what single precision leaves of a row's sum may or may not depend on its place.
 @parametrize_with_checks(TRANSFORMERS, expected_failed_checks=expected_failures, xfail_strict=False)
 def test_transformers(estimator, check):
@@ -226,14 +235,14 @@ def test_every_public_estimator_is_checked_or_listed_with_a_reason():
             value = getattr(module, name)
             if inspect.isclass(value) and issubclass(value, BaseEstimator):
                 public.add(name)
-    checked = {name_of(estimator) for estimator in [*LINEAR, *DEEP, *TRANSFORMERS]}
+    checked = {name_of(estimator) for estimator in [*LINEAR, *DEEP, *TRANSFORMERS, *LABELS]}
     assert public == checked | set(NOT_OF_TABLES)
     assert all(is_regressor(estimator) for estimator in [*LINEAR, *DEEP])
 
 
 def test_no_parameter_has_the_name_of_a_method_that_pipelines_look_for():
     looked_for = {"fit", "transform", "fit_transform", "predict", "score", "inverse_transform"}
-    for estimator in [*LINEAR, *DEEP, *TRANSFORMERS]:
+    for estimator in [*LINEAR, *DEEP, *TRANSFORMERS, *LABELS]:
         inner = getattr(estimator, "inner", estimator)
         assert not looked_for & set(inner.get_params()), name_of(estimator)
 

@@ -97,7 +97,7 @@ def test_wheel_shares_no_file_with_hugging_face_datasets(content):
 
 def test_installed_wheel_works_in_another_folder(python, repository, tmp_path):
     program = (
-        "import brainkit, brainkit.arrays.share as share\n"
+        "import brainkit, brainkit.arrays.files as share\n"
         "print(brainkit.__file__)\n"
         "print(share.share_folder('datasets'))\n"
         "print(share.share_folder('models'))\n"

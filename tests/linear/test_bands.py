@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brainkit.errors import InputError
+from brainkit.linear.banded_solver import RacingRule
 from brainkit.linear.bands import band_columns, checked_draws, simplex_draws
-from brainkit.linear.racing import RacingRule
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,18 @@ import torch
 from sklearn.base import clone
 
 from brainkit.arrays import devices
-from brainkit.arrays.devices import device_name, pick_device, solver_device, to_device, to_numpy
-from brainkit.arrays.memory import free_bytes
+from brainkit.arrays.devices import (
+    device_name,
+    free_bytes,
+    pick_device,
+    solver_device,
+    to_device,
+    to_numpy,
+)
 from brainkit.decoding import RidgeDecoder
 from brainkit.encoding import BandedRidge, KernelRidge, ReducedRankRidge, VoxelwiseRidge
 from brainkit.errors import InputError
-from brainkit.linear import estimator
+from brainkit.linear import ridge_estimator
 
 MODELS = [
     VoxelwiseRidge(),
@@ -43,9 +49,11 @@ def test_a_device_of_torch_gives_what_numpy_gives(monkeypatch, model, n, dtype):
     expected = clone(model).set_params(device="cpu").fit(X, Y)
     assert expected.device_ == "cpu"
     # As with a GPU, whose arrays are tensors too.
-    monkeypatch.setattr(estimator, "solver_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr(ridge_estimator, "solver_device", lambda name: torch.device("cpu"))
     seen = []
-    monkeypatch.setattr(estimator, "to_device", lambda x, d: seen.append(d) or to_device(x, d))
+    monkeypatch.setattr(
+        ridge_estimator, "to_device", lambda x, d: seen.append(d) or to_device(x, d)
+    )
     found = clone(model).fit(X, Y)
     assert seen == [torch.device("cpu")]
     assert found.device_ == "cpu"
@@ -64,7 +72,7 @@ def test_repeats_are_averaged_on_the_device_too(monkeypatch):
     X, shown = np.repeat(X, 3, axis=0), np.repeat(np.arange(40), 3)
     Y = np.repeat(Y, 3, axis=0) + np.random.default_rng(0).normal(size=(120, 7))
     expected = ReducedRankRidge(ranks=(1, 3), device="cpu").fit(X, Y, groups=shown)
-    monkeypatch.setattr(estimator, "solver_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr(ridge_estimator, "solver_device", lambda name: torch.device("cpu"))
     found = ReducedRankRidge(ranks=(1, 3)).fit(X, Y, groups=shown)
     np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-6, atol=1e-9)
 

@@ -22,13 +22,15 @@ import pytest
 
 from brainkit.decoding import RidgeDecoder
 from brainkit.encoding import BandedRidge, KernelRidge, ReducedRankRidge, VoxelwiseRidge
-from brainkit.linear.banded import banded_ridge_cv
-from brainkit.linear.banded_solve import solve_banded_ridge
+from brainkit.linear.banded_solver import RacingRule, banded_ridge_cv, solve_banded_ridge
 from brainkit.linear.folds import kfold
-from brainkit.linear.kernel import kernel_predict, kernel_ridge_cv, solve_kernel_ridge
-from brainkit.linear.kernels import Kernel
-from brainkit.linear.racing import RacingRule
-from brainkit.linear.ridge import ridge_cv, solve_ridge, validation_errors
+from brainkit.linear.kernel_solver import (
+    Kernel,
+    kernel_predict,
+    kernel_ridge_cv,
+    solve_kernel_ridge,
+)
+from brainkit.linear.ridge_solver import ridge_cv, solve_ridge, validation_errors
 
 ALWAYS, ALL, AT_ONCE = 100, 1000, 20
 LENGTH = {np.float32: 2e-4, np.float64: 1e-7}

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from brainkit.decoding import RidgeDecoder
 from brainkit.encoding import BandedRidge, KernelRidge, ReducedRankRidge, VoxelwiseRidge
 from brainkit.linear.folds import kfold
-from brainkit.linear.ridge import ridge_cv, solve_ridge, validation_errors
+from brainkit.linear.ridge_solver import ridge_cv, solve_ridge, validation_errors
 from brainkit.linear.spectrum import decompose, eigen_of_kernel, precision, singular_values
 
 MODELS = [

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tiny_models import in_context, in_context_card
 from tiny_models.in_context import Variant
 
-from brainkit.arrays.share import share_folder
+from brainkit.arrays.files import share_folder
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.encoding.in_context import InContextEncoder
 from brainkit.errors import InputError, LeakError

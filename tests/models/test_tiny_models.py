@@ -13,7 +13,7 @@ from tiny_models import clip, judges
 from tiny_models.scenes import TEST, describe_wholly
 from tiny_models.scores import Scenes, judge_features, score_captioner, score_clip
 
-from brainkit.arrays.share import share_folder
+from brainkit.arrays.files import share_folder
 from brainkit.evaluation import identification
 from brainkit.features import ModelLayer, extract
 from brainkit.generators import Captioner, Generator

@@ -13,7 +13,7 @@ from brainkit.arrays.atomic import plain
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError
 from brainkit.features import OrientedEnergy
-from brainkit.features.layer import ModelLayer
+from brainkit.features.model_layer import ModelLayer
 from brainkit.reconstruction import (
     EmbeddingDecoder,
     ReconstructionParts,

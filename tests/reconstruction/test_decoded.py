@@ -7,7 +7,7 @@ from sklearn.base import clone
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import RidgeDecoder
 from brainkit.evaluation import exchanged_rows
-from brainkit.linear import blocks, held_out
+from brainkit.linear import cross_validation, ridge_solver
 from brainkit.reconstruction import EmbeddingDecoder, ReconstructionParts
 from brainkit.reconstruction.decoded import fit_models
 from brainkit.reconstruction.nulls import Training
@@ -68,14 +68,14 @@ def test_embeddings_latents_and_both_nulls_take_one_decomposition_a_fold(
     generator, training, responses, monkeypatch
 ):
     done = []
-    original = held_out.decompose
+    original = cross_validation.decompose
 
     def counted(X, *given, **named):
         done.append(len(X))
         return original(X, *given, **named)
 
-    monkeypatch.setattr(held_out, "decompose", counted)
-    monkeypatch.setattr(blocks, "decompose", counted)
+    monkeypatch.setattr(cross_validation, "decompose", counted)
+    monkeypatch.setattr(ridge_solver, "decompose", counted)
     order = exchanged_rows(training.rows, np.random.default_rng(3))
     fit_models(training, responses, parts_of(generator), groups=training.rows, exchange=order)
     assert len(done) == DECODER.cv + 1

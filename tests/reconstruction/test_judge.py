@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from brainkit.errors import InputError
 from brainkit.evaluation import retrieval
-from brainkit.evaluation.contests import first_among
+from brainkit.evaluation.identification import first_among
 from brainkit.features import OrientedEnergy
 from brainkit.reconstruction import identification_among, retrieval_among
 from brainkit.reconstruction.judge import judge_scores, retrieval_scores

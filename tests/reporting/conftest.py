@@ -1,18 +1,23 @@
 """A recording with known numbers, and hand-made results for it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from brainkit.data.dependence import Rows
 from brainkit.data.recording import Recording
-from brainkit.data.rois import roi_table
-from brainkit.data.spaces import VolumeSpace
 from brainkit.data.stimuli import Stimuli
+from brainkit.data.units import VolumeSpace, roi_table
 from brainkit.decoding import DecodingProtocol, DecodingResult
-from brainkit.decoding.scores import decoding_metrics, item_scores
+from brainkit.decoding.item_scores import decoding_metrics, item_scores
 from brainkit.encoding import EncodingProtocol, EncodingResult
-from brainkit.reporting import SubjectResults
+from brainkit.jobs.decode import decoding_result
+from brainkit.jobs.encode import encoding_result
+from brainkit.jobs.reconstruct import reconstruction_result
+from brainkit.jobs.runner import person_report
+from brainkit.jobs.synthesize import ranking_result
 from brainkit.synthesis import FittedEncoder, Ranking, RankingProtocol, RankingResult
 
 GRID = (6, 7, 5)
@@ -25,6 +30,40 @@ KINDS = (
     "class_mean",
     "shuffled_brain",
 )
+
+
+@dataclass
+class Judged:
+    """What the jobs' functions found of one subject, and the report of it."""
+
+    encoding: object = None
+    decoding: object = None
+    reconstruction: object = None
+    ranking: object = None
+
+    @property
+    def results(self):
+        made = {
+            "encode": self.encoding and encoding_result(self.encoding),
+            "decode": self.decoding and decoding_result(self.decoding),
+            "reconstruct": self.reconstruction and reconstruction_result(self.reconstruction),
+            "synthesize": self.ranking and ranking_result(self.ranking),
+        }
+        return {label: one for label, one in made.items() if one}
+
+    @property
+    def recording(self):
+        return next(iter(self.results.values())).source.recording
+
+    @property
+    def report(self):
+        return person_report(self.recording.subject, self.recording, self.results)
+
+
+@pytest.fixture
+def judged():
+    """Put what the jobs' functions found of one subject together."""
+    return Judged
 
 
 @pytest.fixture
@@ -75,6 +114,7 @@ def make_encoding():
         units["r"] = r
         units["shuffled r"] = np.linspace(-0.1, 0.1, N_UNITS)
         units["ceiling"] = 0.25 if ceilings else np.nan
+        units["p"] = np.nan
         return EncodingResult(
             recording=recording,
             protocol=EncodingProtocol("kfold:5", permutations=20),
@@ -95,8 +135,9 @@ def make_encoding():
                 },
             },
             predictions=np.zeros((N_ITEMS, N_UNITS)),
-            truth=np.zeros((N_ITEMS, N_UNITS)),
             test_stimuli=np.arange(N_ITEMS),
+            place=np.arange(N_ITEMS),
+            first=None,
             fold=np.arange(N_ITEMS) % 5,
             counts={"units": N_UNITS, "constant_or_nan": 1},
             fitted=(None, None),
@@ -188,7 +229,7 @@ def make_results(make_recording, make_encoding, make_decoding, make_ranking):
 
     def make(**options):
         recording = make_recording(**options)
-        return SubjectResults(
+        return Judged(
             encoding=make_encoding(recording),
             decoding=make_decoding(recording),
             ranking=make_ranking(recording),

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainkit.data.spaces import VolumeSpace
+from brainkit.data.units import VolumeSpace
 from brainkit.reporting.figures import (
     region_colours,
     region_scores,

@@ -50,7 +50,11 @@ def test_the_page_renders_and_says_nothing_on_the_console(chromium, make_results
 
     path = tmp_path / "report.html"
     write_report(
-        path, {"s1": make_results(colour=True)}, title="Seen & decoded", manifest={}, metrics={}
+        path,
+        {"s1": make_results(colour=True).report},
+        title="Seen & decoded",
+        manifest={},
+        metrics={},
     )
     dom, said = browse(chromium, tmp_path, "--dump-dom", path.as_uri())
     assert "<title>Seen &amp; decoded</title>" in dom

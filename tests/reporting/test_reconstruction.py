@@ -9,10 +9,13 @@ import pytest
 
 from brainkit.data.stimuli import Stimuli
 from brainkit.evaluation.intervals import mean_score
+from brainkit.jobs import read_recipe
+from brainkit.jobs.reconstruct import Reconstruct, reconstruction_result
+from brainkit.jobs.runner import person_report
 from brainkit.reconstruction import ReconstructionProtocol, ReconstructionResult
 from brainkit.reconstruction.nulls import CAPTION_NULLS, IMAGE_NULLS
 from brainkit.reconstruction.scores import item_columns, summarise
-from brainkit.reporting import SubjectResults, render_report
+from brainkit.reporting import render_report
 from brainkit.reporting.figures import score_dots
 from brainkit.reporting.markup import interval, number
 
@@ -84,12 +87,13 @@ def make_result(make_recording):
 
 def render(result, **options):
     given = {"title": "T", "manifest": {}, "metrics": result.metrics} | options
-    part = SubjectResults(reconstruction=result)
-    return render_report({result.recording.subject: part}, **given)
+    made = {"reconstruct": reconstruction_result(result)}
+    report = person_report(result.recording.subject, result.recording, made)
+    return render_report({result.recording.subject: report}, **given)
 
 
 def table_after(page, words):
-    start = page.index(words)
+    start = page.index(words, page.index('id="subject-1"'))
     return page[start : page.index("</table>", start)]
 
 
@@ -175,19 +179,17 @@ def test_what_cannot_be_known_is_said(make_result):
     assert "Nulls are missing." not in render(make_result())
 
 
-def test_the_models_are_named_at_the_top(make_result):
-    recipe = {
-        "name": "r",
-        "embedding": "open_clip:tiny",
-        "generator": {"name": "tiny"},
-        "captioner": None,
-        "judges": {"judge-a": "timm:tiny-judge-a"},
-    }
-    said = "embedding open_clip:tiny; generator tiny; judge-a timm:tiny-judge-a"
-    for given in (recipe, {"decode": recipe}):
-        assert f"<dt>Models</dt><dd>{said}</dd>" in render(
-            make_result(), manifest={"recipe": given}
-        )
+def test_the_models_are_named(make_result):
+    recipe = read_recipe("brain_diffuser_simple", ["generator.name=tiny"])
+    parts = Reconstruct().describe(recipe)
+    page = render(make_result(), manifest={"parts": parts})
+    for name, model in (
+        ("Embedding", "open_clip:tiny"),
+        ("Generator", "tiny"),
+        ("Captioner", "tiny"),
+        ("Judges", "judge-a timm:tiny-judge-a; judge-b timm:tiny-judge-b"),
+    ):
+        assert f"<dt>{name}</dt><dd>{model}</dd>" in page
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
@@ -202,7 +204,7 @@ def test_dots_stand_where_the_values_are():
         "a": {"own": (0.5, [0.4, 0.7]), "null": (0.1, [0.0, 0.3])},
         "b": {"own": (0.2, [0.1, 0.3]), "reach": (0.9, [0.8, 1.0])},
     }
-    figure = score_dots(panels, {"a": 0.25}, own="own", reach="reach")
+    figure = score_dots(panels, {"a": 0.25}, value="own", reach="reach")
     drawn = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in drawn] == ["a", "b"]
     names = [label.get_text() for label in drawn[0].get_yticklabels()]

@@ -10,12 +10,9 @@ from brainkit.data.dissimilarities import Dissimilarities
 from brainkit.data.stimuli import Stimuli
 from brainkit.encoding import RSAProtocol, assess_rsa
 from brainkit.evaluation.rsa import rdm
-from brainkit.reporting.similarity import (
-    layer_curves,
-    matrices,
-    people_and_ceilings,
-    render_rsa_report,
-)
+from brainkit.jobs.rsa import RSA, layer_curves, matrices, people_and_ceilings, rsa_result
+from brainkit.jobs.runner import person_report
+from brainkit.reporting import render_report
 
 
 def result(regions=("V1 <early>", "$IT$"), layers=("a", "b & c", "d")):
@@ -36,13 +33,20 @@ def result(regions=("V1 <early>", "$IT$"), layers=("a", "b & c", "d")):
     return assess_rsa(data, models, RSAProtocol(bootstraps=20, permutations=19))
 
 
+def render_rsa_report(compared, **settings):
+    results = {"rsa": rsa_result(compared)}
+    report = person_report("5 people", compared.data, results)
+    metrics = report.metrics
+    return render_report({"5 people": report}, metrics=metrics, headline=RSA.headline, **settings)
+
+
 @pytest.fixture(scope="module")
 def page():
     manifest = {
         "card": "mine",
         "licence": "MIT",
         "citation": "Me (2026).",
-        "model": {"source": "torchvision", "model": "net", "weights": "abc", "preprocessing": "x"},
+        "models": {"network": {"source": "torchvision", "model": "net", "weights": "abc"}},
     }
     return render_rsa_report(result(), title="RSA <mine>", manifest=manifest, summary="Sum & all.")
 
@@ -51,7 +55,7 @@ def test_the_page_holds_all_it_shows(page):
     assert page.startswith("<!doctype html>")
     assert "<title>RSA &lt;mine&gt;</title>" in page
     assert "Sum &amp; all." in page
-    assert page.count("<img") == 3 + 10
+    assert page.count("<img") == 3 + 3 + 10  # the first screen's stand in place again
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert "<script" not in page
     assert "<b>" not in page
@@ -66,7 +70,7 @@ def test_values_stand_beside_their_nulls_and_ceilings(page):
         "p, family-wise",
         "noise ceiling",
         "ceiling of the mean RDM",
-        "sha256 abc",
+        "models.network.weights",
         "rsa/correlation/spearman",
         "How to read the numbers",
         "Me (2026).",

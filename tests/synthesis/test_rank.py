@@ -9,7 +9,7 @@ from brainkit.encoding import VoxelwiseRidge
 from brainkit.errors import InputError
 from brainkit.features import OrientedEnergy, PixelPCA
 from brainkit.synthesis import FittedEncoder, rank_stimuli
-from brainkit.synthesis.rank import rank_regions
+from brainkit.synthesis.ranking import rank_regions
 
 N, SIDE, UNITS = 700, 8, 6
 RNG = np.random.default_rng(0)
@@ -106,7 +106,7 @@ def test_a_judge_of_noise_gives_chance():
 
 
 def test_order_and_repeats_of_the_bank_and_batches_change_nothing(monkeypatch):
-    import brainkit.synthesis.rank as module
+    import brainkit.synthesis.ranking as module
 
     first = rank_stimuli(ENCODER, JUDGE, STIMULI, BANK, REGION)
     messy = rank_stimuli(ENCODER, JUDGE, STIMULI, [*BANK[::-1], *BANK[:9]], REGION)

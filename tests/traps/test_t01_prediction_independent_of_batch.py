@@ -11,7 +11,7 @@ from brainkit import Recording
 from brainkit.data.preparing import prepare
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import RidgeDecoder
-from brainkit.decoding.assess import fit_spaces, reconstruct
+from brainkit.decoding.image_decoding import fit_spaces, reconstruct
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.features import FeatureStack, OrientedEnergy, PixelPCA, Remembered, SingleSpace
 from brainkit.reconstruction import EmbeddingDecoder

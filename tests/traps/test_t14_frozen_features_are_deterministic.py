@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from brainkit.features import extract, open_backbone
-from brainkit.features.items import Items
+from brainkit.features.extraction import ModelInputs
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 64, 96, 3), dtype=np.uint8)
@@ -43,11 +43,11 @@ def test_extracting_twice_gives_the_same_bits(clip: str) -> None:
 
 def test_preprocessing_has_no_random_part(clip: str) -> None:
     backbone = open_backbone(clip)
-    images = Items(IMAGES, "image").read(range(5))
+    images = ModelInputs(IMAGES, "image").read(range(5))
     first = backbone.prepare(images)
     assert torch.equal(backbone.prepare(images), first)
     # The whole image's centre, not a part of it that varies: mirrored in, mirrored out.
-    mirrored = backbone.prepare(Items(IMAGES[:, :, ::-1].copy(), "image").read(range(5)))
+    mirrored = backbone.prepare(ModelInputs(IMAGES[:, :, ::-1].copy(), "image").read(range(5)))
     torch.testing.assert_close(mirrored.flip(3), first, rtol=0, atol=2 / 127)
 
 

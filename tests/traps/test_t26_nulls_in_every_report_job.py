@@ -15,12 +15,14 @@ from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import DecodingProtocol, RidgeDecoder, assess_decoder
 from brainkit.encoding import EncodingProtocol, VoxelwiseRidge, assess_encoder
 from brainkit.features import OrientedEnergy, PixelPCA
+from brainkit.jobs.reconstruct import reconstruction_result
+from brainkit.jobs.runner import person_report
 from brainkit.reconstruction import (
     ReconstructionParts,
     ReconstructionProtocol,
     assess_reconstruction,
 )
-from brainkit.reporting import SubjectResults, render_report
+from brainkit.reporting import render_report
 from brainkit.synthesis import RankingProtocol, assess_ranking
 
 SIDE = 12
@@ -125,6 +127,11 @@ def parts(repository, tmp_path_factory):
     )
 
 
+def page_of(result):
+    report = person_report("s1", result.recording, {"x": reconstruction_result(result)})
+    return render_report({"s1": report}, title="T", manifest={}, metrics={})
+
+
 def test_every_reconstruction_and_its_report_carry_what_needs_no_brain(parts):
     protocol = ReconstructionProtocol("nsd-shared1000", n_images=6, steps=1, max_new_tokens=4)
     result = assess_reconstruction(recorded("pixels"), protocol, parts)
@@ -144,9 +151,7 @@ def test_every_reconstruction_and_its_report_carry_what_needs_no_brain(parts):
         assert metric["nulls"].keys() == metric["above_nulls"].keys() == expected, name
         for null in expected:
             assert np.isfinite(metric["above_nulls"][null]["ci"]).all()
-    page = render_report(
-        {"s1": SubjectResults(reconstruction=result)}, title="T", manifest={}, metrics={}
-    )
+    page = page_of(result)
     for kind in drawn | said:
         assert f">{kind.replace('_', ' ')}" in page
     assert "Nulls are missing." not in page
@@ -159,9 +164,7 @@ def test_a_report_without_the_caption_prior_says_so(parts):
     )
     protocol = ReconstructionProtocol("nsd-shared1000", n_images=6, steps=1, max_new_tokens=4)
     result = assess_reconstruction(bare, protocol, parts)
-    page = render_report(
-        {"s1": SubjectResults(reconstruction=result)}, title="T", manifest={}, metrics={}
-    )
+    page = page_of(result)
     assert "Nulls are missing." in page
     for what in ("the caption prior", "the class mean", "any score of the sentences"):
         assert what in page

@@ -6,8 +6,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from brainkit.errors import CorruptFileError, InputError, MissingFileError
 from brainkit.world import Population, SceneWorld, SimulatedBrain
 from brainkit.world.anatomy import REGIONS, ROI_FILES
-from brainkit.world.noise import LIMIT, ceiling_from_ncsnr, ncsnr_from_ceiling
-from brainkit.world.objects import CATEGORIES
+from brainkit.world.measurement import LIMIT, ceiling_from_ncsnr, ncsnr_from_ceiling
+from brainkit.world.painting import CATEGORIES
 from brainkit.world.scenes import REFERENCE_IDS
 
 FRESH = np.arange(50_000, 51_200)

@@ -1,4 +1,12 @@
+"""
+
+A simulated world described in COCO's files, and read back by the real dataset's reader.
+
+The reader of the real dataset reads the simulated one, from HDF5 and NIfTI alike.
+"""
+
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -8,13 +16,17 @@ import pandas as pd
 import pytest
 import scipy.io
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.io import loadmat
 
+import brainkit
+from brainkit.data.nsd import STIMULI, read_design
 from brainkit.errors import InputError, OutputError
 from brainkit.world import Population, SceneWorld, SimulatedBrain, write_nsd
 from brainkit.world.anatomy import ROI_FILES
-from brainkit.world.nsd_design import draw_design, trials_by_run
+from brainkit.world.nsd_layout import coco_annotations, draw_design, trials_by_run
 
 VERSION = "betas_fithrf_GLMdenoise_RR"
+N = 70
 
 
 def betas_folder(root: Path, subject: int) -> Path:
@@ -200,3 +212,105 @@ def test_nothing_is_simulated_over_other_data(tmp_path: Path, tiny_nsd: Path) ->
     file.write_text("")
     with pytest.raises(OutputError, match="is a file"):
         write_nsd(file, **counts)
+
+
+def test_the_reader_tells_the_worlds_truth(tiny_nsd: Path, world: SceneWorld) -> None:
+    truth = world.table(range(N))
+    for subject in (1, 3):
+        table = brainkit.load("nsd", tiny_nsd, subject=subject).stimuli.table
+        assert table["caption"].tolist() == truth["caption"].tolist()
+        assert table["category"].tolist() == truth["category"].tolist()
+        assert table["captions"].tolist() == [[line] for line in truth["caption"]]
+        assert set(table["category"]) == {"face", "body", "place", "food", "word"}
+        assert set(table["cocoSplit"]) == {"simulated"}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_largest_instance_is_the_worlds_category(seed: int) -> None:
+    world = SceneWorld(seed, size=128)
+    content = coco_annotations(world, 500)["instances_simulated.json"]
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    largest: dict[int, tuple[float, str]] = {}
+    for entry in content["annotations"]:
+        found = (entry["area"], names[entry["category_id"]])
+        largest[entry["image_id"]] = max(largest.get(entry["image_id"], (0.0, "")), found)
+    assert [largest[n][1] for n in range(500)] == world.table(range(500))["category"].tolist()
+
+
+def test_the_files_have_the_layout_of_cocos(tiny_nsd: Path, world: SceneWorld) -> None:
+    files = coco_annotations(world, N)
+    assert sorted(files) == ["captions_simulated.json", "instances_simulated.json"]
+    for name, expected in files.items():
+        content = json.loads((tiny_nsd / "annotations" / name).read_text())
+        assert content == expected
+        assert [image["id"] for image in content["images"]] == list(range(N))
+        assert {image["width"] for image in content["images"]} == {64}
+    entries, categories = content["annotations"], content["categories"]
+    assert categories[1] == {"supercategory": "body", "id": 2, "name": "body"}
+    assert [entry["id"] for entry in entries] == list(range(1, len(entries) + 1))
+    objects = [(number, thing) for number in range(N) for thing in world.scene(number).objects]
+    for (number, thing), entry in zip(objects, entries, strict=True):
+        assert entry["image_id"] == number
+        assert categories[entry["category_id"] - 1]["name"] == thing.category
+        assert entry["area"] == pytest.approx((64 * thing.size) ** 2)
+        x, y, width, height = entry["bbox"]
+        assert 0 <= x < x + width <= 64
+        assert 0 <= y < y + height <= 64
+        assert x == pytest.approx(max(64 * (thing.x - thing.size / 2), 0))
+        assert y + height == pytest.approx(min(64 * (thing.y + thing.size / 2), 64))
+        outline = np.reshape(entry["segmentation"][0], (-1, 2))
+        np.testing.assert_allclose(outline.min(axis=0), [x, y])
+        np.testing.assert_allclose(np.ptp(outline, axis=0), [width, height])
+
+
+@pytest.mark.parametrize(("subject", "n_sessions"), [(1, 5), (3, 4)])
+def test_values_come_from_the_files(tiny_nsd: Path, subject: int, n_sessions: int) -> None:
+    recording = brainkit.load("nsd", tiny_nsd, subject=subject)
+    folder = tiny_nsd / f"nsddata_betas/ppdata/subj{subject:02d}/func1pt8mm/{VERSION}"
+    mask = nibabel.load(
+        tiny_nsd / f"nsddata/ppdata/subj{subject:02d}/func1pt8mm/roi/nsdgeneral.nii.gz"
+    ).get_fdata()
+    x, y, z = np.nonzero(mask >= 1)
+    stacked = []
+    for session in range(1, n_sessions + 1):
+        with h5py.File(folder / f"betas_session{session:02d}.hdf5") as file:
+            stacked.append(file["betas"][()][:, z, y, x] / 300)
+    expected = np.concatenate(stacked)
+    assert expected.shape[0] == 24 * n_sessions
+    np.testing.assert_allclose(recording.responses.read(), expected, rtol=1e-6)
+    assert recording.info["simulated"]
+    assert {"V1", "V2", "V3", "hV4"} <= set(recording.region_names)
+
+
+def test_trials_follow_the_design(tiny_nsd: Path) -> None:
+    path = tiny_nsd / "nsddata/experiments/nsd/nsd_expdesign.mat"
+    design = loadmat(path)
+    trials = read_design(path, 3)
+    for t, order in enumerate(design["masterordering"][0].astype(int)):
+        assert trials["stimulus"][t] == int(design["subjectim"][2, order - 1]) - 1
+        assert trials["shared"][t] == (order <= design["sharedix"].size)
+    recording = brainkit.load("nsd", tiny_nsd, subject=3, sessions=[2])
+    with h5py.File(tiny_nsd / STIMULI) as file:
+        shown = np.stack([file["imgBrick"][row] for row in recording.stimulus_rows()[:4]])
+    np.testing.assert_array_equal(recording.stimuli.read(recording.stimulus_rows()[:4]), shown)
+
+
+def test_nifti_betas_hold_the_same(tiny_nsd: Path, tmp_path: Path) -> None:
+    root = tmp_path / "nsd"
+    shutil.copytree(tiny_nsd, root)
+    expected = brainkit.load("nsd", root, subject=1, mask="V1").responses.read()
+    for path in root.rglob("betas_session*.hdf5"):
+        path.unlink()
+    got = brainkit.load("nsd", root, subject=1, mask="V1").responses.read()
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_the_whole_way_to_a_map(tiny_nsd: Path) -> None:
+    recording = brainkit.load("nsd", tiny_nsd, subject=1)
+    split = recording.split("nsd-shared1000").zscore()
+    averaged = split.test.average_repeats()
+    assert averaged.trials["n_repeats"].max() <= 3
+    values = averaged.responses.read()
+    assert np.isfinite(values).mean() > 0.9
+    image = recording.to_image(values.mean(axis=0))
+    assert image.shape == recording.space.shape

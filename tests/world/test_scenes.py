@@ -4,7 +4,7 @@ from numpy.testing import assert_array_equal
 
 from brainkit.errors import InputError
 from brainkit.world import SceneWorld
-from brainkit.world.objects import CATEGORIES
+from brainkit.world.painting import CATEGORIES
 from brainkit.world.scenes import SIZES
 
 

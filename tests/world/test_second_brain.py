@@ -13,7 +13,7 @@ from brainkit.errors import InputError
 from brainkit.world import Population, SceneWorld, SimulatedBrain
 from brainkit.world import second_brain as second
 from brainkit.world.eye import FILTERS, N_POOLS, Eye, inner, retina
-from brainkit.world.objects import CATEGORIES
+from brainkit.world.painting import CATEGORIES
 from brainkit.world.scenes import REFERENCE_IDS, Content
 
 FRESH = np.arange(50_000, 51_200)

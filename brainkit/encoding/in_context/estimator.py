@@ -11,7 +11,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from brainkit.arrays.array_likes import unmasked
-from brainkit.encoding.context import FitContext
+from brainkit.encoding.fit_context import FitContext
 from brainkit.encoding.in_context.checkpoint import Origin
 from brainkit.encoding.in_context.module import (
     HyperWeights,

@@ -10,9 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from brainkit.encoding.deep import Training
-from brainkit.encoding.readouts.base import PoolingReadout
 from brainkit.encoding.readouts.pooling import pooled_response
 from brainkit.encoding.readouts.start import Start
+from brainkit.encoding.readouts.token_readout import PoolingReadout
 
 Float = NDArray[np.float32]
 GAIN = 4.0  # a mask has to change by factors while a weight changes by a fraction

@@ -23,7 +23,7 @@ from brainkit.arrays.progress import track
 from brainkit.encoding.deep.rows import Float, Index, chunks
 from brainkit.encoding.readouts.fields import Fields
 from brainkit.errors import InputError
-from brainkit.linear.ridge import select_alphas, solve_ridge, validation_errors
+from brainkit.linear.ridge_solver import select_alphas, solve_ridge, validation_errors
 from brainkit.linear.targets import checked_penalties
 
 POOLED_BYTES = 512 << 20  # of the pooled features of the fields that are treated together

@@ -10,10 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from brainkit.encoding.deep import Training
-from brainkit.encoding.readouts.base import PoolingReadout
 from brainkit.encoding.readouts.fields import Fields, gaussian_fields
 from brainkit.encoding.readouts.pooling import pooled_response
 from brainkit.encoding.readouts.start import Start
+from brainkit.encoding.readouts.token_readout import PoolingReadout
 
 Float = NDArray[np.float32]
 GAIN = 5.0  # weights begin near where they belong, places half a candidate's spacing away

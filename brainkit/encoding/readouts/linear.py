@@ -5,7 +5,7 @@ from typing import Unpack
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainkit.arrays.memory import free_bytes
+from brainkit.arrays.devices import free_bytes
 from brainkit.encoding.deep import DeepEncoder, Training
 from brainkit.errors import InputError
 

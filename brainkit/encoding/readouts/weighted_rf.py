@@ -22,7 +22,7 @@ from brainkit.encoding.deep.rows import (
 )
 from brainkit.encoding.readouts.field_search import feature_weighted_rf
 from brainkit.encoding.readouts.fields import Fields, field_grid
-from brainkit.evaluation.scores import r2
+from brainkit.evaluation.target_scores import r2
 from brainkit.linear.folds import kfold
 from brainkit.linear.targets import checked_penalties
 

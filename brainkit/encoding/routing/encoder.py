@@ -9,16 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from brainkit.encoding.context import FitContext
-from brainkit.encoding.deep.base import FORMAT, DeepEncoder
+from brainkit.encoding.deep.deep_encoder import FORMAT, DeepEncoder
 from brainkit.encoding.deep.parameters import Training
 from brainkit.encoding.deep.rows import as_tokens
+from brainkit.encoding.fit_context import FitContext
 from brainkit.encoding.routing.decoder import RoutingDecoder
 from brainkit.encoding.routing.ensemble import layer_weights
 from brainkit.encoding.routing.readout import RegionReadout, RowwiseReadout
 from brainkit.encoding.routing.regions import read_regions
 from brainkit.errors import CorruptFileError, InputError, unknown_name
-from brainkit.evaluation.scores import r2
+from brainkit.evaluation.target_scores import r2
 
 Float = NDArray[np.float32]
 QUERIES = ("region", "voxel")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.arrays.integers import whole_numbers
+from brainkit.arrays.array_likes import whole_numbers
 from brainkit.errors import InputError, listed
 
 REST = "rest"

@@ -4,22 +4,21 @@ Built on rsatoolbox, whose comparisons, noise ceilings and variance formulas are
 what is added are named quantities, checks, seeds, and a null by permuting which stimulus is which.
 """
 
-from brainkit.evaluation.rsa.ceiling import CEILING_POOLS, RDMCeiling, rdm_noise_ceiling
-from brainkit.evaluation.rsa.choice import (
+from brainkit.evaluation.rsa.comparison import COMPARISONS, RDMSimilarity, compare_rdms
+from brainkit.evaluation.rsa.inference import (
+    CEILING_POOLS,
     PeakDifference,
+    RDMBootstrap,
+    RDMCeiling,
+    RDMPermutation,
+    bootstrap_rdms,
     held_out_best,
     held_out_interval,
     peak_difference,
-)
-from brainkit.evaluation.rsa.comparison import COMPARISONS, RDMSimilarity, compare_rdms
-from brainkit.evaluation.rsa.dissimilarity import DISSIMILARITIES, rdm
-from brainkit.evaluation.rsa.inference import (
-    RDMBootstrap,
-    RDMPermutation,
-    bootstrap_rdms,
     permute_rdms,
+    rdm_noise_ceiling,
 )
-from brainkit.evaluation.rsa.matrices import condensed, rdm_stack
+from brainkit.evaluation.rsa.rdms import DISSIMILARITIES, condensed, rdm, rdm_stack
 
 __all__ = [
     "CEILING_POOLS",

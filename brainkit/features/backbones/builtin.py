@@ -13,10 +13,10 @@ import numpy as np
 
 from brainkit.data.rgb import as_rgb
 from brainkit.errors import InputError, unknown_name
-from brainkit.features.backbones.base import Backbone
-from brainkit.features.backbones.module import versions
+from brainkit.features.backbones.backbone import Backbone
+from brainkit.features.backbones.torch_module import versions
 from brainkit.features.energy import OrientedEnergy
-from brainkit.features.images import as_float, resample_square
+from brainkit.features.pixels import as_float, resample_square
 from brainkit.features.spec import Spec
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class OrientedEnergyBackbone(Backbone):
     Parameters
     ----------
     energy : OrientedEnergy, optional
-        Its settings; ``colour`` is the choice of the layer.
+        Wavelets whose settings are taken; ``colour`` is the choice of the layer.
     """
 
     spec = f"builtin:{NAME}"

@@ -24,8 +24,8 @@ from timm.data import create_transform, resolve_model_data_config
 
 from brainkit.arrays.files import refusal
 from brainkit.errors import InputError, listed, unknown_name
-from brainkit.features.backbones.base import evaluating, freeze, record
-from brainkit.features.backbones.module import (
+from brainkit.features.backbones.backbone import evaluating, freeze, record
+from brainkit.features.backbones.torch_module import (
     HookedModule,
     is_square,
     pictures,
@@ -49,7 +49,7 @@ class TimmBackbone(HookedModule):
     Parameters
     ----------
     module : torch module
-        From ``timm.create_model``.
+        Module that ``timm.create_model`` made.
     spec : str, optional
         What to call the model; ``timm:ARCHITECTURE`` where not given.
     """
@@ -129,8 +129,8 @@ class TimmBackbone(HookedModule):
             options |= {"output_fmt": "NLC", "return_prefix_tokens": prefix}
         values = self.module.forward_intermediates(batch, stop_early=True, **options)
         # With prefix tokens an entry is (patches, prefix): put them back in the model's own order.
-        whole = [torch.cat(v[::-1], dim=1) if isinstance(v, tuple) else v.clone() for v in values]
-        return {self._features[index]: v for index, v in zip(indices, whole, strict=True)}
+        outputs = [torch.cat(v[::-1], dim=1) if isinstance(v, tuple) else v.clone() for v in values]
+        return {self._features[index]: v for index, v in zip(indices, outputs, strict=True)}
 
 
 def timm_backbone(spec: Spec, *, download: bool | None = None) -> TimmBackbone:

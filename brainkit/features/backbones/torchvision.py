@@ -32,8 +32,8 @@ from torchvision import models
 from brainkit.arrays.files import is_file
 from brainkit.data.rgb import as_rgb
 from brainkit.errors import DownloadError, InputError, unknown_name
-from brainkit.features.backbones.base import freeze
-from brainkit.features.backbones.module import (
+from brainkit.features.backbones.backbone import freeze
+from brainkit.features.backbones.torch_module import (
     HookedModule,
     pictures,
     random_weights,
@@ -61,7 +61,8 @@ class CaffeBGR:
     ----------
     resize : int, default=256
     crop : int, default=227
-        With `resize` equal to `crop` the whole image is seen, for stimuli whose margins matter.
+        Side of the square that is cut out, in pixels. With `resize` equal to `crop` the whole image
+        is seen, for stimuli whose margins matter.
     interpolation : {"bilinear", "bicubic"}
 
     Raises
@@ -102,11 +103,11 @@ class TorchvisionBackbone(HookedModule):
     Parameters
     ----------
     module : torch module
-        Its weights loaded.
+        Module with its weights loaded.
     name : str
         torchvision's name of the architecture, such as ``"resnet18"``.
     transform : function
-        From an RGB image to a tensor, without a random part; described by its ``repr``.
+        Function from an RGB image to a tensor, without a random part; described by its ``repr``.
     spec : str, optional
         What to call the model; ``torchvision:NAME`` where not given.
     """
@@ -186,17 +187,17 @@ def torchvision_backbone(spec: Spec, *, download: bool | None = None) -> Torchvi
             f"torchvision:{name}+{tags.DEFAULT.name}/{spec.file} for weights that were converted "
             f"from torchvision's, or torchvision:{name}+{PLAIN}/{spec.file} for others."
         )
-    own = tags[tag] if tag else tags.DEFAULT
+    weights = tags[tag] if tag else tags.DEFAULT
     if spec.seed is None and spec.file is None:
-        setting = own
+        setting = weights
     else:
         setting = tags.__members__.get(preprocessing)
     if spec.seed is not None:
         with random_weights(spec.seed):
-            module = models.get_model(name, weights=None, **_options(name, setting, own))
+            module = models.get_model(name, weights=None, **_options(name, setting, weights))
     else:
-        state = read_state(spec.file or _converted(own))
-        module = _with_weights(name, _options(name, setting, own), state, spec)
+        state = read_state(spec.file or _converted(weights))
+        module = _with_weights(name, _options(name, setting, weights), state, spec)
     return TorchvisionBackbone(module, name, transform, spec.model)
 
 
@@ -206,7 +207,7 @@ def _options(name: str, setting: Any, fallback: Any) -> dict[str, Any]:
     Parameters
     ----------
     name : str
-        Of the architecture.
+        Name of the architecture.
     setting : tag or None
         The tag that the model is set up for.
     fallback : tag
@@ -234,8 +235,8 @@ def _with_weights(
         load_state(module, state)
     except InputError as error:
         size = options.get("image_size")
-        told = f" (built for images of {size} pixels; name another tag with +TAG)" if size else ""
-        raise InputError(f"{spec.model}{told}: {error}") from error
+        hint = f" (built for images of {size} pixels; name another tag with +TAG)" if size else ""
+        raise InputError(f"{spec.model}{hint}: {error}") from error
     if isinstance(module, models.GoogLeNet):  # as torchvision does; they are for training alone
         module.aux_logits, module.aux1, module.aux2 = False, None, None
     return module

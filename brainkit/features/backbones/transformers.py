@@ -28,8 +28,8 @@ from PIL import Image
 from brainkit.arrays.files import refusal
 from brainkit.data.text import as_texts
 from brainkit.errors import InputError, listed
-from brainkit.features.backbones.base import Modality, evaluating, freeze, record
-from brainkit.features.backbones.module import (
+from brainkit.features.backbones.backbone import Modality, evaluating, freeze, record
+from brainkit.features.backbones.torch_module import (
     HookedModule,
     is_square,
     pictures,
@@ -37,9 +37,8 @@ from brainkit.features.backbones.module import (
     stacked,
     versions,
 )
-from brainkit.features.quiet import quiet
 from brainkit.features.spec import Spec
-from brainkit.features.weights import check_safetensors, find_model, find_safetensors
+from brainkit.features.weights import check_safetensors, find_model, find_safetensors, quiet
 
 HIDDEN = "hidden_states."
 LONGEST_TEXT = 512
@@ -60,7 +59,7 @@ class TransformersBackbone(HookedModule):
     Parameters
     ----------
     model : PreTrainedModel
-        Of images, of text, or of both.
+        Name of a model of images, of text, or of both.
     processor : image processor or tokenizer
         The model's own, for the tower that is wanted.
     spec : str, optional
@@ -91,17 +90,17 @@ class TransformersBackbone(HookedModule):
         self._config = getattr(self._tower, "config", model.config)
         self._hidden = [f"{HIDDEN}{index}" for index in range(self._n_hidden())]
         self._takes = signature(self._tower.forward).parameters
-        given = {"pixel_values", "input_ids", "attention_mask", "token_type_ids"}
+        arguments = {"pixel_values", "input_ids", "attention_mask", "token_type_ids"}
         plain = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
         needed = [
             name
             for name, parameter in self._takes.items()
             if parameter.default is Parameter.empty and parameter.kind in plain
         ]
-        if set(needed) - given:
+        if set(needed) - arguments:
             raise InputError(
-                f"{self.spec} needs {listed(sorted(set(needed) - given))} beside the {modality}s "
-                "themselves, which brainkit does not make. Take a model of plain "
+                f"{self.spec} needs {listed(sorted(set(needed) - arguments))} beside the "
+                f"{modality}s themselves, which brainkit does not make. Take a model of plain "
                 f"{modality}s."
             )
         if modality == "image":
@@ -168,11 +167,11 @@ class TransformersBackbone(HookedModule):
     def default_layer(self) -> str:
         """Return what maps to the space that two towers share, else the last hidden state."""
         projections = [pair[1] for pair in TOWERS.values()]
-        own = [name for name, _ in self.module.named_children() if name in projections]
+        outputs = [name for name, _ in self.module.named_children() if name in projections]
         # SigLIP's towers have a head of their own instead.
         heads = [f"{tower}.head" for tower, _ in TOWERS.values()]
-        own += [name for name, _ in self.module.named_modules() if name in heads]
-        return (own or self._hidden[-1:] or super().layers()[-1:])[0]
+        outputs += [name for name, _ in self.module.named_modules() if name in heads]
+        return (outputs or self._hidden[-1:] or super().layers()[-1:])[0]
 
     def prefix_tokens(self, layer: str) -> int:
         """Return the number of class and register tokens."""
@@ -206,13 +205,13 @@ class TransformersBackbone(HookedModule):
         return stacked([self._pixels(image) for image in pictures(items)], self.spec)
 
     def _pixels(self, image: Image.Image) -> torch.Tensor:
-        made = self._processor(images=image, return_tensors="pt")
-        if "pixel_values" not in made:
+        inputs = self._processor(images=image, return_tensors="pt")
+        if "pixel_values" not in inputs:
             raise InputError(
-                f"The image processor of {self.spec} gives {listed(made)} and no pixel_values: "
+                f"The image processor of {self.spec} gives {listed(inputs)} and no pixel_values: "
                 "brainkit reads models of plain images."
             )
-        return torch.as_tensor(made["pixel_values"])[0]
+        return torch.as_tensor(inputs["pixel_values"])[0]
 
     def _tokenised(self, texts: list[str]) -> torch.Tensor:
         rows, types = self._tokens(texts)
@@ -236,9 +235,9 @@ class TransformersBackbone(HookedModule):
     def _tokens(self, texts: list[str]) -> tuple[list[list[int]], list[list[int]]]:
         """Return the numbers and the types of each text's tokens, without any padding."""
         with quiet("transformers"):  # it would only warn of texts that are too long
-            made = self._processor(texts, padding=False, truncation=False)
-        rows = made["input_ids"]
-        return rows, made.get("token_type_ids") or [[0] * len(row) for row in rows]
+            inputs = self._processor(texts, padding=False, truncation=False)
+        rows = inputs["input_ids"]
+        return rows, inputs.get("token_type_ids") or [[0] * len(row) for row in rows]
 
     def _leading_class_token(self) -> int:
         """Return 1 where a text begins with a class token; XLNet's, for one, end with it."""
@@ -384,8 +383,8 @@ def _class(config: Any) -> Any:
     Encoders alone, as those of T5 that diffusion models read text with, have a class of their own.
     """
     saved = next(iter(config.architectures or ()), "")
-    own = saved.endswith(("WithProjection", "EncoderModel"))
-    return getattr(transformers, saved) if own else transformers.AutoModel
+    complete = saved.endswith(("WithProjection", "EncoderModel"))
+    return getattr(transformers, saved) if complete else transformers.AutoModel
 
 
 def _load(folder: Path, config: Any, name: str) -> Any:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 import brainkit
+from brainkit.arrays.persistence import ARRAYS, STRUCTURE
 from brainkit.encoding.deep import DeepEncoder
 from brainkit.encoding.deep.rows import (
     Epochs,
@@ -21,8 +22,7 @@ from brainkit.encoding.deep.rows import (
 )
 from brainkit.encoding.readouts import GaussianReadout, LinearReadout
 from brainkit.errors import CorruptFileError, InputError, UnknownNameError
-from brainkit.evaluation.scores import pearson_r
-from brainkit.linear.persistence import ARRAYS, STRUCTURE
+from brainkit.evaluation.target_scores import pearson_r
 
 RNG = np.random.default_rng(0)
 X = (3 + 2 * RNG.normal(size=(120, 9, 4))).astype(np.float32)

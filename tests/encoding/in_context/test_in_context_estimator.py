@@ -8,14 +8,14 @@ import pytest
 import torch
 from sklearn.base import clone
 
+from brainkit.arrays.persistence import load_estimator, save_estimator
 from brainkit.arrays.seeds import rng
-from brainkit.encoding.context import FitContext
+from brainkit.encoding.fit_context import FitContext
 from brainkit.encoding.in_context import InContextEncoder, Stage, load_network
 from brainkit.encoding.in_context.module import hyper_weights
 from brainkit.encoding.in_context.tasks import unit_norm
 from brainkit.errors import CorruptFileError, InputError, LeakError, MissingFileError
 from brainkit.features.weights import weights_hash
-from brainkit.linear.persistence import load_estimator, save_estimator
 from brainkit.training import Schedule
 
 SIZE = {"width": 32, "layers": 2, "heads": 4, "hidden": 32}

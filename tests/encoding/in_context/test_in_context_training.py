@@ -24,7 +24,7 @@ from brainkit.encoding.in_context.tasks import (
     unit_norm,
 )
 from brainkit.errors import InputError, LeakError
-from brainkit.linear.ridge import solve_ridge
+from brainkit.linear.ridge_solver import solve_ridge
 from brainkit.training import Schedule
 
 

@@ -12,7 +12,7 @@ from brainkit.encoding.readouts import (
 )
 from brainkit.errors import InputError
 from brainkit.linear.folds import kfold
-from brainkit.linear.ridge import solve_ridge
+from brainkit.linear.ridge_solver import solve_ridge
 
 ALPHAS = (3.0, 30.0, 300.0)
 ROWS, FOLDS = np.arange(120), kfold(120, 4)

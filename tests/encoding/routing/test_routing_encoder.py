@@ -9,7 +9,7 @@ from brainkit.encoding.readouts import FactorizedReadout
 from brainkit.encoding.routing import RoutingEncoder
 from brainkit.errors import InputError, UnknownNameError
 from brainkit.evaluation import pearson_r
-from brainkit.linear.estimator import CrossValidatedRidge
+from brainkit.linear.ridge_estimator import CrossValidatedRidge
 
 SIDE, FEATURES, N_TARGETS = 4, 12, 12
 N_TRAIN, N_TEST = 700, 150

@@ -1,0 +1,615 @@
+"""Aligners that learn from responses: what people's brains did tells how they correspond."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from brainkit.alignment.aligner import Affine, Aligner, Block, Real
+from brainkit.alignment.anatomical import parcel_units, refuse_other_parcels
+from brainkit.alignment.common_stimuli import Person
+from brainkit.alignment.solutions import (
+    Scores,
+    column_means,
+    isometry_onto,
+    quick_basis,
+    quick_products,
+    readout_of_encoder,
+    rotate_together,
+    share_responses,
+    thin_scores,
+)
+from brainkit.arrays.array_likes import as_array
+from brainkit.arrays.seeds import rng
+from brainkit.arrays.sources import Index
+from brainkit.errors import InputError, listed, unknown_name
+from brainkit.features.precomputed import as_features
+from brainkit.features.wrapped_spaces import read_for
+from brainkit.linear.folds import kfold
+from brainkit.linear.ridge_estimator import mean_variance, penalty_grid
+from brainkit.linear.ridge_solver import RidgeFit, ridge_cv
+
+Float64 = NDArray[np.float64]
+
+
+class Identity(Aligner):
+    """No alignment: units of all people are taken to correspond as they stand.
+
+    For people in one space (a template's voxels, the same sensors), and as the plain rival of all
+    others. Needs as many units in everyone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainkit import Recording
+    >>> from brainkit.alignment import Identity
+    >>> people = [Recording.from_arrays(np.ones((4, 3)), subject=name) for name in "ab"]
+    >>> Identity().fit(people).transform(np.zeros((2, 3)), "b").shape
+    (2, 3)
+    """
+
+    needs_responses = False
+    invertible = True
+
+    def _learn(self, people: list[Person]) -> None:
+        self.width_ = people[0].values.shape[1]
+        for person in people:
+            self._learn_new(person, np.empty(0, dtype=np.int64))
+
+    def _learn_new(self, person: Person, rows: Index) -> None:
+        n_units = person.values.shape[1]
+        if n_units != self.width_:
+            raise InputError(
+                f"Identity takes units to correspond as they stand: {person.subject!r} has "
+                f"{n_units} units, others have {self.width_}. SharedResponse, Procrustes and "
+                "ByFeatures take unequal counts."
+            )
+
+    def _map(self, subject: str) -> Affine:
+        return Affine.of()
+
+    _inverse_map = _map
+
+
+class PCA(Aligner):
+    r"""Each person's own leading principal components: a common length, and no correspondence.
+
+    .. math:: z = (x - m_s) V_s
+
+    The k-th dimensions of two people have nothing in common but their rank; a model of several
+    people needs something after it (`SharedResponse` finds it from common stimuli). It shortens
+    responses of any number of units, and is the rival that says what shortening alone gives.
+
+    Parameters
+    ----------
+    n_components : int, default=50
+        Dimensions; a person needs more samples and as many units.
+
+    Attributes
+    ----------
+    mean_ : dict of str to float32 array (n_units,)
+    basis_ : dict of str to float32 array (n_units, n_components)
+        Orthonormal columns; in each the sample of the largest score is positive.
+    """
+
+    invertible = True
+
+    def __init__(self, n_components: int = 50) -> None:
+        self.n_components = n_components
+
+    def _learn_new(self, person: Person, rows: Index) -> None:
+        found = thin_scores(person.values, self.n_components)
+        n_found = found.scores.shape[1]
+        if n_found < self.n_components:
+            raise InputError(
+                f"PCA(n_components={self.n_components}): the {len(person.values)} samples of "
+                f"{person.subject!r} in {person.values.shape[1]} units span {n_found} directions. "
+                f"Use n_components={n_found} or fewer."
+            )
+        peaks = np.abs(found.scores).argmax(axis=0)
+        signs = np.sign(found.scores[peaks, np.arange(n_found)])
+        self._keep("mean_", person.subject, found.mean.astype(np.float32))
+        self._keep("basis_", person.subject, found.axes(person.values, np.diag(signs)))
+
+    def _map(self, subject: str) -> Affine:
+        return Affine.of(self.basis_[subject], before=self.mean_[subject])
+
+    def _inverse_map(self, subject: str) -> Affine:
+        return Affine.of(self.basis_[subject].T, after=self.mean_[subject])
+
+
+class RidgeToReference(Aligner):
+    r"""Every unit of one person, the reference, predicted from each other person's units by ridge.
+
+    .. math:: \hat y_v = b_v + (x - m_s)' w_v, \qquad \min_w \lVert y_v - X w - b \rVert^2 +
+              \alpha_v \lVert w \rVert^2
+
+    with a penalty for each of the reference's units. The shared space are those units; the
+    reference's own responses pass through unchanged, noisier than the predicted ones.
+    Solved in the directions that samples span: no matrix of voxels by voxels is formed.
+
+    Parameters
+    ----------
+    reference : str, optional
+        The reference's name; the first person where not given.
+    alphas : "auto" or sequence of float, default="auto"
+        Candidate penalties, as those of `brainkit.encoding.VoxelwiseRidge`.
+    cv : int, default=5
+        Folds by which they are chosen: of stimuli, or of consecutive samples.
+    seed : int, default=0
+        Of the folds.
+
+    Attributes
+    ----------
+    reference_ : str
+    template_ : float32 array (n_samples, n_units of the reference)
+        The reference's responses to the common stimuli.
+    mean_, axes_, weights_ : dict of str to float32 array
+        (n_units,), (n_units, rank) and (rank, n_units of the reference).
+    level_ : dict of str to float32 array (n_units of the reference,)
+    """
+
+    needs_common_stimuli = True
+
+    def __init__(
+        self,
+        reference: str | None = None,
+        alphas: Any = "auto",
+        cv: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.reference, self.alphas, self.cv, self.seed = reference, alphas, cv, seed
+
+    def _learn(self, people: list[Person]) -> None:
+        names = [person.subject for person in people]
+        self.reference_ = names[0] if self.reference is None else self.reference
+        if self.reference_ not in names:
+            raise unknown_name("subject (the reference)", self.reference_, names)
+        self.template_ = people[names.index(self.reference_)].values
+        for person in people:
+            if person.subject != self.reference_:
+                self._learn_new(person, np.arange(len(self.template_)))
+
+    def _learn_new(self, person: Person, rows: Index) -> None:
+        found = thin_scores(person.values)
+        stimulus = rows // (len(self.template_) // len(self.stimuli_))
+        scale = float((found.scores**2).sum()) / person.values.size  # mean variance of a unit
+        pair = found.scores, self.template_[rows]
+        fit = _ridge(self, person, pair, scale=scale, stimulus=stimulus)
+        self._keep("mean_", person.subject, found.mean.astype(np.float32))
+        self._keep("axes_", person.subject, found.axes(person.values))
+        self._keep("weights_", person.subject, np.ascontiguousarray(fit.coef.T, dtype=np.float32))
+        self._keep("level_", person.subject, fit.intercept.astype(np.float32))
+
+    def _map(self, subject: str) -> Affine:
+        if subject == self.reference_:
+            return Affine.of()
+        factors = self.axes_[subject], self.weights_[subject]
+        return Affine.of(*factors, before=self.mean_[subject], after=self.level_[subject])
+
+
+def _ridge(
+    aligner: "RidgeToReference | ByFeatures",
+    person: Person,
+    pair: tuple[Float64, Real],
+    *,
+    scale: float,
+    stimulus: Index,
+) -> RidgeFit:
+    """Fit ridge with folds of whole stimuli, or of consecutive samples of continuous data."""
+    n_folds = min(aligner.cv, len(np.unique(stimulus)))
+    if n_folds < 2:
+        raise InputError(
+            f"{type(aligner).__name__} chooses its penalties by cross-validation, which needs two "
+            f"samples or more; {person.subject!r} has {len(stimulus)}. Identity and Coordinates "
+            "need none."
+        )
+    seed = aligner.seed if person.recording.samples is None else None
+    folds = kfold(len(stimulus), n_folds, groups=stimulus, seed=seed)
+    X, Y = pair
+    return ridge_cv(X, Y, penalty_grid(aligner.alphas, mean_variance(np.array([scale]))), folds)
+
+
+class Procrustes(Aligner):
+    r"""Rotations of all people's responses onto their common mean (hyperalignment).
+
+    .. math:: \min_{R_s, T} \sum_s \lVert (X_s - 1 m_s') R_s - T \rVert_F^2
+
+    by generalised Procrustes analysis, R an isometry of the directions that a person's samples
+    span. Where voxels are as many in all people and fewer than samples it is an orthogonal matrix;
+    people of unequal counts share the dimensions that their samples span. It keeps all distances
+    between responses, noise and all, and so needs nearly as many trials of a new person as there
+    are dimensions; `SharedResponse` keeps the leading ones alone. No matrix of voxels by voxels is
+    formed.
+
+    Parameters
+    ----------
+    parcels : str, mapping of str to array, path or NIfTI image, optional
+        Align within parcels alone: a column of the units, labels (n_units,) of each person, or a
+        volume of labels, which is brought to each person's grid. All people need units in every
+        parcel. Units without a label (0, empty or missing) are left out. By default the whole is
+        one parcel.
+    reference : str, optional
+        The shared space are this person's units. By default it are the principal axes of the common
+        mean, those of each parcel after one another.
+    n_iterations : int, default=20
+        At most.
+    tolerance : float, default=1e-4
+        Stop where the loss falls by less than this share of the total variance.
+
+    Attributes
+    ----------
+    mean_ : dict of str to float32 array (n_units,)
+    basis_ : dict of str to dict of str to float32 array (n_units of the parcel, rank)
+        Of each person and parcel, orthonormal columns.
+    units_ : dict of str to dict of str to array of int
+        Units of each person's parcels.
+    template_ : dict of str to float64 array (n_samples, rank)
+        The common mean in each parcel.
+    losses_ : dict of str to array (n_iterations,)
+
+    References
+    ----------
+    Haxby et al. (2011). A common, high-dimensional model of the representational space in human
+    ventral temporal cortex. Neuron 72:404. Gower (1975). Generalized Procrustes analysis.
+    Psychometrika 40:33.
+    """
+
+    needs_common_stimuli = True
+    invertible = True
+
+    def __init__(
+        self,
+        parcels: Any = None,
+        reference: str | None = None,
+        n_iterations: int = 20,
+        tolerance: float = 1e-4,
+    ) -> None:
+        self.parcels, self.reference = parcels, reference
+        self.n_iterations, self.tolerance = n_iterations, tolerance
+
+    def _learn(self, people: list[Person]) -> None:
+        names = [person.subject for person in people]
+        if self.reference is not None and self.reference not in names:
+            raise unknown_name("subject (the reference)", self.reference, names)
+        self.units_ = {p.subject: parcel_units(p.recording, self.parcels) for p in people}
+        refuse_other_parcels(self.units_)
+        self.mean_ = {p.subject: column_means(p.values).astype(np.float32) for p in people}
+        self.basis_: dict[str, dict[str, Real]] = {name: {} for name in names}
+        self.template_, self.losses_ = {}, {}
+        for parcel in next(iter(self.units_.values())):
+            parts = [_columns(p.values, self.units_[p.subject][parcel]) for p in people]
+            scores = [thin_scores(part) for part in parts]
+            self._refuse_flat(scores, names, parcel)
+            found = rotate_together(
+                [part.scores for part in scores],
+                n_iterations=self.n_iterations,
+                tolerance=self.tolerance,
+            )
+            self.template_[parcel], self.losses_[parcel] = found.shared, np.array(found.losses)
+            for name, part, own, turn in zip(names, parts, scores, found.maps, strict=True):
+                self.basis_[name][parcel] = own.axes(part, turn)
+
+    def _learn_new(self, person: Person, rows: Index) -> None:
+        units = parcel_units(person.recording, self.parcels)
+        refuse_other_parcels({**self.units_, person.subject: units})
+        _refuse_few(self, person, max(part.shape[1] for part in self.template_.values()))
+        mean, basis = np.zeros(person.values.shape[1], dtype=np.float32), {}
+        for parcel, columns in units.items():
+            mean[columns], basis[parcel] = isometry_onto(
+                _columns(person.values, columns), self.template_[parcel][rows]
+            )
+        self._keep("units_", person.subject, units)
+        self._keep("mean_", person.subject, mean)
+        self._keep("basis_", person.subject, basis)
+
+    @staticmethod
+    def _refuse_flat(scores: Sequence[Scores], names: list[str], parcel: str) -> None:
+        flat = [n for n, part in zip(names, scores, strict=True) if not part.scores.shape[1]]
+        if flat:
+            raise InputError(
+                f"The units of the parcel {parcel!r} do not vary in {listed(flat)}: leave them out."
+            )
+
+    def _map(self, subject: str) -> Affine:
+        units, basis = self.units_[subject], self.basis_[subject]
+        mean = self.mean_[subject]
+        if self.reference is None:
+            blocks = tuple(Block(units[name], (basis[name],)) for name in units)
+            return Affine(blocks, before=mean)
+        back = self.basis_[self.reference]
+        blocks = tuple(Block(units[name], (basis[name], back[name].T)) for name in units)
+        return self._to_units(blocks, self.reference, mean)
+
+    def _inverse_map(self, subject: str) -> Affine:
+        back, blocks = self.basis_[subject], []
+        for name, columns in self._dimensions().items():
+            forth = () if self.reference is None else (self.basis_[self.reference][name],)
+            blocks.append(Block(columns, (*forth, back[name].T)))
+        before = None if self.reference is None else self.mean_[self.reference]
+        return self._to_units(tuple(blocks), subject, before)
+
+    def _to_units(self, blocks: tuple[Block, ...], subject: str, before: Any) -> Affine:
+        """Return the map whose blocks come out as the units of a person's parcels."""
+        places = np.concatenate([self.units_[subject][name] for name in self.template_])
+        mean = self.mean_[subject]
+        return Affine(blocks, before, mean, places, len(mean))
+
+    def _dimensions(self) -> Mapping[str, Index]:
+        """Return which dimensions of the shared space are each parcel's."""
+        if self.reference is not None:
+            return self.units_[self.reference]
+        ends = np.cumsum([part.shape[1] for part in self.template_.values()])
+        return {
+            name: np.arange(end - part.shape[1], end)
+            for (name, part), end in zip(self.template_.items(), ends, strict=True)
+        }
+
+
+def _columns(values: Real, units: Index) -> Real:
+    """Return a parcel's units, which are ascending; all of them without a copy."""
+    return values if len(units) == values.shape[1] else values[:, units]
+
+
+class SharedResponse(Aligner):
+    r"""Shared response model: a few dimensions that people's responses have in common.
+
+    .. math:: \min_{W_s, S} \sum_s \lVert X_s - 1 m_s' - S W_s' \rVert_F^2, \qquad W_s'W_s = I
+
+    Each person's mean is learned, of new people too. It starts from the leading principal
+    components of all people together, so that nothing in it is random; `seed` starts it elsewhere.
+    Voxels are gone through once, all iterations are among samples.
+
+    Parameters
+    ----------
+    n_components : int, default=50
+        Dimensions of S; fewer than there are samples. People may have unequal numbers of units.
+    seed : int, optional
+        Start from a random S instead.
+    n_iterations : int, default=100
+        At most.
+    tolerance : float, default=1e-6
+        Stop where the loss falls by less than this share of the total variance.
+
+    Attributes
+    ----------
+    mean_ : dict of str to float32 array (n_units,)
+    basis_ : dict of str to float32 array (n_units, n_components)
+        W, orthonormal columns.
+    template_ : float64 array (n_samples, n_components)
+        S, uncorrelated columns, the largest variance first.
+    losses_ : array (n_iterations,)
+        Never rises.
+
+    References
+    ----------
+    Chen et al. (2015). A reduced-dimension fMRI shared response model. NeurIPS 28.
+    """
+
+    needs_common_stimuli = True
+    invertible = True
+
+    def __init__(
+        self,
+        n_components: int = 50,
+        seed: int | None = None,
+        n_iterations: int = 100,
+        tolerance: float = 1e-6,
+    ) -> None:
+        self.n_components, self.seed = n_components, seed
+        self.n_iterations, self.tolerance = n_iterations, tolerance
+
+    def _learn(self, people: list[Person]) -> None:
+        for person in people:
+            _refuse_few(self, person, self.n_components)
+            if person.values.shape[1] < self.n_components:
+                raise InputError(
+                    f"SharedResponse(n_components={self.n_components}): {person.subject!r} has "
+                    f"{person.values.shape[1]} units; use that many components or fewer."
+                )
+        means = [column_means(person.values) for person in people]
+        products = [quick_products(p.values, mean) for p, mean in zip(people, means, strict=True)]
+        found = share_responses(
+            products, self.n_components, start=self._start(len(products[0])),
+            n_iterations=self.n_iterations, tolerance=self.tolerance,
+        )  # fmt: skip
+        self.template_, self.losses_ = found.shared, np.array(found.losses)
+        for person, mean, weights in zip(people, means, found.maps, strict=True):
+            basis = quick_basis(person.values, mean, weights)
+            self._keep("mean_", person.subject, mean.astype(np.float32))
+            self._keep("basis_", person.subject, basis)
+
+    def _start(self, n_samples: int) -> Float64 | None:
+        if self.seed is None:
+            return None
+        return rng(self.seed, "shared response").standard_normal((n_samples, self.n_components))
+
+    def _learn_new(self, person: Person, rows: Index) -> None:
+        _refuse_few(self, person, self.n_components)
+        mean, basis = isometry_onto(person.values, self.template_[rows])
+        self._keep("mean_", person.subject, mean.astype(np.float32))
+        self._keep("basis_", person.subject, basis)
+
+    def _map(self, subject: str) -> Affine:
+        return Affine.of(self.basis_[subject], before=self.mean_[subject])
+
+    def _inverse_map(self, subject: str) -> Affine:
+        return Affine.of(self.basis_[subject].T, after=self.mean_[subject])
+
+
+def _refuse_few(aligner: Aligner, person: Person, rank: int) -> None:
+    """Raise where a person has too few samples for a map of so many dimensions."""
+    n_samples = len(person.values)
+    if n_samples > rank:
+        return
+    fits = f"SharedResponse(n_components={n_samples - 1}) or fewer, " if n_samples > 1 else ""
+    raise InputError(
+        f"{type(aligner).__name__} has {rank} dimensions here, and {person.subject!r} has "
+        f"{n_samples} samples in common with the others: it takes {rank + 1} or more. With so few, "
+        f"{fits}RidgeToReference (which shrinks) or Coordinates (which needs none) will do."
+    )
+
+
+class ByFeatures(Aligner):
+    r"""People meet in the features of what they saw, by encoders: no stimulus has to be shared.
+
+    For each person ridge gives :math:`x = W_s f + b_s + e`, with the variance D of e from held-out
+    stimuli; responses go to the features that they say were there,
+
+    .. math:: z = (W_s'D_s^{-1}W_s + \lambda P)^{-1} W_s'D_s^{-1} (x - b_s),
+
+    P being the inverse variance of the features. The way back is the encoder's prediction.
+
+    Parameters
+    ----------
+    features : feature space, array (n_stimuli, n_features), DataFrame, or mapping
+        A transformer of `brainkit.features`, or features that are ready, a row a stimulus. A
+        mapping has an array for each person: a row for each of their stimuli or, of continuous
+        recordings, a row for each sample.
+    n_components : int, optional
+        The shared space are that many leading principal components of the standardised features;
+        all that vary where not given.
+    alphas : "auto" or sequence of float, default="auto"
+        Penalties of the encoders.
+    cv : int, default=5
+        Folds by which they are chosen, and D is measured.
+    penalty : float, default=1.0
+        λ: 1 for the posterior mean, 0 for the pseudo-inverse.
+    seed : int, default=0
+        Of the folds.
+
+    Attributes
+    ----------
+    feature_mean_, feature_scale_ : arrays (n_features,)
+        Of all people's stimuli.
+    feature_basis_ : array (n_features, n_shared)
+    feature_variance_ : array (n_shared,)
+    coef_ : dict of str to float32 array (n_units, n_shared)
+        W.
+    level_ : dict of str to float32 array (n_units,)
+        b.
+    readout_ : dict of str to float32 array (n_units, n_shared)
+    """
+
+    invertible = True
+
+    def __init__(
+        self,
+        features: Any = None,
+        n_components: int | None = None,
+        alphas: Any = "auto",
+        cv: int = 5,
+        penalty: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.features, self.n_components, self.alphas = features, n_components, alphas
+        self.cv, self.penalty, self.seed = cv, penalty, seed
+
+    def _learn(self, people: list[Person]) -> None:
+        seen = self._read(people)
+        together = np.concatenate(seen).astype(np.float64)  # (all samples, n_features)
+        self.feature_mean_, scale = together.mean(axis=0), together.std(axis=0)
+        self.feature_scale_ = np.where(scale > 0, scale, 1.0)
+        standard = (together - self.feature_mean_) / self.feature_scale_
+        found = thin_scores(standard, self.n_components)
+        if not found.scores.shape[1]:
+            raise InputError("No feature varies over the stimuli: there is nothing to align by.")
+        self.feature_basis_ = found.axes(standard)
+        self.feature_variance_ = (found.scores**2).mean(axis=0)
+        for person, values in zip(people, seen, strict=True):
+            self._encode(person, values)
+
+    def _learn_new(self, person: Person, rows: Index) -> None:
+        (values,) = self._read([person], fitted=True)
+        self._encode(person, values)
+
+    def _encode(self, person: Person, features: Real) -> None:
+        standard = (features - self.feature_mean_) / self.feature_scale_
+        scores = standard @ self.feature_basis_  # (n, n_shared)
+        n_samples = len(scores)
+        scale = float((scores**2).mean())
+        pair = scores, person.values
+        fit = _ridge(self, person, pair, scale=scale, stimulus=np.arange(n_samples))
+        noise = fit.errors[fit.chosen, np.arange(len(fit.chosen))] / n_samples
+        noise = np.maximum(noise, 1e-6 * max(float(noise.mean()), 1e-12))
+        readout = readout_of_encoder(fit.coef, noise, 1 / self.feature_variance_, self.penalty)
+        self._keep("coef_", person.subject, fit.coef.astype(np.float32))
+        self._keep("level_", person.subject, fit.intercept.astype(np.float32))
+        self._keep("readout_", person.subject, readout.astype(np.float32))
+
+    def _read(self, people: Sequence[Person], *, fitted: bool = False) -> list[Real]:
+        """Return the features of each person's samples."""
+        shown = [self._shown(person) for person in people]
+        if isinstance(self.features, Mapping):
+            return [self._of_person(p, rows) for p, rows in zip(people, shown, strict=True)]
+        if self.features is None:
+            raise InputError(
+                "ByFeatures needs features=: a feature space such as those of brainkit.features, "
+                "or an array (n_stimuli, n_features)."
+            )
+        lacking = [person.subject for person in people if person.recording.stimuli is None]
+        if not lacking:
+            return self._of_stimuli(people, shown, fitted=fitted)
+        if not hasattr(self.features, "fit"):
+            table = as_array(self.features, "features")
+            return [_rows_of(table, rows, "features") for rows in shown]
+        raise InputError(
+            f"The recording of {lacking[0]!r} has no stimuli to take features of: make it with "
+            "stimuli=, or give features that are ready, a row a stimulus."
+        )
+
+    def _of_stimuli(
+        self, people: Sequence[Person], shown: Sequence[Index], *, fitted: bool
+    ) -> list[Real]:
+        """Return what the feature space gives, fitted on the stimuli of all people together."""
+        if not fitted:
+            self.space_ = clone(as_features(self.features))
+        read = [
+            read_for(self.space_, stimuli, rows)
+            for person, rows in zip(people, shown, strict=True)
+            if (stimuli := person.recording.stimuli) is not None
+        ]
+        if not fitted:
+            self.space_.fit(_joined(read))
+        return [np.asarray(self.space_.transform(part)) for part in read]
+
+    def _shown(self, person: Person) -> Index:
+        if person.shown is None:
+            raise InputError(
+                f"ByFeatures takes (trial, unit) with stimuli, or (sample, unit) with features of "
+                f"each sample as a mapping; the recording of {person.subject!r} names no stimulus "
+                "of each trial, or has a time axis."
+            )
+        return person.shown
+
+    def _of_person(self, person: Person, rows: Index) -> Real:
+        if person.subject not in self.features:
+            raise unknown_name("subject (of features)", person.subject, list(self.features))
+        what = f"features of {person.subject!r}"
+        return _rows_of(as_array(self.features[person.subject], what), rows, what)
+
+    def _map(self, subject: str) -> Affine:
+        return Affine.of(self.readout_[subject], before=self.level_[subject])
+
+    def _inverse_map(self, subject: str) -> Affine:
+        return Affine.of(self.coef_[subject].T, after=self.level_[subject])
+
+
+def _rows_of(table: NDArray[Any], rows: Index, what: str) -> Real:
+    if table.ndim != 2 or len(table) <= rows.max(initial=-1) or not np.isfinite(table).all():
+        raise InputError(
+            f"{what} must be finite numbers (stimuli, features) with {rows.max(initial=-1) + 1} "
+            f"rows or more; got {table.dtype} of shape {table.shape}."
+        )
+    return np.asarray(table[rows])
+
+
+def _joined(readings: Sequence[Any]) -> Any:
+    """Put what spaces read of several people's stimuli under one another."""
+    first = readings[0]
+    if not hasattr(first, "parts"):
+        return np.concatenate([np.asarray(part) for part in readings])
+    rows = zip(*(reading.parts for reading in readings), strict=True)
+    return type(first)(tuple(_joined(parts) for parts in rows))

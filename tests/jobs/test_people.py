@@ -1,0 +1,264 @@
+"""Who trains and who is tested: other people's trials through an aligner, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import brainkit
+from brainkit import Recording
+from brainkit.alignment import ALIGNERS
+from brainkit.data.splits import split_by_hand
+from brainkit.data.stimuli import Stimuli
+from brainkit.errors import InputError, LeakError, SplitError
+from brainkit.jobs import read_recipe, run_recipe
+from brainkit.jobs.contract import Case, Needs
+from brainkit.jobs.people import bring_together, pooled_recording
+
+N_IMAGES, N_COMMON, N_TEST, SIDE, N_LATENT = 900, 120, 60, 8, 3
+UNITS = {"a": 60, "b": 75, "c": 90}
+
+
+def images():
+    """Images of independent pixels, and the few sums of them that brains respond to."""
+    rng = np.random.default_rng(0)
+    pixels = rng.random((N_IMAGES, SIDE, SIDE)).astype(np.float32)
+    latent = (pixels.reshape(N_IMAGES, -1) - 0.5) @ rng.normal(size=(SIDE**2, N_LATENT))
+    return Stimuli(pixels), latent
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Three people with unequal voxels; each saw 200 images of their own and 180 common ones.
+
+    The same few sums of pixels drive everyone's voxels, by weights of their own: which sums they
+    are can be learned from others, the weights from the person's own trials alone.
+    """
+    rng = np.random.default_rng(1)
+    stimuli, latent = images()
+    people = {}
+    for number, (name, n_units) in enumerate(UNITS.items()):
+        own = N_COMMON + N_TEST + np.arange(200) + 200 * number
+        shown = rng.permutation(np.concatenate([np.arange(N_COMMON + N_TEST), own]))
+        values = latent[shown] @ rng.normal(size=(N_LATENT, n_units))
+        values = values / values.std(axis=0) + 1.5 * rng.normal(size=values.shape)
+        people[name] = Recording.from_arrays(
+            values.astype(np.float32),
+            subject=name,
+            trials=pd.DataFrame({"stimulus": shown, "session": np.arange(len(shown)) % 2}),
+            stimuli=stimuli,
+        )
+    return people
+
+
+def rows_of(recording):
+    """Return training and test rows; what all saw and is not tested is for alignment."""
+    shown = recording.stimulus_rows()
+    test = (shown >= N_COMMON) & (shown < N_COMMON + N_TEST)
+    rows = {"train": shown >= N_COMMON + N_TEST, "align": shown < N_COMMON, "test": test}
+    return split_by_hand(recording, **{name: np.flatnonzero(r) for name, r in rows.items()})
+
+
+def recipe_of(job, *changes):
+    name = {"decode": "decode-pixel-components", "encode": "encode-pixel-components"}[job]
+    quick = ("features.0.settings.n_components=50", "protocol.seeds=[0]")
+    more = ("protocol.permutations=0", "protocol.shuffles=1") if job == "encode" else ()
+    return read_recipe(name, (*quick, *more, *changes))
+
+
+def case_of(world, tested="c"):
+    others = {name: one for name, one in world.items() if name != tested}
+    return Case(world[tested], others)
+
+
+OTHERS = ("subjects.train=a,b", "alignment.kind=procrustes")
+
+
+def together_of(world, *changes, tested="c", **settings):
+    recipe = recipe_of("decode", *changes)
+    case = case_of(world, tested)
+    settings = {"seed": 0, "by": "session", "unseen": None} | settings
+    return bring_together(case, recipe, rows_of(case.data), **settings)
+
+
+# ---------------------------------------------------------------------------------- who takes part
+
+
+def test_trials_are_counted_and_named(world):
+    together = together_of(world, *OTHERS, "subjects.trials=100")
+    assert together.access == "labelled-100"
+    assert len(together.rows["train"]) == 100
+    recording, [(train, test)] = pooled_recording(together)
+    who = recording.trials["subject"].to_numpy()
+    assert pd.Series(who[train]).value_counts().to_dict() == {"a": 320, "b": 320, "c": 100}
+    assert set(who[test]) == {"c"}
+    assert len(test) == N_TEST
+    share = together_of(world, *OTHERS, "subjects.trials=0.25")
+    assert len(share.rows["train"]) == 80
+    everything = together_of(world, *OTHERS)
+    assert everything.access == "labelled-320"
+    unlabelled = together_of(
+        world, "subjects.train=a,b", "alignment.kind=pca", "alignment.settings.n_components=6",
+        "subjects.trials=100", "subjects.labels=false",
+    )  # fmt: skip
+    assert unlabelled.access == "unlabelled-100"
+    assert set(pooled_recording(unlabelled)[0].trials["subject"][:-N_TEST]) == {"a", "b"}
+
+
+def test_nobodys_row_of_a_test_stimulus_takes_part(world):
+    together = together_of(world, *OTHERS, "subjects.trials=100")
+    sealed = set(range(N_COMMON, N_COMMON + N_TEST))
+    for one in together.others.values():
+        assert not sealed & set(one.stimulus_rows())
+        assert len(one.rows) == 320
+    recording, [(train, test)] = pooled_recording(together)
+    shown = recording.stimulus_rows()
+    assert set(shown[test]) == sealed
+    assert not sealed & set(shown[train])
+    held = {name: together.standardised for name in ("c",)}
+    with pytest.raises(LeakError):
+        ALIGNERS["pca"](n_components=3).fit(held, forbidden=together.standardised)
+
+
+def test_a_job_may_not_select_on_the_test_part(world):
+    with pytest.raises(LeakError, match="this one asks for test, which only scores"):
+        Needs(selects_on=("train", "test"))
+    parts = case_of(world).selection(rows_of(world["c"]), Needs(selects_on=("train",)))
+    (part,) = parts
+    assert set(part) == {"train"}
+    sealed = set(range(N_COMMON, N_COMMON + N_TEST))
+    assert not sealed & set(part["train"].stimulus_rows())
+    with pytest.raises(SplitError, match="no 'validation' part"):
+        case_of(world).selection(rows_of(world["c"]), Needs(selects_on=("validation",)))
+
+
+# -------------------------------------------------------------------------------- what it is worth
+
+
+def paired(world, job, kind, trials, shuffled=False):
+    """Return the score with others and with the person's own trials alone."""
+    people = dict(world)
+    if shuffled:
+        rng = np.random.default_rng(3)
+        for name in ("a", "b"):
+            trial = world[name].trials
+            moved = trial.assign(stimulus=rng.permutation(trial["stimulus"].to_numpy()))
+            people[name] = Recording.from_arrays(
+                world[name].responses.read(), subject=name, trials=moved,
+                stimuli=world[name].stimuli,
+            )  # fmt: skip
+    settings = [f"alignment.kind={kind}", f"subjects.trials={trials}"]
+    if kind in ("pca", "shared-response"):
+        settings.append("alignment.settings.n_components=3")
+    case = case_of(people)
+    names = {"decode": "pixel_correlation", "encode": "encoding_r"}
+    scores = []
+    for changes in (["subjects.train=a,b", *settings], [f"subjects.trials={trials}"]):
+        recipe = recipe_of(job, *changes, "protocol.split=kfold:2")
+        object.__setattr__(recipe.protocol, "split", rows_of(case.data))
+        result = run_recipe(case.data, recipe, others=case.others)
+        scores.append(result.metrics[names[job]]["value"])
+    return scores, result
+
+
+@pytest.mark.parametrize("job", ["decode", "encode"])
+@pytest.mark.parametrize("kind", ["shared-response"])
+def test_others_help_a_person_with_few_trials_and_not_by_a_wrong_pairing(world, job, kind):
+    (aligned, own), _ = paired(world, job, kind, 60)
+    (broken, _), _ = paired(world, job, kind, 60, shuffled=True)
+    assert aligned > own + 0.04
+    assert broken < own + 0.01
+
+
+def test_an_aligned_decoder_takes_the_persons_raw_trials(world, tmp_path):
+    case = case_of(world)
+    recipe = recipe_of("decode", *OTHERS, "subjects.trials=100", "protocol.split=kfold:2")
+    object.__setattr__(recipe.protocol, "split", rows_of(case.data))
+    result = run_recipe(case.data, recipe, others=case.others)
+    assert result.facts["access"] == "labelled-100"
+    assert result.facts["trained_on"] == {"a": 320, "b": 320}
+    brainkit.save_estimator(result.pipeline, tmp_path / "estimator")
+    decoder = brainkit.load_estimator(tmp_path / "estimator")
+    test = case.data.select(trials=rows_of(case.data).folds[0].rows["test"])
+    order = np.argsort(test.stimulus_rows())
+    predicted = decoder.predict(test)[order]
+    np.testing.assert_allclose(predicted, result.arrays["predictions"], rtol=1e-6, atol=1e-6)
+
+
+def test_an_aligned_encoder_is_saved_without_the_others(world, tmp_path):
+    case = case_of(world)
+    recipe = recipe_of("encode", *OTHERS, "subjects.trials=100", "protocol.split=kfold:2")
+    object.__setattr__(recipe.protocol, "split", rows_of(case.data))
+    result = run_recipe(case.data, recipe, others=case.others)
+    brainkit.save_estimator(result.pipeline, tmp_path / "estimator")
+    encoder = brainkit.load_estimator(tmp_path / "estimator")
+    images = world["c"].stimuli.read(result.tables["items"]["stimulus"].to_numpy())
+    predicted = encoder.predict(images)
+    np.testing.assert_allclose(predicted, result.arrays["predictions"], rtol=1e-5, atol=1e-5)
+    assert predicted.shape == (N_TEST, UNITS["c"])
+
+
+# -------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["subjects.train=a,b"], r"people are brought together by an aligner.*--align"),
+        (["subjects.train=a,b", "alignment.kind=rotate"], "Unknown .*'rotate'"),
+        (
+            ["subjects.train=a", "subjects.test=a", "alignment.kind=pca"],
+            "a stand in train and in test",
+        ),
+        (["subjects.trials=-1"], "subjects.trials"),
+        (["subjects.trials=1.5"], "subjects.trials"),
+        (["subjects.who=a"], "there is no setting subjects.who"),
+    ],
+)
+def test_recipes_that_name_people_wrongly(world, changes, message):
+    case = case_of(world)
+    with pytest.raises(InputError, match=message):
+        run_recipe(case.data, recipe_of("decode", *changes), others=case.others)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["subjects.train=a,x", OTHERS[1]], r"--train-subjects\) names x; beside c there are a, b"),
+        (["subjects.train=a,c", OTHERS[1]], "c is tested and stands in subjects.train"),
+    ],
+)
+def test_people_who_are_not_there_or_twice(world, changes, message):
+    case = case_of(world)
+    with pytest.raises(InputError, match=message):
+        run_recipe(case.data, recipe_of("decode", *changes), others=case.others)
+
+
+def test_what_cannot_be_aligned(world):
+    with pytest.raises(InputError, match="trials=1000 are asked for, and 320 may train"):
+        together_of(world, *OTHERS, "subjects.trials=1000")
+    with pytest.raises(InputError, match="procrustes aligns by common stimuli, which are labels"):
+        together_of(world, *OTHERS, "subjects.trials=50", "subjects.labels=false")
+    with pytest.raises(InputError, match="procrustes needs some responses of c: give trials"):
+        together_of(world, *OTHERS, "subjects.trials=0", by=None)
+    with pytest.raises(InputError, match="nobody else trains"):
+        together_of(world, "subjects.trials=0")
+    recipe = recipe_of("decode", *OTHERS)
+    with pytest.raises(SplitError, match="over one test part; the split kfold:3 has 3 folds"):
+        bring_together(case_of(world), recipe, "kfold:3", seed=0, by=None, unseen=None)
+    other = Recording.from_arrays(
+        world["a"].responses.read(), subject="a", trials=world["a"].trials,
+        stimuli=Stimuli(world["a"].stimuli.read(), ids=np.arange(N_IMAGES) + 7),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="stimuli of a and of c are different sets"):
+        together_of({**world, "a": other}, *OTHERS)
+
+
+def test_people_without_common_stimuli_are_told_which_aligners_would_do(world):
+    own = {
+        name: one.select(trials=one.stimulus_rows() >= N_COMMON + N_TEST)
+        for name, one in world.items()
+    }
+    split = [(np.arange(150), np.arange(150, 200))]
+    recipe = recipe_of("decode", *OTHERS)
+    with pytest.raises(InputError, match=r"need no stimuli in common: .*PCA.*ByFeatures"):
+        bring_together(case_of(own), recipe, split, seed=0, by=None, unseen=None)
