@@ -39,6 +39,18 @@ def _as_names(given: Any) -> Any:
     return [name.strip() for name in given.split(",")] if isinstance(given, str) else given
 
 
+def _as_trials(given: Any) -> Any:
+    """Take a number of trials, or a share of them; raises `ValueError` for anything else."""
+    if given is None:
+        return None
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if number and given >= 0 and (given < 1 or float(given).is_integer()):
+        return given if 0 < given < 1 else int(given)
+    raise ValueError(
+        f"trials are a number (0, 1, 2 ...) or a share of them between 0 and 1; got {given!r}"
+    )
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 
 
@@ -61,7 +73,7 @@ class SubjectsSpec(Strict):
 
     train: Names = ()
     test: Names = ()
-    trials: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] | None = None
+    trials: Annotated[Any, BeforeValidator(_as_trials)] = None
     labels: bool = True
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ from brainkit.data.cards import (
     subjects,
 )
 from brainkit.data.responses import Responses
-from brainkit.errors import InputError, listed
+from brainkit.errors import InputError, MissingFileError, listed
 from brainkit.jobs import JOBS
 from brainkit.jobs.contract import Case, Job, Result
 from brainkit.jobs.pipeline import row_table
@@ -374,6 +374,11 @@ def predict_run(
 
 def run_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a finished run; raises where it is none, or of another version."""
+    if not (folder / "manifest.json").is_file():
+        raise MissingFileError(
+            f"{folder} is no finished run: there is no manifest.json in it. Give the folder that "
+            "was the --out of a run."
+        )
     manifest = read_content(folder / "manifest.json")
     if "subjects" not in manifest or "job" not in manifest:
         raise InputError(f"{folder} is no run: its manifest.json names no job and no subjects.")

@@ -210,7 +210,8 @@ def test_an_aligned_encoder_is_saved_without_the_others(world, tmp_path):
             "a stand in train and in test",
         ),
         (["subjects.trials=-1"], "subjects.trials"),
-        (["subjects.trials=1.5"], "subjects.trials"),
+        (["subjects.trials=1.5"], "subjects.trials: trials are a number .* got 1.5"),
+        (["subjects.trials=few"], "subjects.trials: trials are a number .* got 'few'"),
         (["subjects.who=a"], "there is no setting subjects.who"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 import brainkit
 from brainkit import Recording
 from brainkit.data.stimuli import Stimuli
-from brainkit.errors import InputError, SplitError
+from brainkit.errors import InputError, MissingFileError, SplitError
 from brainkit.jobs import read_recipe, run_recipe
 from brainkit.jobs.runner import run_manifest
 
@@ -132,3 +132,5 @@ def test_a_run_folder_of_another_version_or_of_no_run(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(InputError, match="is no run"):
         run_manifest(tmp_path)
+    with pytest.raises(MissingFileError, match="is no finished run: there is no manifest"):
+        run_manifest(tmp_path / "elsewhere")
