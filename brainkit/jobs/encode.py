@@ -9,19 +9,23 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
+from brainkit.alignment import ALIGNERS
 from brainkit.data.simulation import names_of
 from brainkit.data.splits import describe_split
 from brainkit.data.units import VolumeSpace
 from brainkit.encoding import EncodingProtocol, EncodingResult, assess_encoder
 from brainkit.encoding.unit_ceilings import LEAST_OTHERS, check_ceiling
+from brainkit.errors import InputError, listed
 from brainkit.jobs.contract import Case, Needs, Result, Shortcut, stimuli_needed
 from brainkit.jobs.people import (
     SHORTCUTS,
     PeopleJob,
     PeopleRecipe,
     PooledEncoder,
+    PooledSpace,
     Together,
     bring_together,
+    build_aligner,
     check_people,
     is_plain,
     people_facts,
@@ -139,6 +143,12 @@ class Encode(PeopleJob):
         stimuli_needed(case, "An encoding model")
         recipe.build(case.known)
         check_people(case, recipe)
+        if recipe.subjects.train and not build_aligner(recipe).invertible:
+            ways = [name for name, kind in ALIGNERS.builtin.items() if kind.invertible]
+            raise InputError(
+                f"{recipe.alignment.kind} leads to the shared space alone, and an encoder has to "
+                f"come back to voxels: take one of {listed(ways)}."
+            )
         check_ceiling(case.data, recipe.protocol.ceiling, case.others)
 
     def run(self, case: Case, recipe: Any, tools: Any) -> Result:
@@ -156,7 +166,9 @@ class Encode(PeopleJob):
                 protocol, split=[(rows["train"], rows["test"])], zscore=None, n_train=None,
                 seeds=protocol.seeds[:1],
             )  # fmt: skip
-            model = model if together.aligner is None else PooledEncoder(model, together)
+            if together.aligner is not None:
+                features = PooledSpace(features, together)
+                model = PooledEncoder(model, together)
         judged = assess_encoder(
             recording, features, model, protocol, regions=case.regions, others=case.others
         )
@@ -170,7 +182,8 @@ def encoding_of_people(result: Result, together: Together) -> Result:
     model = pipeline.model
     usable = together.usable.copy()
     usable[usable] = pipeline.usable
-    kept = ImageEncoder(pipeline.features, getattr(model, "kept", lambda: model)(), usable)
+    space = getattr(pipeline.features, "space_", pipeline.features)
+    kept = ImageEncoder(space, getattr(model, "kept", lambda: model)(), usable)
     return replace(
         result, pipeline=kept, facts={**result.facts, **people_facts(together)},
         lines={**result.lines, **people_lines(together)},

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 from brainkit.alignment import ALIGNERS, Aligner
 from brainkit.alignment.common_stimuli import row_keys
@@ -24,8 +24,10 @@ from brainkit.arrays.seeds import rng
 from brainkit.data.cards import Strict
 from brainkit.data.recording import Recording
 from brainkit.data.splits import SplitLike, describe_split
+from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, SplitError, listed
 from brainkit.features import read_for
+from brainkit.features.wrapped_spaces import reads
 from brainkit.jobs.contract import Case, Job, Needs, Shortcut
 from brainkit.linear.ridge_estimator import fit_rows, predict_rows
 from brainkit.recipes.specs import FeatureRecipe, build_features, build_part
@@ -407,6 +409,46 @@ def pooled_recording(together: Together) -> tuple[Recording, list[tuple[Array, A
 # --------------------------------------------------------------------------- for encoders
 
 
+class PooledSpace(TransformerMixin, BaseEstimator):
+    """A feature space that is fitted on what everyone was shown in training.
+
+    Parameters
+    ----------
+    space : transformer
+    together : Together
+    """
+
+    def __init__(self, space: Any, together: Any) -> None:
+        self.space = space
+        self.together = together
+
+    def __sklearn_clone__(self) -> "PooledSpace":
+        """Return one that is not fitted; what others have shown is shared, not copied."""
+        return PooledSpace(clone(self.space), self.together)
+
+    @property
+    def reads(self) -> str:
+        """What the space reads of stimuli."""
+        return reads(self.space)
+
+    def read(self, stimuli: Stimuli, rows: Any) -> Any:
+        """Read what the space takes of some stimuli."""
+        return read_for(self.space, stimuli, rows)
+
+    def fit(self, X: Any, y: Any = None) -> "PooledSpace":
+        """Fit to the stimuli of everyone's training items; those that are given are among them."""
+        together = self.together
+        shown = [one.stimulus_rows() for one in together.others.values()]
+        shown.append(together.standardised.stimulus_rows()[together.rows["train"]])
+        rows = np.unique(np.concatenate(shown))
+        self.space_ = clone(self.space).fit(self.read(together.person.stimuli, rows))
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return the features of stimuli, as `read` gives them."""
+        return self.space_.transform(X)
+
+
 class PooledEncoder(BaseEstimator):
     """An encoder of shared responses that learns from several people, for one of them.
 
@@ -424,8 +466,6 @@ class PooledEncoder(BaseEstimator):
 
     def __sklearn_clone__(self) -> "PooledEncoder":
         """Return one that is not fitted; what others have shown is shared, not copied."""
-        from sklearn.base import clone
-
         return PooledEncoder(clone(self.model), self.together)
 
     def set_context(self, context: Any) -> None:

@@ -342,7 +342,7 @@ def test_importing_the_programs_module_runs_nothing(capsys, monkeypatch):
 # What only other estimators are made from, or what is kept as another one.
 BASES = {
     "CrossValidatedRidge", "DeepEncoder", "MaskReadout", "PoolingReadout", "PooledEncoder",
-    "TrainableNetwork",
+    "PooledSpace", "TrainableNetwork",
 }  # fmt: skip
 
 

@@ -234,7 +234,33 @@ def test_people_who_are_not_there_or_twice(world, changes, message):
         run_recipe(case.data, recipe_of("decode", *changes), others=case.others)
 
 
+def test_the_feature_space_is_fitted_on_everyones_training_stimuli(world):
+    case = case_of(world)
+    changes = (*OTHERS, "subjects.trials=40", "protocol.split=kfold:2")
+    recipe = recipe_of("encode", *changes, "features.0.settings.n_components=60")
+    object.__setattr__(recipe.protocol, "split", rows_of(case.data))
+    result = run_recipe(case.data, recipe, others=case.others)  # of 40 images there are no 60
+    space = result.pipeline.features
+    trained = np.unique(
+        np.concatenate(
+            [
+                one.stimulus_rows()[(one.stimulus_rows() < N_COMMON) | (one.stimulus_rows() >= 180)]
+                for one in (world["a"], world["b"])
+            ]
+        )
+    )
+    pca = getattr(space, "space", space)
+    expected = world["c"].stimuli.read(trained).reshape(len(trained), -1).mean(axis=0)
+    own = len(set(case.data.stimulus_rows()) - set(trained))
+    assert own > 40
+    assert np.abs(np.ravel(pca.mean_) - expected).max() < 0.05
+
+
 def test_what_cannot_be_aligned(world):
+    case = case_of(world)
+    away = recipe_of("encode", OTHERS[0], "alignment.kind=ridge-to-reference")
+    with pytest.raises(InputError, match="an encoder has to come back to voxels: take one of"):
+        run_recipe(case.data, away, others=case.others)
     with pytest.raises(InputError, match="trials=1000 are asked for, and 320 may train"):
         together_of(world, *OTHERS, "subjects.trials=1000")
     with pytest.raises(InputError, match="procrustes aligns by common stimuli, which are labels"):
