@@ -124,6 +124,12 @@ def test_at_a_step_of_a_run(base, tmp_path, number, step):
         assert (tmp_path / "out" / "report.html").is_file()
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
         return
+    if name == "write_report":  # the person is done, and stays
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 128 + number
+        assert "What is done of 1 of 1 people is kept in" in stderr.splitlines()[-1]
+        assert [path.suffix for path in tmp_path.iterdir()] == [".unfinished"]
+        return
     said = check_left_early(process, number, tmp_path)
     assert f"Nothing was written to {tmp_path / 'out'}" in said
     assert "The same command begins anew" in said
@@ -143,9 +149,12 @@ def test_at_any_moment(base, tmp_path):
         assert "Traceback" not in stderr
         assert "Exception ignored" not in stderr
         whole = (out / "manifest.json").is_file()
-        assert [path.name for path in tmp_path.iterdir()] == (["out"] if whole else [])
-        if whole:
-            shutil.rmtree(out)
+        left = [path for path in tmp_path.iterdir() if path != out]
+        # Of a person who was done before the report was, what is done is kept.
+        assert all((path / "subj01" / "person.json").is_file() for path in left)
+        assert not (whole and left)
+        for path in tmp_path.iterdir():
+            shutil.rmtree(path)
         # A signal may also come when all is done, while Python itself is ending.
         assert process.returncode == 128 + number or (whole and process.returncode in (0, -number))
 

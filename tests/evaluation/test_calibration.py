@@ -41,7 +41,8 @@ RUNS = {
 }
 PIECES = [(case, seed) for case, n in RUNS.items() for seed in range(n)]
 
-pytestmark = pytest.mark.slow
+# One fixture measures all scores: minutes, more of them where other work runs beside.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def test_forms_of_one_table(recording, form):
     ("features", "message"),
     [
         (sparse.csr_array(FEATURES), "is a sparse array"),
-        ({"a": FEATURES}, "got a dict"),
+        ({"a": FEATURES}, "Several feature spaces of stimuli are given as one"),
         (None, "got None"),
         ("pixels", "got 'pixels'"),
         (PixelPCA, "is the class PixelPCA"),
