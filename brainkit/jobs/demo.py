@@ -53,16 +53,13 @@ class Size:
     ----------
     n_subjects, images : int
         People, and images that each sees three times.
-    density : float
-        Share of the voxels that are simulated.
     """
 
     n_subjects: int
     images: int
-    density: float
 
 
-SMALL, FULL = Size(2, 1500, 0.5), Size(4, 9000, 1.0)
+SMALL, FULL = Size(2, 1500), Size(4, 9000)
 # Share of the ceiling, V1 to hV4, that so many images let an encoder reach.
 CEILING_TARGETS = ((FULL.images, 0.8), (SMALL.images, 0.6), (0, 0.3))
 SAID = "captions that name the largest category"
@@ -143,7 +140,7 @@ def demo_plan(options: Mapping[str, Any]) -> Plan:
     # A part of the training images is enough for drawing; all of them take minutes longer.
     large = options["images"] >= FULL.images
     drawing = ("protocol.n_train=1500", "protocol.steps=8")
-    few = ("protocol.n_train=800", "protocol.steps=6", "protocol.n_images=16")
+    few = ("protocol.n_train=1200", "protocol.steps=6", "protocol.n_images=40")
     recipes = {
         "encode": read_recipe(card.recipes["encode"]),
         "decode": read_recipe(card.recipes["decode"]),
@@ -185,7 +182,6 @@ def _simulate(root: Path, people: Population, n_subjects: int, images: int) -> P
         shared=max(round(images * SHARED_PART), 10),
         trials_per_session=_trials_per_session(images),
         population=people,
-        density=FULL.density if images >= FULL.images else SMALL.density,
     )
     return root
 
