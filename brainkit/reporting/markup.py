@@ -43,7 +43,8 @@ def number(value: object) -> str:
         return "∞" if given > 0 else f"{MINUS}∞"
     if given.is_integer() and abs(given) < 1e6:
         return f"{int(given):,}".replace("-", MINUS)
-    text = f"{given:#.3g}" if abs(given) < 1000 else f"{float(f'{given:.3g}'):,.0f}"
+    rounded = float(f"{given:.3g}")  # 999.9 is 1,000, not 1.00e+03
+    text = f"{given:#.3g}" if abs(rounded) < 1000 else f"{rounded:,.0f}"
     return text.removesuffix(".").replace("-", MINUS)
 
 
