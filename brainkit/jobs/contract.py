@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainkit.data.preparing import Prepared
 from brainkit.data.recording import Recording
 from brainkit.data.splits import Split, SplitLike
 from brainkit.data.stimuli import Stimuli
@@ -237,6 +238,38 @@ class Job(ABC):
         -------
         Result
         """
+
+
+def access_protocol(n_trials: int, zscore: Mapping[str, Any], *, labels: bool = True) -> str:
+    """Name the access that a model had to the data of the person it is tested on.
+
+    Parameters
+    ----------
+    n_trials : int
+        Of the person's own trials, how many were used outside the test part.
+    zscore : mapping
+        What z-scoring did, see `Recording.zscore`.
+    labels : bool, default=True
+        Whether it was known what they show.
+
+    Returns
+    -------
+    str
+        ``"none"``, ``"unlabelled-N"``, ``"labelled-N"``, or ``"transductive"`` where test trials
+        were standardised with their own statistics.
+    """
+    if zscore.get("transductive"):
+        return "transductive"
+    if not n_trials:
+        return "none"
+    return f"{'labelled' if labels else 'unlabelled'}-{n_trials}"
+
+
+def access_within(prepared: Prepared | None) -> str | None:
+    """Return the access of a model of one person's own trials, of the first fold; None of none."""
+    if prepared is None:
+        return None
+    return access_protocol(len(prepared.fold.rows["train"]), prepared.zscore)
 
 
 def stimuli_needed(case: Case, purpose: str) -> Stimuli:

@@ -7,12 +7,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from brainkit.data.preparing import AverageRepeats
 from brainkit.data.splits import describe_split
 from brainkit.decoding import DecodingProtocol, DecodingResult, assess_decoder
 from brainkit.evaluation import pixel_correlation
 from brainkit.features import read_for
-from brainkit.jobs.contract import Case, Result, stimuli_needed
-from brainkit.jobs.encode import AverageRepeats, Unseen, describe_encoder
+from brainkit.jobs.contract import Case, Result, access_within, stimuli_needed
+from brainkit.jobs.encode import Unseen, describe_encoder
 from brainkit.jobs.people import (
     PeopleJob,
     PeopleRecipe,
@@ -112,7 +113,7 @@ class Decode(PeopleJob):
             case, recipe, protocol.split, seed=protocol.seeds[0], by=protocol.zscore,
             unseen=protocol.unseen,
         )  # fmt: skip
-        recording, split = pooled_recording(together)
+        recording, split = pooled_recording(together, average_repeats=protocol.average_repeats)
         protocol = replace(
             protocol, split=split, zscore=None, average_repeats=False, roi=None,
             seeds=protocol.seeds[:1],
@@ -144,6 +145,7 @@ def decoding_result(judged: DecodingResult) -> Result:
         arrays={"predictions": judged.images["reconstruction"]},
         pipeline=_pipeline(judged),
         facts={
+            "access": access_within(judged.prepared),
             "zscore": judged.zscore,
             "counts": judged.counts,
             "resampling": judged.resampling,

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from brainkit.alignment import ALIGNERS
+from brainkit.data.preparing import AverageRepeats
 from brainkit.data.simulation import names_of
 from brainkit.data.splits import describe_split
 from brainkit.data.units import VolumeSpace
 from brainkit.encoding import EncodingProtocol, EncodingResult, assess_encoder
 from brainkit.encoding.unit_ceilings import LEAST_OTHERS, check_ceiling
 from brainkit.errors import InputError, listed
-from brainkit.jobs.contract import Case, Needs, Result, Shortcut, stimuli_needed
+from brainkit.jobs.contract import Case, Needs, Result, Shortcut, access_within, stimuli_needed
 from brainkit.jobs.people import (
     SHORTCUTS,
     PeopleJob,
@@ -53,7 +54,6 @@ Ceiling = Annotated[
     Literal["auto", "ncsnr", "split-half", "cross-subject", "cross-subject-all"] | None,
     BeforeValidator(lambda name: {"nsd": "ncsnr", "none": None}.get(name, name)),
 ]
-AverageRepeats = bool | Literal["test"]
 Unseen = Literal["session-unlabelled"] | None
 Settings = settings_of(
     EncodingProtocol,
@@ -215,15 +215,19 @@ def encoding_result(judged: EncodingResult) -> Result:
     usable = np.isfinite(judged.predictions[0]).ravel()  # the first item is of the first fold
     maps = {name: judged.units[name].to_numpy() for name in ("r", "ceiling", "p")}
     glossary = GLOSSARY | (CEILING_GLOSSARY if judged.ceiling else {})
+    tables = {"units": judged.units, "regions": judged.regions, "items": _item_table(judged)}
+    if judged.time_courses is not None:
+        tables["time_courses"] = judged.time_courses
     return Result(
         metrics=judged.metrics,
         sections=[*_sections(judged)],
         highlights=_highlights(judged),
-        tables={"units": judged.units, "regions": judged.regions, "items": _item_table(judged)},
+        tables=tables,
         arrays={"predictions": _predictions(judged)},
         maps=maps,
         pipeline=ImageEncoder(*judged.fitted, usable),
         facts={
+            "access": access_within(judged.first.folds[0] if judged.first else None),
             "zscore": judged.zscore,
             "ceiling": judged.ceiling,
             "counts": judged.counts,

@@ -9,7 +9,7 @@ from brainkit.data.splits import describe_split
 from brainkit.decoding import LabelProtocol, LabelResult, assess_labels
 from brainkit.decoding.label_decoding import CLASSES
 from brainkit.errors import InputError
-from brainkit.jobs.contract import Case, Job, Result, Shortcut
+from brainkit.jobs.contract import Case, Job, Result, Shortcut, access_within
 from brainkit.jobs.encode import Unseen
 from brainkit.jobs.pipeline import LabelPipeline, Preparation
 from brainkit.recipes.specs import Count, ModelSpec, Recipe, Seeds, build_model, settings_of
@@ -87,6 +87,7 @@ class Labels(Job):
             tables={"items": judged.items, "folds": judged.by_fold, **confusion},
             pipeline=_pipeline(judged),
             facts={
+                "access": access_within(judged.prepared),
                 "zscore": judged.zscore,
                 "counts": judged.counts,
                 "resampling": judged.resampling,

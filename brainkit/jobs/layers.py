@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from brainkit.data.cards import Strict
+from brainkit.data.preparing import AverageRepeats
 from brainkit.encoding import (
     EncodingProtocol,
     SpaceComparison,
@@ -16,7 +17,7 @@ from brainkit.features import Precomputed, SingleSpace, extract
 from brainkit.features.backbones.backbone import open_backbone
 from brainkit.features.reduction import SparseProjection
 from brainkit.jobs.contract import Case, Job, Result, stimuli_needed
-from brainkit.jobs.encode import GLOSSARY, AverageRepeats, Unseen
+from brainkit.jobs.encode import GLOSSARY, Unseen
 from brainkit.recipes.specs import (
     AtLeastTwo,
     FeatureSpec,

@@ -22,18 +22,18 @@ from brainkit.alignment import ALIGNERS, Aligner
 from brainkit.alignment.common_stimuli import row_keys
 from brainkit.arrays.seeds import rng
 from brainkit.data.cards import Strict
+from brainkit.data.preparing import AverageRepeats
 from brainkit.data.recording import Recording
 from brainkit.data.splits import SplitLike, describe_split
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, SplitError, listed
 from brainkit.features import read_for
 from brainkit.features.wrapped_spaces import reads
-from brainkit.jobs.contract import Case, Job, Needs, Shortcut
+from brainkit.jobs.contract import Case, Job, Needs, Shortcut, access_protocol
 from brainkit.linear.ridge_estimator import fit_rows, predict_rows
 from brainkit.recipes.specs import FeatureRecipe, build_features, build_part
 
 Array = NDArray[Any]
-ALL_TRIALS = "all"
 
 
 def _as_names(given: Any) -> Any:
@@ -187,7 +187,7 @@ def is_plain(recipe: Any) -> bool:
     return not recipe.subjects.train and recipe.subjects.trials is None
 
 
-def check_people(case: Case, recipe: PeopleRecipe) -> None:
+def check_people(case: Case, recipe: Any) -> None:
     """Raise where a recipe names people who are not there, or a person twice."""
     name, train = case.data.subject, recipe.subjects.train
     if name in train:
@@ -196,6 +196,8 @@ def check_people(case: Case, recipe: PeopleRecipe) -> None:
             "others there, and with subjects.trials (--trials) how many of the tested person's "
             "own trials are used."
         )
+    if not is_plain(recipe):
+        _check_protocol(recipe.protocol)
     lacking = [one for one in train if one not in case.others]
     if lacking:
         raise InputError(
@@ -204,6 +206,20 @@ def check_people(case: Case, recipe: PeopleRecipe) -> None:
         )
     if recipe.alignment is not None:
         build_aligner(recipe)
+
+
+def _check_protocol(protocol: Any) -> None:
+    """Raise where a protocol asks for what is not done over people, or with a number of trials."""
+    if len(protocol.seeds) > 1:
+        raise InputError(
+            f"protocol.seeds are {listed(map(str, protocol.seeds))}, and trials of people are "
+            "chosen and brought together once: give one, as in --set protocol.seeds=[0]."
+        )
+    if getattr(protocol, "n_train", None) is not None:
+        raise InputError(
+            f"protocol.n_train is {protocol.n_train}, and with subjects.train or subjects.trials "
+            "the number of the tested person's trials is said by subjects.trials (--trials)."
+        )
 
 
 def build_aligner(recipe: PeopleRecipe) -> Aligner:
@@ -256,7 +272,8 @@ def bring_together(
     unsealed = _away_from(rows["test"], [person, *(case.others[n] for n in subjects.train)])
     fitted = own if len(own) else None
     standardised, usable = _standardised(person, fitted, by, unseen, rows["test"])
-    access = _access(len(own), subjects.labels, standardised)
+    zscore = standardised.info.get("zscore", {})
+    access = access_protocol(len(own), zscore, labels=subjects.labels)
     aligner, others = None, {}
     if recipe.alignment is not None and subjects.train:
         aligner = build_aligner(recipe)
@@ -326,15 +343,6 @@ def _averaged(recording: Recording) -> Recording:
     return recording.average_repeats() if recording.trials is not None else recording
 
 
-def _access(n_trials: int, labels: bool, standardised: Recording) -> str:
-    """Name the access to the tested person's data."""
-    if standardised.info.get("zscore", {}).get("transductive"):
-        return "transductive"
-    if not n_trials:
-        return "none"
-    return f"{'labelled' if labels else 'unlabelled'}-{n_trials}"
-
-
 def _check_stimuli(person: Recording, held: Mapping[str, Recording]) -> None:
     """Raise where the others' stimuli are not rows of the tested person's."""
     if person.stimuli is None:
@@ -371,10 +379,19 @@ def people_lines(together: Together) -> dict[str, str]:
 # --------------------------------------------------------------------------- for decoders
 
 
-def pooled_recording(together: Together) -> tuple[Recording, list[tuple[Array, Array]]]:
+def pooled_recording(
+    together: Together, *, average_repeats: AverageRepeats = True
+) -> tuple[Recording, list[tuple[Array, Array]]]:
     """Return everyone's training items and the tested person's test items as one recording.
 
-    Repeats are averaged person by person; the units are the dimensions of the shared space.
+    The units are the dimensions of the shared space.
+
+    Parameters
+    ----------
+    together : Together
+    average_repeats : bool or "test", default=True
+        Average the tested person's repeats, in both parts or in the test part alone. The others'
+        are averaged person by person in any case, as they were for the aligner.
 
     Returns
     -------
@@ -386,8 +403,10 @@ def pooled_recording(together: Together) -> tuple[Recording, list[tuple[Array, A
         aligned = together.aligner.align(together.standardised)
     parts: list[tuple[str, Recording]] = [*together.others.items()]
     if together.labels and len(together.rows["train"]):
-        parts.append((aligned.subject, _averaged(aligned.select(trials=together.rows["train"]))))
-    test = _averaged(aligned.select(trials=together.rows["test"]))
+        own = aligned.select(trials=together.rows["train"])
+        parts.append((aligned.subject, _averaged(own) if average_repeats is True else own))
+    test = aligned.select(trials=together.rows["test"])
+    test = _averaged(test) if average_repeats else test
     parts.append((aligned.subject, test))
     values = np.concatenate([one.responses.read() for _, one in parts])  # (items, dimensions)
     tables = [one.rows.assign(subject=name) for name, one in parts]

@@ -27,6 +27,7 @@ from brainkit.arrays.atomic import (
 from brainkit.arrays.digest import content_digest
 from brainkit.arrays.interruption import half_written, remove, tell, undisturbed
 from brainkit.arrays.persistence import save_estimator
+from brainkit.arrays.progress import waiting
 from brainkit.data.recording import Recording
 from brainkit.data.units import SensorSpace, VolumeSpace
 from brainkit.errors import OutputError
@@ -115,25 +116,32 @@ def run_folder(
     Raises
     ------
     OutputError
-        See `brainkit.arrays.atomic.check_output`; or if another process is at the same run.
+        See `brainkit.arrays.atomic.check_output`. Where another process is at the same run, this
+        one waits, and raises if the other finished it.
     """
     check_output(out, overwrite=overwrite)
     target = Path(out).resolve()  # what a link points to is replaced, not the link
     digest = content_digest(json.dumps(dict(plan), sort_keys=True, default=str))[:12]
     partial = target.with_name(f".{target.name}.{digest}.unfinished")
-    with ExitStack() as unkept:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The run folder {target} cannot be written: {error}.") from error
+    with ExitStack() as stack:
+        with waiting(f"{target.name}: another process is at this run"):
+            # Beside the folder, so that it is held until the folder stands in its place.
+            lock = partial.with_suffix(".lock")
+            stack.enter_context(exclusive(lock, keep=False, required=False))
+        check_output(out, overwrite=overwrite)  # the other process may have finished it
+        unkept = stack.enter_context(ExitStack())
         run = RunFolder(partial, target, people, unkept)
         run.tell_state()
         if not _is_filled(partial):
             unkept.enter_context(half_written(partial))
         try:
-            partial.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"The run folder {target} cannot be written: {error}.") from error
-        try:
-            with exclusive(partial / ".lock", keep=False, required=False):
-                yield run
-                _clean(run)
+            partial.mkdir(exist_ok=True)
+            yield run
+            _clean(run)
         except BaseException:
             with undisturbed():
                 if not any(run.done(name) for name in people):
@@ -149,7 +157,8 @@ def _clean(run: RunFolder) -> None:
     for name in run.people:
         (run.path / name / PERSON).unlink(missing_ok=True)
     if len(run.people) == 1:
-        folder = run.path / run.people[0]
+        folder = run.path / f".{run.people[0]}"  # one of its files may have the person's name
+        (run.path / run.people[0]).replace(folder)
         for path in list(folder.iterdir()):
             path.replace(run.path / path.name)
         shutil.rmtree(folder)

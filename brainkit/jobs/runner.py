@@ -34,7 +34,7 @@ from brainkit.jobs import JOBS
 from brainkit.jobs.contract import Case, Job, Result
 from brainkit.jobs.pipeline import row_table
 from brainkit.jobs.run_folder import PERSON, RunFolder, run_folder, save_result
-from brainkit.recipes.manifest import describe_run, part_facts, what_ran
+from brainkit.recipes.manifest import describe_run, git_state, part_facts, what_ran
 from brainkit.recipes.reading import (
     check_places,
     checked_options,
@@ -109,6 +109,7 @@ class Plan:
         """Return what tells an unfinished run of this plan from others'."""
         return {
             "brainkit": brainkit.__version__,
+            "code": git_state(),
             "name": self.name,
             "card": self.card.model_dump(mode="json"),
             "root": str(self.root.resolve()),
@@ -359,6 +360,11 @@ def predict_run(
             f"{'' if name not in people else ', and its job leaves none'}."
         )
     estimator = load_estimator(own / "estimator")
+    if not hasattr(estimator, "predict"):
+        raise InputError(
+            f"What {folder} fitted, a {type(estimator).__name__}, has no predict: it cannot be "
+            "applied to a recording."
+        )
     kept = {**manifest.get("options", {}), **(options or {})}
     recording = load(card or manifest["card"], root or manifest["root"], name, **kept)
     with waiting(f"{name}: predict"):

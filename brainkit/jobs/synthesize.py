@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from brainkit.jobs.contract import Case, Job, Result, stimuli_needed
-from brainkit.jobs.encode import AverageRepeats, Unseen, describe_encoder
+from brainkit.data.preparing import AverageRepeats
+from brainkit.jobs.contract import Case, Job, Result, access_within, stimuli_needed
+from brainkit.jobs.encode import Unseen, describe_encoder
 from brainkit.jobs.pipeline import ImageEncoder
 from brainkit.recipes.specs import (
     AtLeastTwo,
@@ -108,7 +109,11 @@ def ranking_result(ranked: RankingResult) -> Result:
         pipeline=None
         if ranked.prepared is None
         else ImageEncoder(encoder.features, encoder.model, ranked.prepared.usable),
-        facts={"zscore": ranked.zscore, "counts": ranked.counts},
+        facts={
+            "access": access_within(ranked.prepared),
+            "zscore": ranked.zscore,
+            "counts": ranked.counts,
+        },
         fitted=[encoder.features, encoder.model],
         glossary=GLOSSARY | (TRUE_GLOSSARY if TRUE_PERCENTILE in ranked.regions else {}),
         source=ranked,

@@ -419,6 +419,14 @@ def _met(value: object) -> Html:
 # ---------------------------------------------------------------------------------- what was run
 
 
+def _access(manifest: Mapping[str, Any]) -> Html | None:
+    """Return under which access protocol each person's own data was used, None where none is."""
+    people = manifest.get("subjects")
+    facts = people if isinstance(people, Mapping) else {}
+    named = {who: one["access"] for who, one in facts.items() if one.get("access")}
+    return join(tag("div", f"{who}: {access}") for who, access in named.items()) if named else None
+
+
 def _what_was_run(people: Mapping[str, PersonReport], manifest: Mapping[str, Any]) -> Html:
     """Return dataset, recipe, models and people, then the whole manifest, folded."""
     labels = (("Job", "job"), ("Dataset", "card"), ("Licence", "licence"), ("Citation", "citation"))
@@ -429,8 +437,9 @@ def _what_was_run(people: Mapping[str, PersonReport], manifest: Mapping[str, Any
     if recipes:
         entries["Recipe"] = recipes
     entries["Subjects"] = join(tag("div", f"{who}: {one.about}") for who, one in people.items())
-    if manifest.get("access"):
-        entries["Access to the tested person's data"] = str(manifest["access"])
+    access = _access(manifest)
+    if access:
+        entries["Access to the tested person's data"] = access
     entries |= {str(name): str(text) for name, text in (manifest.get("parts") or {}).items()}
     entries |= {name: text for one in people.values() for name, text in one.lines.items()}
     values = plain(dict(manifest))

@@ -11,7 +11,7 @@ from brainkit.data.splits import split_by_hand
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, LeakError, SplitError
 from brainkit.jobs import read_recipe, run_recipe
-from brainkit.jobs.contract import Case, Needs
+from brainkit.jobs.contract import Case
 from brainkit.jobs.people import bring_together, pooled_recording
 
 N_IMAGES, N_COMMON, N_TEST, SIDE, N_LATENT = 900, 120, 60, 8, 3
@@ -119,18 +119,6 @@ def test_nobodys_row_of_a_test_stimulus_takes_part(world):
         ALIGNERS["pca"](n_components=3).fit(held, forbidden=together.standardised)
 
 
-def test_a_job_may_not_select_on_the_test_part(world):
-    with pytest.raises(LeakError, match="this one asks for test, which only scores"):
-        Needs(selects_on=("train", "test"))
-    parts = case_of(world).selection(rows_of(world["c"]), Needs(selects_on=("train",)))
-    (part,) = parts
-    assert set(part) == {"train"}
-    sealed = set(range(N_COMMON, N_COMMON + N_TEST))
-    assert not sealed & set(part["train"].stimulus_rows())
-    with pytest.raises(SplitError, match="no 'validation' part"):
-        case_of(world).selection(rows_of(world["c"]), Needs(selects_on=("validation",)))
-
-
 # -------------------------------------------------------------------------------- what it is worth
 
 
@@ -213,6 +201,10 @@ def test_an_aligned_encoder_is_saved_without_the_others(world, tmp_path):
         (["subjects.trials=1.5"], "subjects.trials: trials are a number .* got 1.5"),
         (["subjects.trials=few"], "subjects.trials: trials are a number .* got 'few'"),
         (["subjects.who=a"], "there is no setting subjects.who"),
+        (
+            ["subjects.trials=40", "protocol.seeds=[0,1]"],
+            r"protocol.seeds are 0, 1.*give one.*--set protocol.seeds=\[0\]",
+        ),
     ],
 )
 def test_recipes_that_name_people_wrongly(world, changes, message):
@@ -232,6 +224,32 @@ def test_people_who_are_not_there_or_twice(world, changes, message):
     case = case_of(world)
     with pytest.raises(InputError, match=message):
         run_recipe(case.data, recipe_of("decode", *changes), others=case.others)
+
+
+@pytest.mark.parametrize("changes", [["subjects.trials=40"], OTHERS])
+def test_the_number_of_trials_is_said_in_one_place(world, changes):
+    case = case_of(world)
+    recipe = recipe_of("encode", *changes, "protocol.n_train=20")
+    with pytest.raises(InputError, match=r"protocol.n_train is 20, .*subjects.trials \(--trials\)"):
+        run_recipe(case.data, recipe, others=case.others)
+
+
+@pytest.mark.parametrize(
+    ("average_repeats", "n_train", "n_test"), [(True, 8, 4), ("test", 16, 4), (False, 16, 12)]
+)
+def test_repeats_are_averaged_as_the_protocol_says(average_repeats, n_train, n_test):
+    shown = np.concatenate([np.repeat(np.arange(8), 2), np.repeat(np.arange(8, 12), 3)])
+    trials = pd.DataFrame({"stimulus": shown})
+    values = np.random.default_rng(0).normal(size=(len(shown), 5)).astype(np.float32)
+    stimuli = Stimuli(np.random.default_rng(1).random((12, 4, 4)).astype(np.float32))
+    person = Recording.from_arrays(values, subject="c", trials=trials, stimuli=stimuli)
+    recipe = recipe_of("decode", "subjects.trials=16")
+    split = split_by_hand(person, train=np.arange(16), test=np.arange(16, 28))
+    together = bring_together(Case(person), recipe, split, seed=0, by=None, unseen=None)
+    recording, [(train, test)] = pooled_recording(together, average_repeats=average_repeats)
+    assert (len(train), len(test)) == (n_train, n_test)
+    expected = values[16:19].mean(axis=0) if average_repeats else values[16]
+    np.testing.assert_allclose(recording.responses.read()[test[0]], expected, rtol=1e-5)
 
 
 def test_the_feature_space_is_fitted_on_everyones_training_stimuli(world):

@@ -5,17 +5,21 @@ import math
 import subprocess
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import brainkit
+from brainkit import Recording, save_estimator
 from brainkit.data.cards import read_card
+from brainkit.data.stimuli import Stimuli
 from brainkit.decoding import RidgeDecoder
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.errors import InputError
 from brainkit.features import PixelPCA
 from brainkit.jobs import read_recipe, run_job, run_recipe
 from brainkit.jobs.pipeline import ImageDecoder, ImageEncoder, Preparation
-from brainkit.jobs.runner import collect_metrics
+from brainkit.jobs.run_folder import save_result
+from brainkit.jobs.runner import collect_metrics, predict_run
 from brainkit.recipes import manifest as module
 from brainkit.recipes.manifest import LIBRARIES, describe_run, git_state
 
@@ -153,6 +157,42 @@ def test_a_decoder_takes_all_units(parts, tmp_path):
         whole.predict(responses[:3, usable])
     with pytest.raises(InputError, match="takes a Recording, or responses"):
         whole.predict(responses[0])
+
+
+def test_what_cannot_predict_is_told_so(tmp_path):
+    save_estimator(
+        PixelPCA(n_components=2).fit(np.random.default_rng(0).random((6, 4, 4))),
+        tmp_path / "run/estimator",
+    )
+    facts = {
+        "brainkit": brainkit.__version__,
+        "job": "encode",
+        "card": "nsd",
+        "subjects": {"a": {}},
+    }
+    (tmp_path / "run/manifest.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match="a PixelPCA, has no predict"):
+        predict_run(tmp_path / "run", tmp_path / "out")
+
+
+def test_epochs_leave_a_score_for_every_time(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.random((40, 4, 4)).astype(np.float32)
+    values = rng.normal(size=(40, 3, 6))
+    values[:, 0, 2] += 20 * (images[:, 0, 0] - 0.5)
+    trials = pd.DataFrame({"stimulus": np.arange(40)})
+    recording = Recording.from_arrays(
+        values, subject="a", trials=trials, stimuli=Stimuli(images), times=np.arange(6) / 10
+    )
+    quick = ("features.0.settings.n_components=8", "protocol.seeds=[0]", "protocol.split=kfold:4")
+    recipe = read_recipe("encode-pixel-components", (*quick, "protocol.permutations=0"))
+    result = run_recipe(recording, recipe)
+    save_result(result, recording, tmp_path)
+    table = pd.read_parquet(tmp_path / "time_courses.parquet")
+    assert len(table) == 18
+    best = table.loc[table["r"].idxmax()]
+    assert (best["unit"], best["time"]) == (0, pytest.approx(0.2))
+    assert result.facts["access"] == "labelled-30"
 
 
 @pytest.mark.parametrize("name", ["card", "root", "subject"])
