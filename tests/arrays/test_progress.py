@@ -45,10 +45,13 @@ def test_a_log_gets_few_whole_lines(brief, capsys):
         time.sleep(0.01)
     out, err = capsys.readouterr()
     assert out == ""
-    (line,) = err.splitlines()  # half a minute to the next
-    assert line.startswith("counting:")
+    first, last = err.splitlines()  # half a minute to the next, and the work is done before
+    assert first.startswith("counting:")
+    assert "100%" not in first
+    assert last.startswith("counting: 100%")
+    assert "| 60/60 [" in last
     assert "\r" not in err
-    assert line.isascii()
+    assert err.isascii()
 
 
 def test_a_log_counts_right(brief, monkeypatch, capsys):
