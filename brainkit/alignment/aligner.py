@@ -114,7 +114,7 @@ class Aligner(BaseEstimator, ABC):  # type: ignore[misc]
     needs_responses : bool
         Of the class: whether a person's map is learned from responses, not from where units are.
     invertible : bool
-        Of the class: whether the shared space leads back to a person's units.
+        Of the class: whether the shared space leads back to everyone's units.
     n_units_ : dict of str to int
         Units of each person.
     n_samples_ : dict of str to int
@@ -232,8 +232,12 @@ class Aligner(BaseEstimator, ABC):  # type: ignore[misc]
         what = f"responses of {subject!r}"
         return _along_units(self._map(subject), responses, self.n_units_[subject], what)
 
+    def leads_back_to(self, subject: str) -> bool:
+        """Tell whether the shared space leads back to a person's units, fitted or not."""
+        return self.invertible
+
     def inverse_transform(self, shared: ArrayLike, subject: str) -> Real:
-        """Map shared values to a person's units; of `invertible` aligners.
+        """Map shared values to a person's units, where the aligner `leads_back_to` them.
 
         Parameters
         ----------
@@ -292,8 +296,8 @@ class Aligner(BaseEstimator, ABC):  # type: ignore[misc]
 
         others = [kind.__name__ for kind in ALIGNERS.builtin.values() if kind.invertible]
         raise InputError(
-            f"{type(self).__name__} leads to the shared space alone, and has no way back to a "
-            f"person's units. These have: {listed(others)}."
+            f"{self!r} has no way back from the shared space to the units of {subject!r}. These "
+            f"have one to everybody's: {listed(others)}; RidgeToReference has one to its reference."
         )
 
     # -- for all of them ---------------------------------------------------------------------

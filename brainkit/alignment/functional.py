@@ -1,6 +1,7 @@
 """Aligners that learn from responses: what people's brains did tells how they correspond."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from brainkit.alignment.anatomical import parcel_units, refuse_other_parcels
 from brainkit.alignment.common_stimuli import Person
 from brainkit.alignment.solutions import (
     Scores,
+    Way,
     column_means,
     isometry_onto,
+    mean_of_others,
     quick_basis,
     quick_products,
     readout_of_encoder,
@@ -32,6 +35,8 @@ from brainkit.linear.ridge_estimator import mean_variance, penalty_grid
 from brainkit.linear.ridge_solver import RidgeFit, ridge_cv
 
 Float64 = NDArray[np.float64]
+RIDGE = "ridge"
+MAPS = ("isometry", RIDGE)
 
 
 class Identity(Aligner):
@@ -127,7 +132,8 @@ class RidgeToReference(Aligner):
               \alpha_v \lVert w \rVert^2
 
     with a penalty for each of the reference's units. The shared space are those units; the
-    reference's own responses pass through unchanged, noisier than the predicted ones.
+    reference's own responses pass through unchanged, noisier than the predicted ones, in both
+    directions: of all people it is the reference alone that the shared space leads back to.
     Solved in the directions that samples span: no matrix of voxels by voxels is formed.
 
     Parameters
@@ -174,10 +180,11 @@ class RidgeToReference(Aligner):
 
     def _learn_new(self, person: Person, rows: Index) -> None:
         found = thin_scores(person.values)
-        stimulus = rows // (len(self.template_) // len(self.stimuli_))
+        stimulus = _stimulus_of(rows, len(self.template_), len(self.stimuli_))
         scale = float((found.scores**2).sum()) / person.values.size  # mean variance of a unit
         pair = found.scores, self.template_[rows]
-        fit = _ridge(self, person, pair, scale=scale, stimulus=stimulus)
+        penalties = Penalties(scale, self.alphas, self.cv, self.seed)
+        fit = _ridge("RidgeToReference", person, pair, stimulus, penalties)
         self._keep("mean_", person.subject, found.mean.astype(np.float32))
         self._keep("axes_", person.subject, found.axes(person.values))
         self._keep("weights_", person.subject, np.ascontiguousarray(fit.coef.T, dtype=np.float32))
@@ -189,27 +196,84 @@ class RidgeToReference(Aligner):
         factors = self.axes_[subject], self.weights_[subject]
         return Affine.of(*factors, before=self.mean_[subject], after=self.level_[subject])
 
+    def leads_back_to(self, subject: str) -> bool:
+        """Tell whether a person is the reference, whose units the shared space are."""
+        return subject == getattr(self, "reference_", self.reference)
+
+    def _inverse_map(self, subject: str) -> Affine:
+        return Affine.of() if self.leads_back_to(subject) else super()._inverse_map(subject)
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """Which penalties ridge may choose from, and by which folds.
+
+    Attributes
+    ----------
+    scale : float
+        Mean variance of a predictor, by which those of ``"auto"`` are multiplied.
+    alphas, cv, seed
+        As in `RidgeToReference`.
+    """
+
+    scale: float
+    alphas: Any = "auto"
+    cv: int = 5
+    seed: int = 0
+
 
 def _ridge(
-    aligner: "RidgeToReference | ByFeatures",
-    person: Person,
-    pair: tuple[Float64, Real],
-    *,
-    scale: float,
-    stimulus: Index,
+    whose: str, person: Person, pair: tuple[Float64, Real], stimulus: Index, penalties: Penalties
 ) -> RidgeFit:
     """Fit ridge with folds of whole stimuli, or of consecutive samples of continuous data."""
-    n_folds = min(aligner.cv, len(np.unique(stimulus)))
+    X, Y = pair
+    n_folds = min(penalties.cv, len(np.unique(stimulus)))
     if n_folds < 2:
         raise InputError(
-            f"{type(aligner).__name__} chooses its penalties by cross-validation, which needs two "
-            f"samples or more; {person.subject!r} has {len(stimulus)}. Identity and Coordinates "
-            "need none."
+            f"{whose} chooses its penalties by cross-validation, which needs two samples or more; "
+            f"{person.subject!r} has {len(stimulus)}. Identity and Coordinates need none."
         )
-    seed = aligner.seed if person.recording.samples is None else None
+    seed = penalties.seed if person.recording.samples is None else None
     folds = kfold(len(stimulus), n_folds, groups=stimulus, seed=seed)
-    X, Y = pair
-    return ridge_cv(X, Y, penalty_grid(aligner.alphas, mean_variance(np.array([scale]))), folds)
+    scale = mean_variance(np.array([penalties.scale]))
+    return ridge_cv(X, Y, penalty_grid(penalties.alphas, scale), folds)
+
+
+def _ridge_onto(whose: str, person: Person, values: Real, shared: Float64, stimulus: Index) -> Way:
+    """Fit ridge from some units of a person to the shared dimensions, and from these back.
+
+    Parameters
+    ----------
+    whose : str
+        The aligner's name.
+    person : Person
+    values : array (n_samples, n_units)
+        Of all of the person's units, or of a parcel's.
+    shared : float64 array (n_samples, n_dimensions)
+    stimulus : array of int (n_samples,)
+        Of which stimulus each sample is.
+    """
+    thin = thin_scores(values)
+    variance = float((thin.scores**2).sum()) / values.size  # mean variance of a unit
+    forth = _ridge(whose, person, (thin.scores, shared), stimulus, Penalties(variance))
+    back = _ridge(whose, person, (shared, values), stimulus, Penalties(float(shared.var())))
+    return Way(
+        mean=thin.mean.astype(np.float32),
+        forth=thin.axes(values, forth.coef.T),
+        back=np.ascontiguousarray(back.coef.T, dtype=np.float32),
+        level=shared.mean(axis=0).astype(np.float32),
+    )
+
+
+def _stimulus_of(rows: Index, n_samples: int, n_stimuli: int) -> Index:
+    """Return of which stimulus each sample is: every stimulus has as many samples, its times."""
+    return rows // (n_samples // n_stimuli)
+
+
+def _refuse_unknown_maps(aligner: "Procrustes | SharedResponse") -> None:
+    """Raise if `maps` names no way to the shared space."""
+    if aligner.maps not in MAPS:
+        raise unknown_name("maps", aligner.maps, MAPS)
 
 
 class Procrustes(Aligner):
@@ -221,8 +285,8 @@ class Procrustes(Aligner):
     span. Where voxels are as many in all people and fewer than samples it is an orthogonal matrix;
     people of unequal counts share the dimensions that their samples span. It keeps all distances
     between responses, noise and all, and so needs nearly as many trials of a new person as there
-    are dimensions; `SharedResponse` keeps the leading ones alone. No matrix of voxels by voxels is
-    formed.
+    are dimensions; `SharedResponse` keeps the leading ones alone, and ``maps="ridge"`` shrinks
+    those that others do not confirm. No matrix of voxels by voxels is formed.
 
     Parameters
     ----------
@@ -234,6 +298,11 @@ class Procrustes(Aligner):
     reference : str, optional
         The shared space are this person's units. By default it are the principal axes of the common
         mean, those of each parcel after one another.
+    maps : {"isometry", "ridge"}, default="isometry"
+        How each person comes to the common mean once it is there, and back: by the isometry, or by
+        ridge in both directions, a penalty for each dimension and for each unit, chosen by five
+        folds of stimuli. Where a person is one of those whose mean it is, ridge sees the mean of
+        the others. Ridge is the better for noisy responses, and no longer keeps distances.
     n_iterations : int, default=20
         At most.
     tolerance : float, default=1e-4
@@ -243,7 +312,11 @@ class Procrustes(Aligner):
     ----------
     mean_ : dict of str to float32 array (n_units,)
     basis_ : dict of str to dict of str to float32 array (n_units of the parcel, rank)
-        Of each person and parcel, orthonormal columns.
+        Of each person and parcel; of isometries orthonormal columns.
+    back_ : dict of str to dict of str to float32 array (rank, n_units of the parcel)
+        Of ridge: the way back. That of isometries is `basis_`, transposed.
+    level_ : dict of str to dict of str to float32 array (rank,)
+        What a person's mean comes to.
     units_ : dict of str to dict of str to array of int
         Units of each person's parcels.
     template_ : dict of str to float64 array (n_samples, rank)
@@ -264,46 +337,71 @@ class Procrustes(Aligner):
         self,
         parcels: Any = None,
         reference: str | None = None,
+        maps: str = "isometry",
         n_iterations: int = 20,
         tolerance: float = 1e-4,
     ) -> None:
-        self.parcels, self.reference = parcels, reference
+        self.parcels, self.reference, self.maps = parcels, reference, maps
         self.n_iterations, self.tolerance = n_iterations, tolerance
 
     def _learn(self, people: list[Person]) -> None:
         names = [person.subject for person in people]
         if self.reference is not None and self.reference not in names:
             raise unknown_name("subject (the reference)", self.reference, names)
+        _refuse_unknown_maps(self)
         self.units_ = {p.subject: parcel_units(p.recording, self.parcels) for p in people}
         refuse_other_parcels(self.units_)
-        self.mean_ = {p.subject: column_means(p.values).astype(np.float32) for p in people}
-        self.basis_: dict[str, dict[str, Real]] = {name: {} for name in names}
+        ways: dict[str, dict[str, Way]] = {name: {} for name in names}
         self.template_, self.losses_ = {}, {}
         for parcel in next(iter(self.units_.values())):
             parts = [_columns(p.values, self.units_[p.subject][parcel]) for p in people]
             scores = [thin_scores(part) for part in parts]
             self._refuse_flat(scores, names, parcel)
-            found = rotate_together(
+            common = rotate_together(
                 [part.scores for part in scores],
                 n_iterations=self.n_iterations,
                 tolerance=self.tolerance,
             )
-            self.template_[parcel], self.losses_[parcel] = found.shared, np.array(found.losses)
-            for name, part, own, turn in zip(names, parts, scores, found.maps, strict=True):
-                self.basis_[name][parcel] = own.axes(part, turn)
+            self.template_[parcel], self.losses_[parcel] = common.shared, np.array(common.losses)
+            stimulus = self._stimulus(np.arange(len(common.shared)))
+            for person, part, one, turn in zip(people, parts, scores, common.maps, strict=True):
+                if self.maps == RIDGE:
+                    others = mean_of_others(common.shared, one.scores @ turn, len(people))
+                    way = _ridge_onto("Procrustes", person, part, others, stimulus)
+                else:
+                    way = Way(one.mean, one.axes(part, turn))
+                ways[person.subject][parcel] = way
+        for person in people:
+            self._keep_ways(person, ways[person.subject])
 
     def _learn_new(self, person: Person, rows: Index) -> None:
         units = parcel_units(person.recording, self.parcels)
         refuse_other_parcels({**self.units_, person.subject: units})
-        _refuse_few(self, person, max(part.shape[1] for part in self.template_.values()))
-        mean, basis = np.zeros(person.values.shape[1], dtype=np.float32), {}
+        if self.maps != RIDGE:
+            _refuse_few(self, person, max(part.shape[1] for part in self.template_.values()))
+        ways, stimulus = {}, self._stimulus(rows)
         for parcel, columns in units.items():
-            mean[columns], basis[parcel] = isometry_onto(
-                _columns(person.values, columns), self.template_[parcel][rows]
-            )
+            part, shared = _columns(person.values, columns), self.template_[parcel][rows]
+            if self.maps == RIDGE:
+                ways[parcel] = _ridge_onto("Procrustes", person, part, shared, stimulus)
+            else:
+                ways[parcel] = isometry_onto(part, shared)
         self._keep("units_", person.subject, units)
+        self._keep_ways(person, ways)
+
+    def _stimulus(self, rows: Index) -> Index:
+        n_samples = len(next(iter(self.template_.values())))
+        return _stimulus_of(rows, n_samples, len(self.stimuli_))
+
+    def _keep_ways(self, person: Person, ways: Mapping[str, Way]) -> None:
+        mean = np.zeros(person.values.shape[1], dtype=np.float32)
+        for parcel, way in ways.items():
+            mean[self.units_[person.subject][parcel]] = way.mean
         self._keep("mean_", person.subject, mean)
-        self._keep("basis_", person.subject, basis)
+        self._keep("basis_", person.subject, {name: way.forth for name, way in ways.items()})
+        if self.maps == RIDGE:
+            self._keep("back_", person.subject, {name: way.back for name, way in ways.items()})
+            self._keep("level_", person.subject, {name: way.level for name, way in ways.items()})
 
     @staticmethod
     def _refuse_flat(scores: Sequence[Scores], names: list[str], parcel: str) -> None:
@@ -314,28 +412,59 @@ class Procrustes(Aligner):
             )
 
     def _map(self, subject: str) -> Affine:
-        units, basis = self.units_[subject], self.basis_[subject]
-        mean = self.mean_[subject]
+        units, basis, mean = self.units_[subject], self.basis_[subject], self.mean_[subject]
         if self.reference is None:
             blocks = tuple(Block(units[name], (basis[name],)) for name in units)
-            return Affine(blocks, before=mean)
-        back = self.basis_[self.reference]
-        blocks = tuple(Block(units[name], (basis[name], back[name].T)) for name in units)
-        return self._to_units(blocks, self.reference, mean)
+            return Affine(blocks, before=mean, after=self._levels(subject))
+        back = {name: self._back(self.reference, name) for name in units}
+        blocks = tuple(Block(units[name], (basis[name], back[name])) for name in units)
+        return self._to_units(blocks, self.reference, before=mean, moved=(subject, back, 1))
 
     def _inverse_map(self, subject: str) -> Affine:
-        back, blocks = self.basis_[subject], []
-        for name, columns in self._dimensions().items():
-            forth = () if self.reference is None else (self.basis_[self.reference][name],)
-            blocks.append(Block(columns, (*forth, back[name].T)))
-        before = None if self.reference is None else self.mean_[self.reference]
-        return self._to_units(tuple(blocks), subject, before)
+        back = {name: self._back(subject, name) for name in self.template_}
+        dimensions = self._dimensions()
+        if self.reference is None:
+            blocks = tuple(Block(dimensions[name], (back[name],)) for name in back)
+            return self._to_units(blocks, subject, before=self._levels(subject))
+        forth = self.basis_[self.reference]
+        blocks = tuple(Block(dimensions[name], (forth[name], back[name])) for name in back)
+        before = self.mean_[self.reference]
+        return self._to_units(blocks, subject, before=before, moved=(subject, back, -1))
 
-    def _to_units(self, blocks: tuple[Block, ...], subject: str, before: Any) -> Affine:
-        """Return the map whose blocks come out as the units of a person's parcels."""
-        places = np.concatenate([self.units_[subject][name] for name in self.template_])
-        mean = self.mean_[subject]
-        return Affine(blocks, before, mean, places, len(mean))
+    def _back(self, subject: str, parcel: str) -> Real:
+        """Return a person's way back from the dimensions of a parcel, (rank, units)."""
+        back: Real = (
+            self.back_[subject][parcel] if self.maps == RIDGE else self.basis_[subject][parcel].T
+        )
+        return back
+
+    def _levels(self, subject: str) -> Real | None:
+        """Return what a person's mean comes to in the shared dimensions, where it is not 0."""
+        if self.maps != RIDGE:
+            return None
+        return np.concatenate([self.level_[subject][name] for name in self.template_])
+
+    def _to_units(
+        self,
+        blocks: tuple[Block, ...],
+        subject: str,
+        *,
+        before: Real | None,
+        moved: tuple[str, Mapping[str, Real], int] | None = None,
+    ) -> Affine:
+        """Return the map whose blocks come out as the units of a person's parcels.
+
+        `moved` says by whose level, led through which way back, and with which sign the units are
+        shifted.
+        """
+        units = self.units_[subject]
+        after = self.mean_[subject].copy()
+        if moved is not None and self.maps == RIDGE:
+            whose, back, sign = moved
+            for name in self.template_:
+                after[units[name]] += sign * (self.level_[whose][name] @ back[name])
+        places = np.concatenate([units[name] for name in self.template_])
+        return Affine(blocks, before, after, places, len(after))
 
     def _dimensions(self) -> Mapping[str, Index]:
         """Return which dimensions of the shared space are each parcel's."""
@@ -358,14 +487,17 @@ class SharedResponse(Aligner):
 
     .. math:: \min_{W_s, S} \sum_s \lVert X_s - 1 m_s' - S W_s' \rVert_F^2, \qquad W_s'W_s = I
 
-    Each person's mean is learned, of new people too. It starts from the leading principal
-    components of all people together, so that nothing in it is random; `seed` starts it elsewhere.
-    Voxels are gone through once, all iterations are among samples.
+    Each person's mean is learned, of new people too. W carries noise as it carries signal; with
+    ``maps="ridge"`` each person comes to S, and back, by ridge. It starts from the leading
+    principal components of all people together, so that nothing in it is random; `seed` starts it
+    elsewhere. Voxels are gone through once, all iterations are among samples.
 
     Parameters
     ----------
     n_components : int, default=50
         Dimensions of S; fewer than there are samples. People may have unequal numbers of units.
+    maps : {"isometry", "ridge"}, default="isometry"
+        How each person comes to S once it is there, and back: as in `Procrustes`.
     seed : int, optional
         Start from a random S instead.
     n_iterations : int, default=100
@@ -377,7 +509,11 @@ class SharedResponse(Aligner):
     ----------
     mean_ : dict of str to float32 array (n_units,)
     basis_ : dict of str to float32 array (n_units, n_components)
-        W, orthonormal columns.
+        W, orthonormal columns; of ridge the weights that lead to S.
+    back_ : dict of str to float32 array (n_components, n_units)
+        Of ridge: the way back.
+    level_ : dict of str to float32 array (n_components,)
+        Of ridge: what a person's mean comes to.
     template_ : float64 array (n_samples, n_components)
         S, uncorrelated columns, the largest variance first.
     losses_ : array (n_iterations,)
@@ -394,14 +530,16 @@ class SharedResponse(Aligner):
     def __init__(
         self,
         n_components: int = 50,
+        maps: str = "isometry",
         seed: int | None = None,
         n_iterations: int = 100,
         tolerance: float = 1e-6,
     ) -> None:
-        self.n_components, self.seed = n_components, seed
+        self.n_components, self.maps, self.seed = n_components, maps, seed
         self.n_iterations, self.tolerance = n_iterations, tolerance
 
     def _learn(self, people: list[Person]) -> None:
+        _refuse_unknown_maps(self)
         for person in people:
             _refuse_few(self, person, self.n_components)
             if person.values.shape[1] < self.n_components:
@@ -411,15 +549,18 @@ class SharedResponse(Aligner):
                 )
         means = [column_means(person.values) for person in people]
         products = [quick_products(p.values, mean) for p, mean in zip(people, means, strict=True)]
-        found = share_responses(
+        common = share_responses(
             products, self.n_components, start=self._start(len(products[0])),
             n_iterations=self.n_iterations, tolerance=self.tolerance,
         )  # fmt: skip
-        self.template_, self.losses_ = found.shared, np.array(found.losses)
-        for person, mean, weights in zip(people, means, found.maps, strict=True):
-            basis = quick_basis(person.values, mean, weights)
-            self._keep("mean_", person.subject, mean.astype(np.float32))
-            self._keep("basis_", person.subject, basis)
+        self.template_, self.losses_ = common.shared, np.array(common.losses)
+        stimulus = self._stimulus(np.arange(len(self.template_)))
+        for person, mean, K, weights in zip(people, means, products, common.maps, strict=True):
+            if self.maps == RIDGE:
+                others = mean_of_others(common.shared, K @ weights, len(people))
+                self._keep_way(person, self._by_ridge(person, others, stimulus))
+            else:
+                self._keep_way(person, Way(mean, quick_basis(person.values, mean, weights)))
 
     def _start(self, n_samples: int) -> Float64 | None:
         if self.seed is None:
@@ -427,16 +568,36 @@ class SharedResponse(Aligner):
         return rng(self.seed, "shared response").standard_normal((n_samples, self.n_components))
 
     def _learn_new(self, person: Person, rows: Index) -> None:
+        shared = self.template_[rows]
+        if self.maps == RIDGE:
+            self._keep_way(person, self._by_ridge(person, shared, self._stimulus(rows)))
+            return
         _refuse_few(self, person, self.n_components)
-        mean, basis = isometry_onto(person.values, self.template_[rows])
-        self._keep("mean_", person.subject, mean.astype(np.float32))
-        self._keep("basis_", person.subject, basis)
+        self._keep_way(person, isometry_onto(person.values, shared))
+
+    def _stimulus(self, rows: Index) -> Index:
+        return _stimulus_of(rows, len(self.template_), len(self.stimuli_))
+
+    @staticmethod
+    def _by_ridge(person: Person, shared: Float64, stimulus: Index) -> Way:
+        return _ridge_onto("SharedResponse", person, person.values, shared, stimulus)
+
+    def _keep_way(self, person: Person, way: Way) -> None:
+        self._keep("mean_", person.subject, way.mean.astype(np.float32))
+        self._keep("basis_", person.subject, way.forth)
+        if self.maps == RIDGE:
+            self._keep("back_", person.subject, way.back)
+            self._keep("level_", person.subject, way.level)
 
     def _map(self, subject: str) -> Affine:
-        return Affine.of(self.basis_[subject], before=self.mean_[subject])
+        level = self.level_[subject] if self.maps == RIDGE else None
+        return Affine.of(self.basis_[subject], before=self.mean_[subject], after=level)
 
     def _inverse_map(self, subject: str) -> Affine:
-        return Affine.of(self.basis_[subject].T, after=self.mean_[subject])
+        if self.maps != RIDGE:
+            return Affine.of(self.basis_[subject].T, after=self.mean_[subject])
+        level, back = self.level_[subject], self.back_[subject]
+        return Affine.of(back, before=level, after=self.mean_[subject])
 
 
 def _refuse_few(aligner: Aligner, person: Person, rank: int) -> None:
@@ -531,7 +692,8 @@ class ByFeatures(Aligner):
         n_samples = len(scores)
         scale = float((scores**2).mean())
         pair = scores, person.values
-        fit = _ridge(self, person, pair, scale=scale, stimulus=np.arange(n_samples))
+        penalties = Penalties(scale, self.alphas, self.cv, self.seed)
+        fit = _ridge("ByFeatures", person, pair, np.arange(n_samples), penalties)
         noise = fit.errors[fit.chosen, np.arange(len(fit.chosen))] / n_samples
         noise = np.maximum(noise, 1e-6 * max(float(noise.mean()), 1e-12))
         readout = readout_of_encoder(fit.coef, noise, 1 / self.feature_variance_, self.penalty)

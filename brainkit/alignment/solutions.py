@@ -268,7 +268,31 @@ def _in_order(shared: Float64, maps: Sequence[Float64], losses: list[float]) -> 
     return Template(shared @ axes, [map_ @ axes for map_ in maps], losses)
 
 
-def isometry_onto(X: Real, shared: Float64) -> tuple[Float64, Real]:
+@dataclass(frozen=True)
+class Way:
+    r"""A person's voxels to shared dimensions, and back.
+
+    .. math:: z = (x - m) F + l, \qquad x = (z - l) B + m
+
+    Attributes
+    ----------
+    mean : array (n_voxels,)
+        m.
+    forth : array (n_voxels, n_dimensions)
+        F. An isometry where there is no other way back.
+    back : array (n_dimensions, n_voxels) or None
+        B; of an isometry F'.
+    level : array (n_dimensions,) or None
+        l; 0 where there is none.
+    """
+
+    mean: Real
+    forth: Real
+    back: Real | None = None
+    level: Real | None = None
+
+
+def isometry_onto(X: Real, shared: Float64) -> Way:
     r"""Fit a person's voxels to a shared space that is already there.
 
     .. math:: \min_{W, m} \lVert X - 1 m' - S W' \rVert_F^2, \qquad W'W = I
@@ -281,15 +305,19 @@ def isometry_onto(X: Real, shared: Float64) -> tuple[Float64, Real]:
 
     Returns
     -------
-    mean : float64 array (n_voxels,)
-        m, the person's response where S is 0, whatever the mean of S on these samples.
-    basis : array (n_voxels, rank)
-        W, orthonormal columns as far as the samples tell.
+    Way
+        Its mean m is the person's response where S is 0, whatever the mean of S on these samples;
+        W has orthonormal columns as far as the samples tell.
     """
     level = shared.mean(axis=0)
-    own = thin_scores(X)
-    basis = own.axes(X, nearest_isometry(own.scores.T @ (shared - level)))
-    return own.mean - basis @ level, basis
+    scores = thin_scores(X)
+    basis = scores.axes(X, nearest_isometry(scores.scores.T @ (shared - level)))
+    return Way(scores.mean - basis @ level, basis)
+
+
+def mean_of_others(shared: Float64, person: Float64, n_people: int) -> Float64:
+    """Return the mean of all but one person, from the mean of all and that person's share of it."""
+    return (n_people * shared - person) / (n_people - 1)
 
 
 def readout_of_encoder(

@@ -143,11 +143,12 @@ class Encode(PeopleJob):
         stimuli_needed(case, "An encoding model")
         recipe.build(case.known)
         check_people(case, recipe)
-        if recipe.subjects.train and not build_aligner(recipe).invertible:
+        if recipe.subjects.train and not build_aligner(recipe).leads_back_to(case.data.subject):
             ways = [name for name, kind in ALIGNERS.builtin.items() if kind.invertible]
             raise InputError(
                 f"{recipe.alignment.kind} leads to the shared space alone, and an encoder has to "
-                f"come back to voxels: take one of {listed(ways)}."
+                f"come back to the voxels of {case.data.subject!r}: take one of {listed(ways)}, or "
+                f"ridge-to-reference with alignment.settings.reference={case.data.subject}."
             )
         check_ceiling(case.data, recipe.protocol.ceiling, case.others)
 

@@ -22,15 +22,22 @@ ALIGNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Procrustes, by region": ("procrustes", {"parcels": "region"}),
     "Procrustes, by stream": ("procrustes", {"parcels": "stream"}),
     "shared response": ("shared-response", {"n_components": 80}),
+    "Procrustes, ridge": ("procrustes", {"maps": "ridge"}),
+    "Procrustes, ridge by region": ("procrustes", {"parcels": "region", "maps": "ridge"}),
+    "Procrustes, ridge by stream": ("procrustes", {"parcels": "stream", "maps": "ridge"}),
+    "shared response, ridge": ("shared-response", {"n_components": 40, "maps": "ridge"}),
     "ridge to reference": ("ridge-to-reference", {"reference": TESTED}),
     "by features": ("by-features", {}),
     "coordinates": ("coordinates", {}),
     "PCA": ("pca", {"n_components": 20}),
 }
 # A shared response needs more common stimuli than dimensions, and 50 trials show fewer than 50.
-FEW_TRIALS = {("shared response", 50): {"n_components": 30}}
-# These have no way back to a person's units, so that no encoder goes through them.
-ONE_WAY = ("ridge to reference", "coordinates")
+FEW_TRIALS = {
+    ("shared response", 50): {"n_components": 30},
+    ("shared response, ridge", 50): {"n_components": 30},
+}
+# It has no way back to a person's units, so that no encoder goes through it.
+ONE_WAY = ("coordinates",)
 RIGHT, SHUFFLED = "right", "shuffled"
 OWN = "own"
 SCORES = {

@@ -2,6 +2,7 @@
 
 import tracemalloc
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import RidgeCV
 
 import brainkit
 from brainkit import Recording, Stimuli
@@ -30,8 +32,11 @@ from brainkit.alignment import (
 from brainkit.data.units import VolumeSpace
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.errors import BrainkitError, InputError, LeakError, UnknownNameError
+from brainkit.linear.folds import kfold
+from brainkit.linear.ridge_estimator import STANDARD_GRID
 
-COMMON = (RidgeToReference(), Procrustes(), SharedResponse(6))
+RIDGE_MAPS = (Procrustes(maps="ridge"), SharedResponse(6, maps="ridge"))
+COMMON = (RidgeToReference(), Procrustes(), SharedResponse(6), *RIDGE_MAPS)
 
 
 def correlation(one, other):
@@ -52,6 +57,7 @@ def every_aligner(shared):
         Procrustes(parcels="parcel"),
         Procrustes(reference="bob"),
         Procrustes(parcels="parcel", reference="ann"),
+        Procrustes(parcels="parcel", reference="ann", maps="ridge"),
     ]
 
 
@@ -209,7 +215,7 @@ def test_no_matrix_of_voxels_by_voxels_is_formed(simulate):
 # -- they recover what is shared ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("aligner", COMMON[1:], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("aligner", COMMON[1:], ids=repr)
 def test_signal_is_carried_between_people_of_unequal_counts(people, aligner, simulate, shared):
     aligner = clone(aligner).fit(people)
     test = np.random.default_rng(9).standard_normal((50, 6)) * np.arange(6, 0, -1)
@@ -243,6 +249,77 @@ def test_ridge_in_the_span_of_samples_is_ridge_on_voxels(people):
     Y = people["bob"].average_repeats().responses.read().astype(np.float64)
     plain = VoxelwiseRidge(alphas=[10.0]).fit(X, Y)
     np.testing.assert_allclose(aligner.transform(X, "ann"), plain.predict(X), atol=1e-4)
+
+
+def test_the_shared_space_of_ridge_leads_back_to_its_reference_alone(people):
+    aligner = RidgeToReference("bob")
+    assert aligner.leads_back_to("bob")
+    assert not aligner.leads_back_to("ann")
+    values = people["bob"].responses.read()
+    np.testing.assert_array_equal(aligner.fit(people).inverse_transform(values, "bob"), values)
+    first = RidgeToReference().fit(people)
+    assert [name for name in people if first.leads_back_to(name)] == ["ann"]
+
+
+@pytest.mark.parametrize("kind", [Procrustes, partial(SharedResponse, 4)], ids=["whole", "few"])
+def test_maps_by_ridge_are_scikit_learns_of_what_the_others_share(people, kind):
+    averaged = {name: one.average_repeats() for name, one in people.items()}
+    X = {name: one.responses.read().astype(np.float64) for name, one in averaged.items()}
+    isometries, aligner = kind().fit(averaged), kind(maps="ridge").fit(averaged)
+    moved = {name: isometries.transform(X[name], name) for name in people}
+    others = (moved["bob"] + moved["cat"]) / 2  # (80 stimuli, dimensions), without ann's noise
+    folds = kfold(80, 5, groups=np.arange(80), seed=0)
+    shared = aligner.transform(X["ann"], "ann")
+    scale = X["ann"].var(axis=0).mean()
+    for k in range(4):
+        plain = RidgeCV(np.array(STANDARD_GRID) * scale, cv=folds, scoring="neg_mean_squared_error")
+        plain.fit(X["ann"], others[:, k])
+        expected = plain.predict(X["ann"])
+        np.testing.assert_allclose(shared[:, k], expected, atol=1e-3 * expected.std())
+    back = aligner.inverse_transform(others, "ann")
+    for unit in (0, 57, 119):
+        grid = np.array(STANDARD_GRID) * others.var()
+        plain = RidgeCV(grid, cv=folds, scoring="neg_mean_squared_error")
+        expected = plain.fit(others, X["ann"][:, unit]).predict(others)
+        np.testing.assert_allclose(back[:, unit], expected, atol=2e-3 * expected.std())
+
+
+def test_maps_by_ridge_carry_more_of_noisy_people(simulate, shared):
+    test = np.random.default_rng(9).standard_normal((50, 6)) * np.arange(6, 0, -1)
+    everything = np.concatenate([shared, test])
+    sizes = {"ann": 120, "bob": 100, "cat": 90}
+    noisy = {n: simulate(n, everything, size, noise=3.0) for n, size in sizes.items()}
+    trained, tested = {}, {}
+    for name, one in noisy.items():
+        order = np.argsort(one.trials["stimulus"])
+        trained[name] = one.select(trials=order[:80])
+        tested[name] = one.responses.read(order[80:])
+    reached = {}
+    for maps in ("isometry", "ridge"):
+        aligner = Procrustes(maps=maps).fit(trained)
+        carried = aligner.inverse_transform(aligner.transform(tested["ann"], "ann"), "bob")
+        reached[maps] = float(((carried - tested["bob"]) ** 2).mean())
+    level = trained["bob"].responses.read().mean(axis=0)
+    assert reached["ridge"] < 0.99 * float(((tested["bob"] - level) ** 2).mean())
+    assert reached["ridge"] < 0.8 * reached["isometry"]
+
+
+def test_maps_by_ridge_lead_to_a_reference_by_way_of_the_shared_dimensions(placed):
+    plain = Procrustes(parcels="parcel", maps="ridge").fit(placed)
+    onto = Procrustes(parcels="parcel", maps="ridge", reference="bob").fit(placed)
+    few = placed["cat"].select(trials=slice(0, 60))
+    new = Recording.from_arrays(
+        few.responses.read(), subject="dan", trials=few.trials, units=few.units
+    )
+    for aligner in (plain, onto):
+        aligner.add_subject(new)
+    for name, one in {**placed, "dan": new}.items():
+        responses = one.responses.read()[:10]
+        shared = plain.transform(responses, name)
+        of_bob = plain.inverse_transform(shared, "bob")
+        np.testing.assert_allclose(onto.transform(responses, name), of_bob, atol=1e-3)
+        back = plain.inverse_transform(plain.transform(of_bob, "bob"), name)
+        np.testing.assert_allclose(onto.inverse_transform(of_bob, name), back, atol=1e-3)
 
 
 @given(st.integers(0, 1000))
@@ -400,8 +477,8 @@ def test_a_feature_space_is_fitted_on_the_stimuli_of_all(people):
 def test_a_new_person_joins_by_few_trials(people, simulate, shared):
     new = simulate("dan", shared, 64, noise=0.02)
     few, rest = new.select(trials=slice(0, 20)), new.select(trials=slice(20, None))
-    for aligner in (SharedResponse(6), RidgeToReference("bob")):
-        aligner.fit(people).add_subject(few)
+    for aligner in (SharedResponse(6), RidgeToReference("bob"), RIDGE_MAPS[1]):
+        aligner = clone(aligner).fit(people).add_subject(few)
         assert aligner.n_samples_["dan"] == 20
         ann = people["ann"].average_repeats()
         of_ann = aligner.transform(ann.responses.read(rest.trials["stimulus"]), "ann")
@@ -437,6 +514,7 @@ def test_too_few_trials_of_a_new_person_say_what_would_do(people, simulate, shar
     ):
         aligner.add_subject(few)
     SharedResponse(5).fit(people).add_subject(few)
+    SharedResponse(6, maps="ridge").fit(people).add_subject(few)
     whole = Procrustes().fit(people)
     with pytest.raises(InputError, match=r"Procrustes has \d+ dimensions here"):
         whole.add_subject(few)
@@ -445,6 +523,8 @@ def test_too_few_trials_of_a_new_person_say_what_would_do(people, simulate, shar
     one = few.select(trials=[0])
     with pytest.raises(InputError, match="needs two samples or more; 'dan' has 1"):
         RidgeToReference().fit(people).add_subject(one)
+    with pytest.raises(InputError, match=r"Procrustes chooses .* two samples or more; 'dan' has 1"):
+        Procrustes(maps="ridge").fit(people).add_subject(one)
 
 
 def test_a_new_person_of_other_stimuli_is_refused(people, simulate, shared):
@@ -675,7 +755,7 @@ def test_tested_times_are_sealed():
     Procrustes().fit([one.split("kfold:2").folds[0].train for one in people], forbidden=fold.test)
 
 
-@pytest.mark.parametrize("aligner", COMMON, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("aligner", COMMON, ids=repr)
 def test_people_without_common_stimuli_are_told_what_would_do(people, aligner):
     bob = people["bob"]
     trials = bob.trials.assign(stimulus=bob.trials["stimulus"] + 100)
@@ -688,7 +768,7 @@ def test_people_without_common_stimuli_are_told_what_would_do(people, aligner):
     assert ", ".join(free) in str(raised.value)
 
 
-@pytest.mark.parametrize("aligner", COMMON, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("aligner", COMMON, ids=repr)
 def test_one_person_alone_is_refused_by_those_who_need_others(people, aligner):
     with pytest.raises(InputError, match=r"aligns people with each other; got 'ann' alone"):
         clone(aligner).fit(people["ann"])
@@ -717,8 +797,8 @@ def test_wrong_subjects_units_and_shapes_are_refused(people):
         aligner.transform(np.zeros(120), "ann")
     with pytest.raises(InputError, match=r"shared values must be real numbers \(n, 3\)"):
         aligner.inverse_transform(np.zeros((2, 120)), "ann")
-    with pytest.raises(InputError, match=r"no way back .* Identity, PCA"):
-        RidgeToReference().fit(people).inverse_transform(np.zeros((2, 120)), "ann")
+    with pytest.raises(InputError, match=r"no way back .* of 'bob'.* Identity, PCA"):
+        RidgeToReference().fit(people).inverse_transform(np.zeros((2, 120)), "bob")
 
 
 def test_unequal_counts_are_refused_where_units_have_to_correspond(people):
@@ -760,6 +840,9 @@ def test_settings_that_cannot_be_are_refused(people):
         PCA().fit(people)
     for aligner in (RidgeToReference("dan"), Procrustes(reference="dan")):
         with pytest.raises(UnknownNameError, match="reference"):
+            aligner.fit(people)
+    for aligner in (SharedResponse(6, maps="rigde"), Procrustes(maps="rigde")):
+        with pytest.raises(UnknownNameError, match=r"maps 'rigde'.*Did you mean 'ridge'"):
             aligner.fit(people)
     with pytest.raises(InputError, match="length must be 1"):
         Pooled(0).fit(people)

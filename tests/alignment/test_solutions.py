@@ -189,9 +189,9 @@ def test_a_new_person_comes_to_the_shared_space_with_their_mean():
     W = np.linalg.qr(rng.standard_normal((150, 4)))[0]
     mean = rng.standard_normal(150)
     few = slice(3, 14)  # whose S has a mean of its own
-    found_mean, basis = isometry_onto(S[few] @ W.T + mean, S[few])
-    np.testing.assert_allclose(basis, W, atol=1e-9)
-    np.testing.assert_allclose(found_mean, mean, atol=1e-9)
+    way = isometry_onto(S[few] @ W.T + mean, S[few])
+    np.testing.assert_allclose(way.forth, W, atol=1e-9)
+    np.testing.assert_allclose(way.mean, mean, atol=1e-9)
 
 
 def test_readout_is_the_pseudo_inverse_without_a_prior_and_the_posterior_with_one():

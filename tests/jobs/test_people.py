@@ -277,7 +277,7 @@ def test_the_feature_space_is_fitted_on_everyones_training_stimuli(world):
 def test_what_cannot_be_aligned(world):
     case = case_of(world)
     away = recipe_of("encode", OTHERS[0], "alignment.kind=ridge-to-reference")
-    with pytest.raises(InputError, match="an encoder has to come back to voxels: take one of"):
+    with pytest.raises(InputError, match=r"to the voxels of 'c': take .*reference=c"):
         run_recipe(case.data, away, others=case.others)
     with pytest.raises(InputError, match="trials=1000 are asked for, and 320 may train"):
         together_of(world, *OTHERS, "subjects.trials=1000")
