@@ -31,6 +31,8 @@ class FitContext:
         The names by which a network may say that it learned from that subject, see `names_of`.
     space : transformer or None
         The fitted feature space, for models that look at other stimuli of the same file.
+    held_out : array of int or None
+        Rows of the recording that the fold tests, which tell it from the other folds.
     """
 
     bands: tuple[int, ...] = ()
@@ -38,9 +40,12 @@ class FitContext:
     subject: str | None = None
     known_as: tuple[str, ...] = ()
     space: Any = None
+    held_out: NDArray[np.int64] | None = None
 
 
-def context_of(recording: Recording, space: Any, usable: NDArray[np.bool_]) -> FitContext:
+def context_of(
+    recording: Recording, space: Any, usable: NDArray[np.bool_], held_out: Any = None
+) -> FitContext:
     """Describe the usable targets of a recording, and the features of a fitted space.
 
     Parameters
@@ -50,6 +55,8 @@ def context_of(recording: Recording, space: Any, usable: NDArray[np.bool_]) -> F
         Fitted; a stack of several spaces knows their widths.
     usable : bool array (n_units × n_times,)
         What is fitted: units, or time points of units, time running fastest.
+    held_out : array of int, optional
+        Rows of the recording that the fold tests.
     """
     n_times = len(usable) // len(recording.units)
     masks = {
@@ -62,6 +69,7 @@ def context_of(recording: Recording, space: Any, usable: NDArray[np.bool_]) -> F
         subject=recording.subject,
         known_as=names_of(recording),
         space=space,
+        held_out=held_out,
     )
 
 

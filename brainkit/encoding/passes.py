@@ -234,7 +234,7 @@ def _fit_part(
     fold, (X, X_test, runs) = run.folds[number], rows
     usable = np.zeros(fold.n_targets, dtype=bool)
     usable[fold.targets_of(units)] = fold.usable[fold.targets_of(units)]
-    tell(encoder, context_of(recording, space, usable))
+    tell(encoder, context_of(recording, space, usable, fold.fold.rows["test"]))
     if not usable.any():
         return encoder
     Y = _responses(fold, "train", units, usable)

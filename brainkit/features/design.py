@@ -79,7 +79,9 @@ class Design(ABC):
     # -- making one --------------------------------------------------------------------------
 
     @staticmethod
-    def from_stimuli(recording: Recording, space: Any) -> "Design":
+    def from_stimuli(
+        recording: Recording, space: Any, *, beside: ArrayLike | None = None
+    ) -> "Design":
         """Take the features of the stimulus that each trial shows.
 
         Parameters
@@ -89,6 +91,9 @@ class Design(ABC):
         space : transformer, or array or DataFrame (stimulus, feature)
             From stimuli to features; a clone is fitted on what the training rows show. Features
             that are ready, see `Precomputed`.
+        beside : array of int, optional
+            Stimuli that the space is fitted on too, such as those that other people were shown;
+            never on one that a fold tests.
 
         Raises
         ------
@@ -102,8 +107,9 @@ class Design(ABC):
             )
         shown = recording.stimulus_rows()
         return _OfStimuli(
-            shown, **known_rows(recording), space=as_features(space), stimuli=recording.stimuli
-        )
+            shown, **known_rows(recording), space=as_features(space), stimuli=recording.stimuli,
+            beside=None if beside is None else np.unique(np.asarray(beside)),
+        )  # fmt: skip
 
     @staticmethod
     def from_rows(
@@ -335,11 +341,17 @@ class _OfStimuli(Design):
 
     space: Any = None
     stimuli: Stimuli | None = None
+    beside: Index | None = None
 
     def table(self, train: ArrayLike, test: ArrayLike) -> Table:
         space, stimuli = clone(self.space), self.stimuli
         assert stimuli is not None  # or it would not be one
-        fitted = space.fit_transform(read_for(space, stimuli, train))
+        if self.beside is None:
+            fitted = space.fit_transform(read_for(space, stimuli, train))
+        else:
+            everything = np.union1d(train, np.setdiff1d(self.beside, test))
+            space.fit(read_for(space, stimuli, everything))
+            fitted = space.transform(read_for(space, stimuli, train))
         return space, fitted, space.transform(read_for(space, stimuli, test))
 
     def look(self, items: ArrayLike, train: ArrayLike) -> Any:

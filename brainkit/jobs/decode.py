@@ -1,7 +1,6 @@
 """Decode: responses → features → images, beside what no brain could explain."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,16 +16,13 @@ from brainkit.jobs.encode import Unseen, describe_encoder
 from brainkit.jobs.people import (
     PeopleJob,
     PeopleRecipe,
-    Together,
-    bring_together,
     check_people,
     is_plain,
-    people_facts,
-    people_lines,
-    pooled_recording,
+    of_people,
+    pool_people,
 )
 from brainkit.jobs.pipeline import ImageDecoder, Preparation
-from brainkit.recipes.specs import Seeds, settings_of
+from brainkit.recipes.specs import FeatureRecipe, Seeds, settings_of
 from brainkit.reporting import Folded, ImageCell, ImageGrid, Section, Text, Widget
 from brainkit.reporting.markup import join, number, tag
 from brainkit.reporting.widgets import (
@@ -74,7 +70,7 @@ GLOSSARY = {
 }
 
 
-class DecodeRecipe(PeopleRecipe):
+class DecodeRecipe(PeopleRecipe, FeatureRecipe):
     """Responses → features → images, learned from the tested person, or from others too."""
 
     job: Literal["decode"]
@@ -107,32 +103,10 @@ class Decode(PeopleJob):
         protocol = recipe.protocol.build()
         if is_plain(recipe):
             return decoding_result(assess_decoder(case.data, features, model, protocol))
-        if protocol.roi is not None:  # of everyone's units, before they are aligned
-            case = case.in_roi(protocol.roi)
-        together = bring_together(
-            case, recipe, protocol.split, seed=protocol.seeds[0], by=protocol.zscore,
-            unseen=protocol.unseen,
-        )  # fmt: skip
-        recording, split = pooled_recording(together, average_repeats=protocol.average_repeats)
-        protocol = replace(
-            protocol, split=split, zscore=None, average_repeats=False, roi=None,
-            seeds=protocol.seeds[:1],
-        )  # fmt: skip
-        return decoding_of_people(
-            assess_decoder(recording, features, model, protocol), together, recipe.protocol.unseen
-        )
-
-
-def decoding_of_people(judged: DecodingResult, together: Together, unseen: str | None) -> Result:
-    """Return the result with whose trials trained, and a decoder of the person's raw trials."""
-    result = decoding_result(judged)
-    preparation = Preparation.of_people(together, unseen)
-    return replace(
-        result,
-        pipeline=result.pipeline.set_params(preparation=preparation),
-        facts={**result.facts, **people_facts(together)},
-        lines={**result.lines, **people_lines(together)},
-    )
+        unseen = protocol.unseen
+        recording, protocol, folds = pool_people(case, recipe, protocol, features)
+        judged = assess_decoder(recording, features, model, protocol)
+        return of_people(decoding_result(judged), folds, unseen)
 
 
 def decoding_result(judged: DecodingResult) -> Result:

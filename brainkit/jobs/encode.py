@@ -17,25 +17,24 @@ from brainkit.data.units import VolumeSpace
 from brainkit.encoding import EncodingProtocol, EncodingResult, assess_encoder
 from brainkit.encoding.unit_ceilings import LEAST_OTHERS, check_ceiling
 from brainkit.errors import InputError, listed
+from brainkit.features import Design
 from brainkit.jobs.contract import Case, Needs, Result, Shortcut, access_within, stimuli_needed
 from brainkit.jobs.people import (
     SHORTCUTS,
     PeopleJob,
     PeopleRecipe,
     PooledEncoder,
-    PooledSpace,
-    Together,
     bring_together,
     build_aligner,
     check_people,
     is_plain,
-    people_facts,
-    people_lines,
+    said_of_people,
 )
 from brainkit.jobs.pipeline import ImageEncoder
 from brainkit.recipes.specs import (
     AtLeastTwo,
     Count,
+    FeatureRecipe,
     FeatureSpec,
     ModelSpec,
     Seeds,
@@ -106,7 +105,7 @@ PATTERN_GLOSSARY = {
 }
 
 
-class EncodeRecipe(PeopleRecipe):
+class EncodeRecipe(PeopleRecipe, FeatureRecipe):
     """Features → responses, learned from the tested person, or from others too."""
 
     job: Literal["encode"]
@@ -155,40 +154,20 @@ class Encode(PeopleJob):
     def run(self, case: Case, recipe: Any, tools: Any) -> Result:
         """Judge the encoder; see `brainkit.encoding.assess_encoder`."""
         features, model = recipe.build(case.known)
-        recording, protocol, together = case.data, recipe.protocol.build(), None
+        protocol, folds = recipe.protocol.build(), []
         if not is_plain(recipe):
-            together = bring_together(
-                case, recipe, protocol.split, seed=protocol.seeds[0], by=protocol.zscore,
-                unseen=protocol.unseen,
-            )  # fmt: skip
-            rows = together.rows
-            recording = together.standardised
-            protocol = replace(
-                protocol, split=[(rows["train"], rows["test"])], zscore=None, n_train=None,
-                seeds=protocol.seeds[:1],
-            )  # fmt: skip
-            if together.aligner is not None:
-                features = PooledSpace(features, together)
-                model = PooledEncoder(model, together)
+            folds = bring_together(case, recipe, protocol, features)
+            pairs = [(one.rows["train"], one.rows["test"]) for one in folds]
+            protocol = replace(protocol, split=pairs)
+        if recipe.subjects.train:
+            shown = [case.others[name].stimulus_rows() for name in recipe.subjects.train]
+            features = Design.from_stimuli(case.data, features, beside=np.concatenate(shown))
+            model = PooledEncoder(model, folds)
         judged = assess_encoder(
-            recording, features, model, protocol, regions=case.regions, others=case.others
+            case.data, features, model, protocol, regions=case.regions, others=case.others
         )
         result = encoding_result(judged)
-        return result if together is None else encoding_of_people(result, together)
-
-
-def encoding_of_people(result: Result, together: Together) -> Result:
-    """Say whose trials trained, and keep the model without the others' items."""
-    pipeline: ImageEncoder = result.pipeline
-    model = pipeline.model
-    usable = together.usable.copy()
-    usable[usable] = pipeline.usable
-    space = getattr(pipeline.features, "space_", pipeline.features)
-    kept = ImageEncoder(space, getattr(model, "kept", lambda: model)(), usable)
-    return replace(
-        result, pipeline=kept, facts={**result.facts, **people_facts(together)},
-        lines={**result.lines, **people_lines(together)},
-    )  # fmt: skip
+        return replace(result, **said_of_people(result, folds)) if folds else result
 
 
 def describe_encoder(spaces: list[FeatureSpec], model: ModelSpec) -> dict[str, str]:
@@ -226,7 +205,7 @@ def encoding_result(judged: EncodingResult) -> Result:
         tables=tables,
         arrays={"predictions": _predictions(judged)},
         maps=maps,
-        pipeline=ImageEncoder(*judged.fitted, usable),
+        pipeline=_pipeline(judged, usable),
         facts={
             "access": access_within(judged.first.folds[0] if judged.first else None),
             "zscore": judged.zscore,
@@ -240,6 +219,12 @@ def encoding_result(judged: EncodingResult) -> Result:
         lines=_network_lines(judged),
         source=judged,
     )
+
+
+def _pipeline(judged: EncodingResult, usable: Array) -> ImageEncoder:
+    """Return the encoder of the first fold; of one over people what is kept of it."""
+    space, model = judged.fitted
+    return ImageEncoder(space, model.kept() if hasattr(model, "kept") else model, usable)
 
 
 def _predictions(judged: EncodingResult) -> Array:

@@ -9,10 +9,19 @@ from brainkit.data.splits import describe_split
 from brainkit.decoding import LabelProtocol, LabelResult, assess_labels
 from brainkit.decoding.label_decoding import CLASSES
 from brainkit.errors import InputError
-from brainkit.jobs.contract import Case, Job, Result, Shortcut, access_within
+from brainkit.jobs.contract import Case, Result, Shortcut, access_within
 from brainkit.jobs.encode import Unseen
+from brainkit.jobs.people import (
+    SHORTCUTS,
+    PeopleJob,
+    PeopleRecipe,
+    check_people,
+    is_plain,
+    of_people,
+    pool_people,
+)
 from brainkit.jobs.pipeline import LabelPipeline, Preparation
-from brainkit.recipes.specs import Count, ModelSpec, Recipe, Seeds, build_model, settings_of
+from brainkit.recipes.specs import Count, ModelSpec, Seeds, build_model, settings_of
 from brainkit.reporting import Folded, Picture, Section, Table, Text, Widget
 from brainkit.reporting.figures import literal
 from brainkit.reporting.markup import interval, join, number, tag
@@ -39,15 +48,15 @@ GLOSSARY = {
 }
 
 
-class LabelsRecipe(Recipe):
-    """Responses → classes or numbers."""
+class LabelsRecipe(PeopleRecipe):
+    """Responses → classes or numbers, learned from the tested person, or from others too."""
 
     job: Literal["labels"]
     model: ModelSpec
     protocol: Settings  # type: ignore[valid-type]
 
 
-class Labels(Job):
+class Labels(PeopleJob):
     """Decode classes or numbers from brain responses, beside exchanged labels."""
 
     name = "labels"
@@ -55,6 +64,7 @@ class Labels(Job):
     headline = ("decoding_balanced_accuracy", "decoding_auc", "decoding_r")
     shortcuts = (
         Shortcut("target", "protocol.target", "Column of the trials to decode. Default: label."),
+        *SHORTCUTS,
     )
     example = "brainkit labels CARD --recipe labels-logistic --target label"
 
@@ -66,6 +76,7 @@ class Labels(Job):
     def check(self, case: Case, recipe: Any) -> None:
         """Raise where the trials have no such column, or there is no such region."""
         build_model(recipe.model)
+        check_people(case, recipe)
         if recipe.protocol.target not in case.data.rows:
             raise InputError(
                 f"The trials of {case.data.subject} have no column {recipe.protocol.target!r} to "
@@ -77,25 +88,33 @@ class Labels(Job):
 
     def run(self, case: Case, recipe: Any, tools: Any) -> Result:
         """Judge the decoder; see `brainkit.decoding.assess_labels`."""
-        decoder = build_model(recipe.model)
-        judged = assess_labels(case.data, decoder, recipe.protocol.build())
-        confusion = {} if judged.confusion is None else {"confusion": judged.confusion}
-        return Result(
-            metrics=judged.metrics,
-            sections=[Section("Labels: decoded and true", _widgets(judged))],
-            highlights=_pictures(judged),
-            tables={"items": judged.items, "folds": judged.by_fold, **confusion},
-            pipeline=_pipeline(judged),
-            facts={
-                "access": access_within(judged.prepared),
-                "zscore": judged.zscore,
-                "counts": judged.counts,
-                "resampling": judged.resampling,
-            },
-            fitted=[judged.fitted],
-            glossary=GLOSSARY,
-            source=judged,
-        )
+        decoder, protocol = build_model(recipe.model), recipe.protocol.build()
+        if is_plain(recipe):
+            return label_result(assess_labels(case.data, decoder, protocol))
+        unseen, columns = protocol.unseen, (protocol.target, "run", "session", "trial")
+        recording, protocol, folds = pool_people(case, recipe, protocol, columns=columns)
+        return of_people(label_result(assess_labels(recording, decoder, protocol)), folds, unseen)
+
+
+def label_result(judged: LabelResult) -> Result:
+    """Return what is written down and shown of a decoder of labels that was judged."""
+    confusion = {} if judged.confusion is None else {"confusion": judged.confusion}
+    return Result(
+        metrics=judged.metrics,
+        sections=[Section("Labels: decoded and true", _widgets(judged))],
+        highlights=_pictures(judged),
+        tables={"items": judged.items, "folds": judged.by_fold, **confusion},
+        pipeline=_pipeline(judged),
+        facts={
+            "access": access_within(judged.prepared),
+            "zscore": judged.zscore,
+            "counts": judged.counts,
+            "resampling": judged.resampling,
+        },
+        fitted=[judged.fitted],
+        glossary=GLOSSARY,
+        source=judged,
+    )
 
 
 def _pipeline(judged: LabelResult) -> LabelPipeline | None:

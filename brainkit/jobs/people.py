@@ -9,29 +9,27 @@ part takes part, and the aligner refuses one that does.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, clone
 
 from brainkit.alignment import ALIGNERS, Aligner
 from brainkit.alignment.common_stimuli import row_keys
 from brainkit.arrays.seeds import rng
 from brainkit.data.cards import Strict
-from brainkit.data.preparing import AverageRepeats
+from brainkit.data.preparing import AverageRepeats, prepare_split
 from brainkit.data.recording import Recording
-from brainkit.data.splits import SplitLike, describe_split
-from brainkit.data.stimuli import Stimuli
-from brainkit.errors import InputError, SplitError, listed
+from brainkit.errors import InputError, listed
 from brainkit.features import read_for
-from brainkit.features.wrapped_spaces import reads
-from brainkit.jobs.contract import Case, Job, Needs, Shortcut, access_protocol
+from brainkit.jobs.contract import Case, Job, Needs, Result, Shortcut, access_protocol
+from brainkit.jobs.pipeline import Preparation
 from brainkit.linear.ridge_estimator import fit_rows, predict_rows
-from brainkit.recipes.specs import FeatureRecipe, build_features, build_part
+from brainkit.recipes.specs import Recipe, build_part
 
 Array = NDArray[Any]
 
@@ -96,7 +94,7 @@ class AlignmentSpec(Strict):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class PeopleRecipe(FeatureRecipe):
+class PeopleRecipe(Recipe):
     """A recipe whose model may learn from several people."""
 
     subjects: SubjectsSpec = SubjectsSpec()
@@ -130,7 +128,7 @@ SHORTCUTS = (
 
 @dataclass(frozen=True)
 class Together:
-    """A tested person's data, and the others', ready for a model.
+    """A tested person's data in one fold, and the others', ready for a model.
 
     Attributes
     ----------
@@ -143,11 +141,16 @@ class Together:
         Rows of the recording that train and that test.
     aligner : Aligner or None
     others : dict of str to Recording
-        The others' averaged training items in the shared space.
+        The others' training items in the shared space.
     by : str or None
         What is z-scored.
+    average_repeats : bool or "test"
+        Whether the tested person's repeats are averaged. The others' are, unless it is False for
+        lack of stimuli.
     access : str
         ``"none"``, ``"unlabelled-N"``, ``"labelled-N"`` or ``"transductive"``.
+    labels : bool
+        Whether the tested person's own trials train the model.
     """
 
     person: Recording
@@ -157,8 +160,16 @@ class Together:
     aligner: Aligner | None
     others: Mapping[str, Recording]
     by: str | None
+    average_repeats: AverageRepeats
     access: str
     labels: bool = True
+
+    @property
+    def n_shared(self) -> int:
+        """Number of dimensions of the shared space; of the person's units without an aligner."""
+        if self.aligner is None:
+            return int(self.standardised.responses.shape[1])
+        return int(self.aligner.n_shared_)
 
 
 class PeopleJob(Job):
@@ -210,7 +221,7 @@ def check_people(case: Case, recipe: Any) -> None:
 
 def _check_protocol(protocol: Any) -> None:
     """Raise where a protocol asks for what is not done over people, or with a number of trials."""
-    if len(protocol.seeds) > 1:
+    if len(getattr(protocol, "seeds", ())) > 1:
         raise InputError(
             f"protocol.seeds are {listed(map(str, protocol.seeds))}, and trials of people are "
             "chosen and brought together once: give one, as in --set protocol.seeds=[0]."
@@ -222,89 +233,183 @@ def _check_protocol(protocol: Any) -> None:
         )
 
 
-def build_aligner(recipe: PeopleRecipe) -> Aligner:
-    """Return the aligner that a recipe names; one by features has the recipe's own."""
+def build_aligner(recipe: PeopleRecipe, features: Any = None) -> Aligner:
+    """Return the aligner that a recipe names; one by features has the job's own where not given."""
     spec = recipe.alignment
     if spec is None:
         raise InputError("The recipe names no aligner: give alignment.kind (--align).")
     aligner: Aligner = build_part(ALIGNERS, spec.kind, spec.settings)
     if "features" in aligner.get_params(deep=False) and "features" not in spec.settings:
-        aligner.set_params(features=build_features(recipe.features, recipe.components))
+        aligner.set_params(features=features)
     return aligner
 
 
 def bring_together(
-    case: Case, recipe: PeopleRecipe, split: SplitLike, *, seed: int, by: str | None,
-    unseen: str | None,
-) -> Together:  # fmt: skip
-    """Choose the tested person's trials, and align the others with them.
+    case: Case, recipe: PeopleRecipe, protocol: Any, features: Any = None
+) -> list[Together]:
+    """Choose the tested person's trials and align the others with them, fold by fold.
 
     Parameters
     ----------
     case : Case
     recipe : PeopleRecipe
-    split : str, splitter, ...
-        Of one fold.
-    seed : int
-        Of the choice of trials.
-    by, unseen
-        See `Recording.zscore`.
+    protocol : object
+        A job's protocol: its split, its seed (the first of several), and how responses are read
+        (`zscore`, `unseen` and, where it has such a setting, `average_repeats`).
+    features : transformer, optional
+        Feature space of aligners by features.
+
+    Returns
+    -------
+    list of Together
+        One a fold.
 
     Raises
     ------
-    SplitError
-        If the split has several folds.
-    InputError, LeakError
+    InputError, LeakError, SplitError
         If people cannot be aligned, or a test stimulus would take part.
     """
-    person, subjects = case.data, recipe.subjects
-    folds = person.split(split, seed=seed).folds
-    if len(folds) != 1:
-        raise SplitError(
-            f"People are brought together over one test part; the split {describe_split(split)} "
-            f"has {len(folds)} folds. Take 'nsd-515', or pairs of rows of your own."
+    if case.data.trials is None:
+        raise InputError(
+            f"{case.data.subject} is continuous, and people are brought together in trials: cut "
+            "it into trials, or align the recordings with brainkit.alignment before."
         )
-    rows = folds[0].rows
-    own = _chosen(rows, subjects.trials, seed)
-    if not len(own) and not subjects.train:
-        raise InputError(f"Of {person.subject} no trial is used, and nobody else trains: trials=0.")
-    by = by if by in person.rows else None
-    unsealed = _away_from(rows["test"], [person, *(case.others[n] for n in subjects.train)])
-    fitted = own if len(own) else None
-    standardised, usable = _standardised(person, fitted, by, unseen, rows["test"])
-    zscore = standardised.info.get("zscore", {})
-    access = access_protocol(len(own), zscore, labels=subjects.labels)
-    aligner, others = None, {}
-    if recipe.alignment is not None and subjects.train:
-        aligner = build_aligner(recipe)
-        if not subjects.labels and aligner.needs_common_stimuli:
-            raise InputError(
-                f"{recipe.alignment.kind} aligns by common stimuli, which are labels, and "
-                "subjects.labels is false: take one that needs none, such as pca."
-            )
-        # Of somebody of whom no trial may be used, an aligner sees where the units are.
-        seen = own if len(own) else rows["train"]
-        if not len(own) and aligner.needs_responses:
-            raise InputError(
-                f"{recipe.alignment.kind} needs some responses of {person.subject}: give trials "
-                "(--trials), or align by anatomy ('coordinates', 'resample', 'pooled')."
-            )
-        held = {person.subject: _averaged(standardised.select(trials=seen))}
-        for name, kept in zip(subjects.train, unsealed[1:], strict=True):
-            one, _ = _standardised(case.others[name], kept, by, unseen)
-            held[name] = _averaged(one.select(trials=kept))
-        aligner.fit(held, forbidden=standardised.select(trials=rows["test"]))
-        others = {name: aligner.align(one) for name, one in held.items() if name != person.subject}
-        _check_stimuli(person, held)
-    chosen = {"train": own, "test": np.asarray(rows["test"])}
-    return Together(
-        person, standardised, usable, chosen, aligner, others, by, access, subjects.labels
-    )
+    by = protocol.zscore if protocol.zscore in case.data.rows else None
+    average_repeats = getattr(protocol, "average_repeats", False)
+    study = _Study(case, recipe, by, protocol.unseen, average_repeats, features, seed_of(protocol))
+    folds = case.data.split(protocol.split, seed=study.seed).folds
+    return [study.fold(fold.rows, number) for number, fold in enumerate(folds)]
 
 
-def _chosen(rows: Mapping[str, Array], trials: int | float | None, seed: int) -> Array:
+def seed_of(protocol: Any) -> int:
+    """Return the (first) seed of a protocol's folds."""
+    return int(protocol.seeds[0] if hasattr(protocol, "seeds") else protocol.seed)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What is the same in all folds of people who are brought together."""
+
+    case: Case
+    recipe: PeopleRecipe
+    by: str | None
+    unseen: str | None
+    average_repeats: AverageRepeats
+    features: Any
+    seed: int
+
+    def fold(self, rows: Mapping[str, Array], number: int) -> Together:
+        """Choose the tested person's trials of a fold, and align the others with them."""
+        person, subjects = self.case.data, self.recipe.subjects
+        chosen = _chosen(rows, subjects.trials, self.seed, number)
+        if not len(chosen) and not subjects.train:
+            raise InputError(
+                f"Of {person.subject} no trial is used, and nobody else trains: trials=0."
+            )
+        standardised, usable = self._tested(chosen, rows["test"])
+        zscore = standardised.info.get("zscore", {})
+        aligner, others = None, {}
+        if self.recipe.alignment is not None and subjects.train:
+            # Of somebody of whom no trial may be used, an aligner sees where the units are.
+            seen = chosen if len(chosen) else rows["train"]
+            aligner = self._aligner(with_trials=bool(len(chosen)))
+            held = {person.subject: self._averaged(standardised.select(trials=seen))}
+            held |= self._others(rows["test"])
+            test = standardised.select(trials=rows["test"])
+            aligner.fit(held, forbidden=test if _names_stimuli(person) else None)
+            others = {
+                name: aligner.align(one) for name, one in held.items() if name != person.subject
+            }
+            _check_stimuli(person, held)
+        return Together(
+            person=person,
+            standardised=standardised,
+            usable=usable,
+            rows={"train": chosen, "test": np.asarray(rows["test"])},
+            aligner=aligner,
+            others=others,
+            by=self.by,
+            average_repeats=self.average_repeats,
+            access=access_protocol(len(chosen), zscore, labels=subjects.labels),
+            labels=subjects.labels,
+        )
+
+    def _aligner(self, *, with_trials: bool) -> Aligner:
+        """Return the aligner, if it suits what may be known of the tested person."""
+        aligner = build_aligner(self.recipe, self.features)
+        kind = "" if self.recipe.alignment is None else self.recipe.alignment.kind
+        if not self.recipe.subjects.labels and aligner.needs_common_stimuli:
+            raise InputError(
+                f"{kind} aligns by common stimuli, which are labels, and subjects.labels is false: "
+                "take one that needs none, such as pca."
+            )
+        if not with_trials and aligner.needs_responses:
+            raise InputError(
+                f"{kind} needs some responses of {self.case.data.subject}: give trials (--trials), "
+                "or align by anatomy ('coordinates', 'resample', 'pooled')."
+            )
+        return aligner
+
+    def _tested(self, chosen: Array, test: Array) -> tuple[Recording, Array]:
+        """Return the tested person's recording as a fold's model sees it, and its usable units.
+
+        They are those of `brainkit.data.preparing`, so that a job which prepares the person's raw
+        trials for itself fits the same.
+        """
+        person = self.case.data
+        if not len(chosen):
+            person = self._zscored(person, np.empty(0, dtype=np.int64))
+            values = person.responses.read()
+            flat = values.reshape(len(values), values.shape[1], -1)
+            usable = np.asarray(np.isfinite(flat).all(axis=(0, 2)))
+        else:
+            (fold,) = prepare_split(
+                person, [(chosen, test)], zscore=self.by, unseen=self.unseen,
+                average_repeats=self.average_repeats,
+            )  # fmt: skip
+            usable, person = fold.usable_units, self._zscored(person, chosen)
+        if not usable.any():
+            raise _no_unit(person)
+        return person.select(units=usable), usable
+
+    def _zscored(self, recording: Recording, fitted: Array) -> Recording:
+        if self.by is None:
+            return recording
+        return recording.zscore(self.by, fit_on=fitted, unseen=self.unseen)
+
+    def _others(self, test: Array) -> dict[str, Recording]:
+        """Return the others' items, z-scored, whose stimuli the test part does not show."""
+        names = self.recipe.subjects.train
+        people = [self.case.others[name] for name in names]
+        others = {}
+        for name, one, kept in zip(names, people, _away(self.case.data, test, people), strict=True):
+            zscored = self._zscored(one, kept)
+            values = zscored.responses.read(kept)  # (rows, units, ...)
+            ends = values.min(axis=0), values.max(axis=0)
+            finite = np.isfinite(ends).all(axis=0).reshape(values.shape[1], -1).all(axis=1)
+            varies = (ends[1] > ends[0]).reshape(values.shape[1], -1).any(axis=1)
+            if not (finite & varies).any():
+                raise _no_unit(one)
+            others[name] = self._averaged(zscored.select(units=finite & varies, trials=kept))
+        return others
+
+    def _averaged(self, recording: Recording) -> Recording:
+        """Return the mean response to each stimulus, where stimuli are known."""
+        return recording.average_repeats() if "stimulus" in recording.rows else recording
+
+
+def _no_unit(recording: Recording) -> InputError:
+    return InputError(f"No unit of {recording.subject} can be used: all are constant or NaN.")
+
+
+def _names_stimuli(recording: Recording) -> bool:
+    return "stimulus" in recording.rows and not recording.rows["stimulus"].isna().any()
+
+
+def _chosen(rows: Mapping[str, Array], trials: int | float | None, seed: int, number: int) -> Array:
     """Return the tested person's training rows: those of the align part first, in random order."""
-    generator = rng(seed, "trials of the tested person")
+    fold = (number,) if number else ()
+    generator = rng(seed, "trials of the tested person", *fold)
     parts = [generator.permutation(rows[name]) for name in ("align", "train") if name in rows]
     every = np.concatenate(parts).astype(np.int64)
     n_kept = len(every) if trials is None else trials
@@ -315,32 +420,16 @@ def _chosen(rows: Mapping[str, Array], trials: int | float | None, seed: int) ->
     return np.sort(every[:n_kept])
 
 
-def _away_from(test: Array, recordings: list[Recording]) -> list[Array]:
-    """Return the rows of each recording whose stimuli the first one's test part does not show."""
-    keys = row_keys(recordings)
-    sealed = np.unique(keys[0][test])
-    return [np.flatnonzero(~np.isin(one, sealed)) for one in keys]
+def _away(person: Recording, test: Array, others: list[Recording]) -> list[Array]:
+    """Return the rows of others whose stimuli a person's test rows do not show.
 
-
-def _standardised(
-    recording: Recording, fitted: Array | None, by: str | None, unseen: str | None,
-    test: Array | None = None,
-) -> tuple[Recording, Array]:  # fmt: skip
-    """Z-score a recording, and leave units out that its training (or test) rows make useless."""
-    if by is not None:
-        none = np.empty(0, dtype=np.int64)
-        recording = recording.zscore(by, fit_on=none if fitted is None else fitted, unseen=unseen)
-    values = recording.responses.read(fitted)  # (rows, units)
-    usable = np.isfinite(values).all(axis=0) & (np.ptp(values, axis=0) > 0)
-    if test is not None:
-        usable &= np.isfinite(recording.responses.read(test)).all(axis=0)
-    if not usable.any():
-        raise InputError(f"No unit of {recording.subject} can be used: all are constant or NaN.")
-    return recording.select(units=usable), usable
-
-
-def _averaged(recording: Recording) -> Recording:
-    return recording.average_repeats() if recording.trials is not None else recording
+    All of them where stimuli are not known, or are conditions, which training and test share.
+    """
+    if not _names_stimuli(person) or person.stimuli_are == "conditions":
+        return [np.arange(len(one.rows)) for one in others]
+    keys, *theirs = row_keys([person, *others])
+    sealed = np.unique(keys[test])
+    return [np.flatnonzero(~np.isin(one, sealed)) for one in theirs]
 
 
 def _check_stimuli(person: Recording, held: Mapping[str, Recording]) -> None:
@@ -355,117 +444,153 @@ def _check_stimuli(person: Recording, held: Mapping[str, Recording]) -> None:
             )
 
 
-def people_facts(together: Together) -> dict[str, Any]:
-    """Return what the manifest says of who trained, and of the access to the tested person."""
-    return {
-        "access": together.access,
-        "trained_on": {name: len(one.rows) for name, one in together.others.items()},
-        "own_trials": len(together.rows["train"]),
-        "aligner": None if together.aligner is None else type(together.aligner).__name__,
+def of_people(result: Result, folds: Sequence[Together], unseen: str | None = None) -> Result:
+    """Say of a result whose trials trained; its pipeline takes the tested person's raw trials.
+
+    Parameters
+    ----------
+    result : Result
+        Of a decoder of `pooled_recording`.
+    folds : sequence of Together
+    unseen : str, optional
+        See `Recording.zscore`.
+    """
+    pipeline = result.pipeline
+    if pipeline is not None:
+        pipeline = pipeline.set_params(preparation=Preparation.of_people(folds[0], unseen))
+    return replace(result, pipeline=pipeline, **said_of_people(result, folds))
+
+
+def said_of_people(result: Result, folds: Sequence[Together]) -> dict[str, Any]:
+    """Return a result's facts and lines with who trained in the first fold, and the access."""
+    first = folds[0]
+    facts: dict[str, Any] = {
+        "access": first.access,
+        "trained_on": {name: len(one.rows) for name, one in first.others.items()},
+        "own_trials": len(first.rows["train"]),
+        "aligner": None if first.aligner is None else type(first.aligner).__name__,
     }
-
-
-def people_lines(together: Together) -> dict[str, str]:
-    """Return the same for readers of the report."""
-    facts = people_facts(together)
     others = ", ".join(f"{name} ({n:,} items)" for name, n in facts["trained_on"].items())
     aligned = f", aligned by {facts['aligner']}" if facts["aligner"] else ""
+    more = f"; in the first of {len(folds)} folds" if len(folds) > 1 else ""
+    line = f"{others or 'nobody else'}{aligned}; {facts['own_trials']:,} trials of its own "
     return {
-        f"Trained on, for {together.person.subject}": f"{others or 'nobody else'}{aligned}; "
-        f"{facts['own_trials']:,} trials of its own ({together.access})"
+        "facts": {**result.facts, **facts},
+        "lines": {
+            **result.lines,
+            f"Trained on, for {first.person.subject}": f"{line}({first.access}){more}",
+        },
     }
 
 
 # --------------------------------------------------------------------------- for decoders
 
 
-def pooled_recording(
-    together: Together, *, average_repeats: AverageRepeats = True
-) -> tuple[Recording, list[tuple[Array, Array]]]:
-    """Return everyone's training items and the tested person's test items as one recording.
-
-    The units are the dimensions of the shared space.
+def pool_people(
+    case: Case, recipe: PeopleRecipe, protocol: Any, features: Any = None, columns: Names = ()
+) -> tuple[Recording, Any, list[Together]]:
+    """Return everyone's items in the shared space as one recording, and the protocol for it.
 
     Parameters
     ----------
-    together : Together
-    average_repeats : bool or "test", default=True
-        Average the tested person's repeats, in both parts or in the test part alone. The others'
-        are averaged person by person in any case, as they were for the aligner.
+    case, recipe, protocol, features
+        See `bring_together`; the protocol may name a region.
+    columns : names
+        Of the trials, to keep beside the stimulus and the label.
+
+    Returns
+    -------
+    recording : Recording
+        See `pooled_recording`.
+    protocol : object
+        With the pairs of rows as its split; what is done already is not asked for again.
+    folds : list of Together
+    """
+    if protocol.roi is not None:  # of everyone's units, before they are aligned
+        case = case.in_roi(protocol.roi)
+    folds = bring_together(case, recipe, protocol, features)
+    recording, pairs = pooled_recording(folds, columns)
+    done: dict[str, Any] = {"split": pairs, "zscore": None, "roi": None}
+    if hasattr(protocol, "average_repeats"):
+        done["average_repeats"] = False
+    return recording, replace(protocol, **done), folds
+
+
+def pooled_recording(
+    folds: Sequence[Together], columns: Names = ()
+) -> tuple[Recording, list[tuple[Array, Array]]]:
+    """Return everyone's training items and the tested person's test items as one recording.
+
+    The units are the dimensions of the shared space. Each fold has rows of its own, since it has a
+    shared space of its own; where those have fewer dimensions than others' the rest is 0.
+
+    Parameters
+    ----------
+    folds : sequence of Together
+    columns : names
+        Of the trials, to keep beside the stimulus and the label.
 
     Returns
     -------
     recording : Recording
     split : list of (train, test)
     """
+    width = max(one.n_shared for one in folds)
+    values, tables, pairs, start = [], [], [], 0
+    for together in folds:
+        parts, n_test = _items_of(together)
+        for name, one in parts:
+            values.append(_widened(one.responses.read(), width))  # (items, dimensions, ...)
+            tables.append(_named_apart(one.rows.assign(subject=name), name))
+        stop = start + sum(len(one.rows) for _, one in parts)
+        pairs.append((np.arange(start, stop - n_test), np.arange(stop - n_test, stop)))
+        start = stop
+    kept = [
+        name
+        for name in dict.fromkeys(("stimulus", "label", "subject", *columns))
+        if all(name in table for table in tables)
+    ]
+    person, standardised = folds[0].person, folds[0].standardised
+    recording = Recording.from_arrays(
+        np.concatenate(values),
+        subject=person.subject,
+        trials=pd.concat([table[kept] for table in tables], ignore_index=True),
+        stimuli=person.stimuli,
+        stimuli_are=person.stimuli_are,
+        times=person.times,
+        sfreq=person.sfreq,
+        info={**standardised.info, "order": "people side by side"},
+    )
+    return recording, pairs
+
+
+def _items_of(together: Together) -> tuple[list[tuple[str, Recording]], int]:
+    """Return everyone's items in the shared space, the test items last, and how many these are."""
     aligned = together.standardised
     if together.aligner is not None:
-        aligned = together.aligner.align(together.standardised)
+        aligned = together.aligner.align(aligned)
     parts: list[tuple[str, Recording]] = [*together.others.items()]
     if together.labels and len(together.rows["train"]):
-        own = aligned.select(trials=together.rows["train"])
-        parts.append((aligned.subject, _averaged(own) if average_repeats is True else own))
+        trained = aligned.select(trials=together.rows["train"])
+        averaged = together.average_repeats is True
+        parts.append((aligned.subject, trained.average_repeats() if averaged else trained))
     test = aligned.select(trials=together.rows["test"])
-    test = _averaged(test) if average_repeats else test
-    parts.append((aligned.subject, test))
-    values = np.concatenate([one.responses.read() for _, one in parts])  # (items, dimensions)
-    tables = [one.rows.assign(subject=name) for name, one in parts]
-    # A session's number means another session in every person.
-    columns = [name for name in ("stimulus", "label", "subject") if name in tables[-1]]
-    trials = pd.concat([table[columns] for table in tables], ignore_index=True)
-    n_train = len(values) - len(test.rows)
-    recording = Recording.from_arrays(
-        values,
-        subject=aligned.subject,
-        trials=trials,
-        stimuli=together.person.stimuli,
-        stimuli_are=together.person.stimuli_are,
-        info={**aligned.info, "order": "people side by side"},
-    )
-    return recording, [(np.arange(n_train), np.arange(n_train, len(values)))]
+    test = test.average_repeats() if together.average_repeats else test
+    return [*parts, (aligned.subject, test)], len(test.rows)
+
+
+def _widened(values: Array, width: int) -> Array:
+    lacking = width - values.shape[1]
+    return np.pad(values, [(0, 0), (0, lacking), *[(0, 0)] * (values.ndim - 2)])
+
+
+def _named_apart(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return a table of trials whose runs and sessions are told apart from other people's."""
+    shared = [column for column in ("session", "run") if column in table]
+    return table.assign(**{column: f"{name} " + table[column].astype(str) for column in shared})
 
 
 # --------------------------------------------------------------------------- for encoders
-
-
-class PooledSpace(TransformerMixin, BaseEstimator):
-    """A feature space that is fitted on what everyone was shown in training.
-
-    Parameters
-    ----------
-    space : transformer
-    together : Together
-    """
-
-    def __init__(self, space: Any, together: Any) -> None:
-        self.space = space
-        self.together = together
-
-    def __sklearn_clone__(self) -> "PooledSpace":
-        """Return one that is not fitted; what others have shown is shared, not copied."""
-        return PooledSpace(clone(self.space), self.together)
-
-    @property
-    def reads(self) -> str:
-        """What the space reads of stimuli."""
-        return reads(self.space)
-
-    def read(self, stimuli: Stimuli, rows: Any) -> Any:
-        """Read what the space takes of some stimuli."""
-        return read_for(self.space, stimuli, rows)
-
-    def fit(self, X: Any, y: Any = None) -> "PooledSpace":
-        """Fit to the stimuli of everyone's training items; those that are given are among them."""
-        together = self.together
-        shown = [one.stimulus_rows() for one in together.others.values()]
-        shown.append(together.standardised.stimulus_rows()[together.rows["train"]])
-        rows = np.unique(np.concatenate(shown))
-        self.space_ = clone(self.space).fit(self.read(together.person.stimuli, rows))
-        return self
-
-    def transform(self, X: Any) -> Any:
-        """Return the features of stimuli, as `read` gives them."""
-        return self.space_.transform(X)
 
 
 class PooledEncoder(BaseEstimator):
@@ -475,25 +600,28 @@ class PooledEncoder(BaseEstimator):
     ----------
     model : estimator
         From features to shared responses.
-    together : Together
-        Whose others' items are learned from beside the rows that `fit` is given.
+    folds : sequence of Together
+        Whose others' items are learned from beside the rows that `fit` is given, in each fold.
     """
 
-    def __init__(self, model: Any, together: Any) -> None:
+    def __init__(self, model: Any, folds: Any) -> None:
         self.model = model
-        self.together = together
+        self.folds = folds
 
     def __sklearn_clone__(self) -> "PooledEncoder":
         """Return one that is not fitted; what others have shown is shared, not copied."""
-        return PooledEncoder(clone(self.model), self.together)
+        return PooledEncoder(clone(self.model), self.folds)
 
     def set_context(self, context: Any) -> None:
-        """Take the fitted feature space, in which the others' stimuli are looked at."""
+        """Take the fitted feature space, for the others' stimuli, and which fold it is."""
         self._space = context.space
+        self._fold = next(
+            one for one in self.folds if np.array_equal(one.rows["test"], context.held_out)
+        )
 
     def fit(self, X: Any, Y: Any, groups: Any = None) -> "PooledEncoder":
         """Fit to the others' items, and to the person's (features, responses of usable units)."""
-        together = self.together
+        together = self._fold
         stimuli, subject = together.person.stimuli, together.person.subject
         features, shared, shown = [], [], []
         for one in together.others.values():
@@ -516,14 +644,11 @@ class PooledEncoder(BaseEstimator):
 
     def predict(self, X: Any) -> Array:
         """Predict the tested person's usable units, (n, units)."""
-        shared = predict_rows(self.model_, X, self.together.aligner.n_shared_)
-        return np.asarray(
-            self.together.aligner.inverse_transform(shared, self.together.person.subject)
-        )
+        return self.kept().predict(X)
 
     def kept(self) -> "AlignedEncoder":
         """Return what is saved of it: the model and the way back, without the others' items."""
-        return AlignedEncoder(self.model_, self.together.aligner, self.together.person.subject)
+        return AlignedEncoder(self.model_, self._fold.aligner, self._fold.person.subject)
 
 
 class AlignedEncoder(BaseEstimator):

@@ -95,9 +95,11 @@ class Preparation(BaseEstimator):
         unseen : {None, "session-unlabelled"}
         """
         person, by = together.person, together.by
+        n_times = int(np.prod(person.responses.shape[2:], dtype=int))
         made = cls(
-            together.usable, aligner=together.aligner, subject=person.subject, by=by, unseen=unseen
-        )
+            np.repeat(together.usable, n_times), aligner=together.aligner, subject=person.subject,
+            by=by, unseen=unseen,
+        )  # fmt: skip
         if by is not None:
             own = together.rows["train"]
             keys = run_keys(person.rows, by).astype(str).to_numpy()
@@ -169,8 +171,20 @@ class Preparation(BaseEstimator):
             raise InputError(
                 f"This takes a Recording, or responses (n, {len(self.usable)}); got {values.shape}."
             )
-        values = values[:, self.usable]
-        return values if self.aligner is None else self.aligner.transform(values, self.subject)
+        return self.aligned(values[:, self.usable])
+
+    def epochs(self, given: Any, *, average_repeats: bool = False) -> Array:
+        """Return epochs (n, units, times): of a raw recording, or of an array as it is."""
+        if hasattr(given, "responses"):
+            given = self.read(given, average_repeats=average_repeats).responses.read()
+        usable = np.asarray(self.usable).reshape(given.shape[1], -1).all(axis=1)
+        return self.aligned(given[:, usable])
+
+    def aligned(self, values: Array) -> Array:
+        """Return responses of usable units in the space that people share, where there is one."""
+        if self.aligner is None:
+            return values
+        return np.asarray(self.aligner.transform(values, self.subject))
 
 
 _PARTS = (
@@ -293,13 +307,8 @@ class LabelPipeline(BaseEstimator):
 
     def predict(self, given: Any, *, average_repeats: bool = False) -> Array:
         """Decode a label, or a number, for each row of a raw recording or of prepared responses."""
-        if not self.epochs:
-            values = self.preparation.values(given, average_repeats=average_repeats)
-            return np.asarray(self.model.predict(values))
-        if hasattr(given, "responses"):
-            given = self.preparation.read(given, average_repeats=average_repeats).responses.read()
-        usable = np.asarray(self.preparation.usable).reshape(given.shape[1], -1).all(axis=1)
-        return np.asarray(self.model.predict(given[:, usable]))
+        read = self.preparation.epochs if self.epochs else self.preparation.values
+        return np.asarray(self.model.predict(read(given, average_repeats=average_repeats)))
 
 
 class ImageReconstructor(BaseEstimator):

@@ -12,8 +12,16 @@ from brainkit.data.preparing import Prepared
 from brainkit.data.splits import describe_split
 from brainkit.errors import InputError
 from brainkit.features import ModelLayer
-from brainkit.jobs.contract import Case, Job, Result, access_within, stimuli_needed
+from brainkit.jobs.contract import Case, Result, access_within, stimuli_needed
 from brainkit.jobs.encode import Unseen
+from brainkit.jobs.people import (
+    PeopleJob,
+    PeopleRecipe,
+    check_people,
+    is_plain,
+    of_people,
+    pool_people,
+)
 from brainkit.jobs.pipeline import ImageReconstructor, Preparation
 from brainkit.recipes.manifest import what_ran
 from brainkit.recipes.specs import (
@@ -22,7 +30,6 @@ from brainkit.recipes.specs import (
     FolderName,
     ModelName,
     ModelSpec,
-    Recipe,
     Seed,
     StoreName,
     build_model,
@@ -145,8 +152,8 @@ class CaptionerSpec(Strict):
         return {"id_or_path": self.name, "device": self.device}
 
 
-class ReconstructRecipe(Recipe):
-    """Responses → embeddings → images and sentences."""
+class ReconstructRecipe(PeopleRecipe):
+    """Responses → embeddings → images and sentences, learned from others too where asked for."""
 
     job: Literal["reconstruct"]
     embedding: ModelName = Field(description="As for brainkit.features.extract.")
@@ -167,7 +174,7 @@ class ReconstructRecipe(Recipe):
         return self
 
 
-class Reconstruct(Job):
+class Reconstruct(PeopleJob):
     """Draw and caption what was seen, from decoded embeddings, by frozen models."""
 
     name = "reconstruct"
@@ -201,13 +208,19 @@ class Reconstruct(Job):
     def check(self, case: Case, recipe: Any) -> None:
         """Raise where there are no image stimuli, or no such region."""
         stimuli_needed(case, "Reconstruction")
+        check_people(case, recipe)
         if recipe.protocol.roi is not None:
             case.data.roi_mask(recipe.protocol.roi)
 
     def run(self, case: Case, recipe: Any, tools: Any) -> Result:
         """Judge the reconstruction; see `brainkit.reconstruction.assess_reconstruction`."""
-        judged = assess_reconstruction(case.data, recipe.protocol.build(), tools)
-        return reconstruction_result(judged, recipe)
+        protocol = recipe.protocol.build()
+        if is_plain(recipe):
+            return reconstruction_result(assess_reconstruction(case.data, protocol, tools), recipe)
+        unseen = protocol.unseen
+        recording, protocol, folds = pool_people(case, recipe, protocol, tools.embed)
+        judged = assess_reconstruction(recording, protocol, tools)
+        return of_people(reconstruction_result(judged, recipe), folds, unseen)
 
 
 def reconstruction_result(

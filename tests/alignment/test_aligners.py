@@ -477,8 +477,9 @@ def test_a_feature_space_is_fitted_on_the_stimuli_of_all(people):
 def test_a_new_person_joins_by_few_trials(people, simulate, shared):
     new = simulate("dan", shared, 64, noise=0.02)
     few, rest = new.select(trials=slice(0, 20)), new.select(trials=slice(20, None))
-    for aligner in (SharedResponse(6), RidgeToReference("bob"), RIDGE_MAPS[1]):
-        aligner = clone(aligner).fit(people).add_subject(few)
+    kinds = (SharedResponse(6), RidgeToReference("bob"), RIDGE_MAPS[1])
+    for aligner in map(clone, kinds):
+        aligner.fit(people).add_subject(few)
         assert aligner.n_samples_["dan"] == 20
         ann = people["ann"].average_repeats()
         of_ann = aligner.transform(ann.responses.read(rest.trials["stimulus"]), "ann")

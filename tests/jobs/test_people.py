@@ -1,5 +1,7 @@
 """Who trains and who is tested: other people's trials through an aligner, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from brainkit import Recording
 from brainkit.alignment import ALIGNERS
 from brainkit.data.splits import split_by_hand
 from brainkit.data.stimuli import Stimuli
-from brainkit.errors import InputError, LeakError, SplitError
+from brainkit.errors import InputError, LeakError
 from brainkit.jobs import read_recipe, run_recipe
 from brainkit.jobs.contract import Case
 from brainkit.jobs.people import bring_together, pooled_recording
@@ -74,10 +76,12 @@ OTHERS = ("subjects.train=a,b", "alignment.kind=procrustes")
 
 
 def together_of(world, *changes, tested="c", **settings):
+    """Bring people together for one fold."""
     recipe = recipe_of("decode", *changes)
     case = case_of(world, tested)
-    settings = {"seed": 0, "by": "session", "unseen": None} | settings
-    return bring_together(case, recipe, rows_of(case.data), **settings)
+    protocol = replace(recipe.protocol.build(), split=rows_of(case.data), **settings)
+    (together,) = bring_together(case, recipe, protocol)
+    return together
 
 
 # ---------------------------------------------------------------------------------- who takes part
@@ -87,7 +91,7 @@ def test_trials_are_counted_and_named(world):
     together = together_of(world, *OTHERS, "subjects.trials=100")
     assert together.access == "labelled-100"
     assert len(together.rows["train"]) == 100
-    recording, [(train, test)] = pooled_recording(together)
+    recording, [(train, test)] = pooled_recording([together])
     who = recording.trials["subject"].to_numpy()
     assert pd.Series(who[train]).value_counts().to_dict() == {"a": 320, "b": 320, "c": 100}
     assert set(who[test]) == {"c"}
@@ -101,7 +105,7 @@ def test_trials_are_counted_and_named(world):
         "subjects.trials=100", "subjects.labels=false",
     )  # fmt: skip
     assert unlabelled.access == "unlabelled-100"
-    assert set(pooled_recording(unlabelled)[0].trials["subject"][:-N_TEST]) == {"a", "b"}
+    assert set(pooled_recording([unlabelled])[0].trials["subject"][:-N_TEST]) == {"a", "b"}
 
 
 def test_nobodys_row_of_a_test_stimulus_takes_part(world):
@@ -110,7 +114,7 @@ def test_nobodys_row_of_a_test_stimulus_takes_part(world):
     for one in together.others.values():
         assert not sealed & set(one.stimulus_rows())
         assert len(one.rows) == 320
-    recording, [(train, test)] = pooled_recording(together)
+    recording, [(train, test)] = pooled_recording([together])
     shown = recording.stimulus_rows()
     assert set(shown[test]) == sealed
     assert not sealed & set(shown[train])
@@ -185,6 +189,108 @@ def test_an_aligned_encoder_is_saved_without_the_others(world, tmp_path):
     assert predicted.shape == (N_TEST, UNITS["c"])
 
 
+# ------------------------------------------------------------------------------- folds, and labels
+
+
+def test_each_fold_has_others_and_a_shared_space_of_its_own(world):
+    case = case_of(world)
+    recipe = recipe_of("decode", *OTHERS, "subjects.trials=0.5", "protocol.split=kfold:3")
+    protocol = replace(recipe.protocol.build(), average_repeats=True)
+    folds = bring_together(case, recipe, protocol)
+    recording, pairs = pooled_recording(folds)
+    assert len(folds) == len(pairs) == 3
+    shown, who = recording.stimulus_rows(), recording.trials["subject"].to_numpy()
+    tested = [set(shown[test]) for _, test in pairs]
+    assert sorted(set.union(*tested)) == sorted(set(case.data.stimulus_rows()))
+    assert sum(map(len, tested)) == len(set(case.data.stimulus_rows()))
+    for (train, test), one, sealed in zip(pairs, folds, tested, strict=True):
+        assert not set(shown[train]) & sealed
+        assert set(who[test]) == {"c"}
+        assert set(who[train]) == {"a", "b", "c"}
+        values = recording.responses.read(test)[:, : one.n_shared]
+        items = one.standardised.select(trials=one.rows["test"]).average_repeats()
+        expected = one.aligner.transform(items.responses.read(), "c")
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+        assert not recording.responses.read(test)[:, one.n_shared :].any()
+
+
+@pytest.mark.parametrize("job", ["decode", "encode"])
+def test_people_are_judged_over_folds(world, job):
+    names = {"decode": "pixel_correlation", "encode": "encoding_r"}
+    settings = (
+        "alignment.settings.n_components=3", "subjects.trials=40", "protocol.split=kfold:3",
+        "features.0.settings.n_components=20",
+    )  # fmt: skip
+    case, scores = case_of(world), {}
+    for who, changes in {
+        "others": ("subjects.train=a,b", "alignment.kind=shared-response", *settings),
+        "own": settings[1:],
+    }.items():
+        result = run_recipe(case.data, recipe_of(job, *changes), others=case.others)
+        scores[who] = result.metrics[names[job]]["value"]
+        assert result.facts["access"] == "labelled-40"
+        items = len(np.unique(case.data.stimulus_rows()))
+        assert len(result.tables["items"]) == items
+        if who == "others":
+            line = result.lines["Trained on, for c"]
+            assert "aligned by SharedResponse; 40 trials of its own (labelled-40); in the" in line
+            assert "of 3 folds" in line
+    assert scores["others"] > scores["own"] + 0.03
+
+
+def people_of_classes(noise=2.0):
+    """Epochs of three people at the same sensors, of two classes, without stimuli."""
+    rng = np.random.default_rng(0)
+    pattern, people = rng.normal(size=(8, 5)), {}
+    for name in "abc":
+        label = np.repeat(["left", "right"], 40)
+        sign = np.where(label == "left", -1, 1)[:, None, None]
+        values = sign * (pattern + 0.3 * rng.normal(size=pattern.shape))
+        values = values + noise * rng.normal(size=(80, 8, 5)) + rng.normal(size=(8, 1))
+        trials = pd.DataFrame({"answer": label, "run": np.arange(80) % 4})
+        people[name] = Recording.from_arrays(
+            values.astype(np.float32), subject=name, trials=trials, times=np.arange(5) / 100
+        )
+    return people
+
+
+@pytest.mark.parametrize(
+    ("trials", "access", "split"),
+    [(0, "none", [(np.arange(40), np.arange(40, 80))]), (20, "labelled-20", "leave-one-run-out")],
+)
+def test_labels_are_decoded_across_people(trials, access, split, tmp_path):
+    case = case_of(people_of_classes())
+    changes = (
+        "subjects.train=a,b", "alignment.kind=identity", f"subjects.trials={trials}",
+        "protocol.target=answer", "protocol.seeds=[0]", "protocol.permutations=19",
+    )  # fmt: skip
+    scores = {}
+    for kind in ("true", "exchanged"):
+        others = case.others
+        if kind == "exchanged":
+            others = {
+                name: Recording.from_arrays(
+                    one.responses.read(), subject=name, times=one.times,
+                    trials=one.trials.assign(answer=np.resize(["left", "right"], 80)),
+                )
+                for name, one in others.items()
+            }  # fmt: skip
+        recipe = read_recipe("labels-logistic", changes)
+        object.__setattr__(recipe.protocol, "split", split)
+        result = run_recipe(case.data, recipe, others=others)
+        assert result.facts["access"] == access
+        scores[kind] = result.metrics["decoding_balanced_accuracy"]["value"]
+        if kind == "true":
+            brainkit.save_estimator(result.pipeline, tmp_path / "estimator")
+            decoder, items = brainkit.load_estimator(tmp_path / "estimator"), result.tables["items"]
+            first = split[0][1] if trials == 0 else np.flatnonzero(case.data.trials["run"] == 0)
+            predicted = decoder.predict(case.data.select(trials=first))
+            expected = items.loc[items["fold"] == 0, "decoded"].to_numpy()
+            np.testing.assert_array_equal(predicted, expected)
+    assert scores["true"] > 0.8
+    assert scores["exchanged"] < scores["true"] - 0.1
+
+
 # -------------------------------------------------------------------------------------- bad input
 
 
@@ -245,8 +351,10 @@ def test_repeats_are_averaged_as_the_protocol_says(average_repeats, n_train, n_t
     person = Recording.from_arrays(values, subject="c", trials=trials, stimuli=stimuli)
     recipe = recipe_of("decode", "subjects.trials=16")
     split = split_by_hand(person, train=np.arange(16), test=np.arange(16, 28))
-    together = bring_together(Case(person), recipe, split, seed=0, by=None, unseen=None)
-    recording, [(train, test)] = pooled_recording(together, average_repeats=average_repeats)
+    protocol = replace(
+        recipe.protocol.build(), split=split, zscore=None, average_repeats=average_repeats
+    )
+    recording, [(train, test)] = pooled_recording(bring_together(Case(person), recipe, protocol))
     assert (len(train), len(test)) == (n_train, n_test)
     expected = values[16:19].mean(axis=0) if average_repeats else values[16]
     np.testing.assert_allclose(recording.responses.read()[test[0]], expected, rtol=1e-5)
@@ -284,12 +392,16 @@ def test_what_cannot_be_aligned(world):
     with pytest.raises(InputError, match="procrustes aligns by common stimuli, which are labels"):
         together_of(world, *OTHERS, "subjects.trials=50", "subjects.labels=false")
     with pytest.raises(InputError, match="procrustes needs some responses of c: give trials"):
-        together_of(world, *OTHERS, "subjects.trials=0", by=None)
+        together_of(world, *OTHERS, "subjects.trials=0", zscore=None)
     with pytest.raises(InputError, match="nobody else trains"):
         together_of(world, "subjects.trials=0")
+    story = Recording.from_arrays(
+        np.zeros((50, 4), dtype=np.float32), subject="c",
+        samples=pd.DataFrame({"run": 1, "time": np.arange(50.0)}),
+    )  # fmt: skip
     recipe = recipe_of("decode", *OTHERS)
-    with pytest.raises(SplitError, match="over one test part; the split kfold:3 has 3 folds"):
-        bring_together(case_of(world), recipe, "kfold:3", seed=0, by=None, unseen=None)
+    with pytest.raises(InputError, match="c is continuous, and people are brought together in tri"):
+        bring_together(Case(story, case.others), recipe, recipe.protocol.build())
     other = Recording.from_arrays(
         world["a"].responses.read(), subject="a", trials=world["a"].trials,
         stimuli=Stimuli(world["a"].stimuli.read(), ids=np.arange(N_IMAGES) + 7),
@@ -305,5 +417,6 @@ def test_people_without_common_stimuli_are_told_which_aligners_would_do(world):
     }
     split = [(np.arange(150), np.arange(150, 200))]
     recipe = recipe_of("decode", *OTHERS)
+    protocol = replace(recipe.protocol.build(), split=split)
     with pytest.raises(InputError, match=r"need no stimuli in common: .*PCA.*ByFeatures"):
-        bring_together(case_of(own), recipe, split, seed=0, by=None, unseen=None)
+        bring_together(case_of(own), recipe, protocol)
