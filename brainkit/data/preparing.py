@@ -25,6 +25,7 @@ from brainkit.data.responses import Responses, positions
 from brainkit.data.splits import Fold, SplitLike, describe_split
 from brainkit.data.standardising import (
     UNSEEN,
+    WHOLE,
     group_statistics,
     run_keys,
     training_members,
@@ -336,6 +337,8 @@ class PreparedFolds(Sequence[Prepared]):
 def zscore_column(recording: Recording, zscore: str | None) -> str | None:
     """Return the column to z-score by, None where the recording has no such groups.
 
+    ``"recording"``, without a column of that name, takes all rows as one group.
+
     Parameters
     ----------
     recording : Recording
@@ -352,12 +355,13 @@ def zscore_column(recording: Recording, zscore: str | None) -> str | None:
     UserWarning
         If trials name no sessions (or runs) to z-score by: values stay as they are.
     """
-    if zscore is None or zscore in recording.rows:
+    if zscore in (None, WHOLE) or zscore in recording.rows:
         return zscore
     if zscore not in ("session", "run"):
         raise InputError(
             f"zscore={zscore!r} names no column of the trials, which are "
-            f"{list(recording.rows.columns)}; None leaves values as they are."
+            f"{list(recording.rows.columns)}; {WHOLE!r} takes all trials as one group, and None "
+            "leaves values as they are."
         )
     warnings.warn(
         f"The trials of {recording.subject} name no {zscore}s, so responses are not z-scored "

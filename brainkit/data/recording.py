@@ -32,6 +32,7 @@ from brainkit.arrays.sources import (
 from brainkit.data.responses import Responses, positions
 from brainkit.data.standardising import (
     UNSEEN,
+    WHOLE,
     group_statistics,
     repeat_groups,
     run_keys,
@@ -444,8 +445,8 @@ class Recording:
         Parameters
         ----------
         by : str or None, default="session"
-            Column that names the groups with statistics of their own; None for one group. Runs
-            of different sessions are different runs.
+            Column that names the groups with statistics of their own; None (or ``"recording"``)
+            for one group. Runs of different sessions are different runs.
         fit_on : array of bool or int, optional
             The training trials, which alone give mean and standard deviation; all where not given.
         unseen : {None, "session-unlabelled"}
@@ -467,7 +468,7 @@ class Recording:
             raise InputError(f"unseen must be None or 'session-unlabelled'; got {unseen!r}.")
         n_rows = len(self.rows)
         fitted = np.arange(n_rows) if fit_on is None else positions(fit_on, n_rows, "trials")
-        if by is not None and by not in self.rows:
+        if by not in (None, WHOLE) and by not in self.rows:
             raise InputError(
                 f"There is no column {by!r} to z-score by; there are {list(self.rows.columns)}. "
                 "Pass by=None to standardise over all trials."

@@ -10,6 +10,7 @@ from brainkit.arrays.devices import pick_batch
 from brainkit.arrays.sources import Float, Index, Source
 from brainkit.errors import InputError, SplitError
 
+WHOLE = "recording"  # all rows as one group, where no column is called so
 UNSEEN = (None, "session-unlabelled")
 # Columns of trials that number something, whose values tell groups apart.
 NUMBERED = ("stimulus", "session", "run", "trial", "repeat")
@@ -39,11 +40,15 @@ def with_whole_labels(trials: pd.DataFrame) -> pd.DataFrame:
 def run_keys(rows: pd.DataFrame, by: str) -> pd.Series:
     """Return the column's values; runs are told apart by session where sessions are named.
 
+    All rows are of one value where `by` is ``"recording"`` and no column is called so.
+
     Raises
     ------
     InputError
         If the column is not there or has missing values.
     """
+    if by == WHOLE and WHOLE not in rows:
+        return pd.Series(np.full(len(rows), WHOLE))
     names = ["session", "run"] if by == "run" and "session" in rows else [by]
     lacking = [name for name in names if name not in rows or rows[name].isna().any()]
     if lacking:
@@ -121,7 +126,8 @@ def training_members(
         if len(rows) < 2 and unseen is None:
             raise SplitError(
                 f"{what} has {'no training trials' if not len(rows) else '1 training trial'}, so "
-                f"it cannot be z-scored. Split within each {by or 'group'}, or pass "
+                f"it cannot be z-scored. Split within each {by or 'group'}; or take all trials as "
+                f"one group, which few of them need (zscore={WHOLE!r}); or pass "
                 "unseen='session-unlabelled' to use its own unlabelled trials (transductive)."
             )
         if len(rows) < 2:

@@ -22,7 +22,7 @@ from brainkit.alignment import ALIGNERS, Aligner
 from brainkit.alignment.common_stimuli import row_keys
 from brainkit.arrays.seeds import rng
 from brainkit.data.cards import Strict
-from brainkit.data.preparing import AverageRepeats, prepare_split
+from brainkit.data.preparing import AverageRepeats, prepare_split, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.errors import InputError, listed
 from brainkit.features import read_for
@@ -274,7 +274,7 @@ def bring_together(
             f"{case.data.subject} is continuous, and people are brought together in trials: cut "
             "it into trials, or align the recordings with brainkit.alignment before."
         )
-    by = protocol.zscore if protocol.zscore in case.data.rows else None
+    by = zscore_column(case.data, protocol.zscore)
     average_repeats = getattr(protocol, "average_repeats", False)
     study = _Study(case, recipe, by, protocol.unseen, average_repeats, features, seed_of(protocol))
     folds = case.data.split(protocol.split, seed=study.seed).folds
@@ -512,7 +512,9 @@ def pool_people(
     recording, pairs = pooled_recording(folds, columns)
     done: dict[str, Any] = {"split": pairs, "zscore": None, "roi": None}
     if hasattr(protocol, "average_repeats"):
-        done["average_repeats"] = False
+        # Training items are averaged person by person. Of test items there is one a stimulus, if
+        # they are to be averaged, so that nothing happens to them again.
+        done["average_repeats"] = "test" if protocol.average_repeats else False
     return recording, replace(protocol, **done), folds
 
 

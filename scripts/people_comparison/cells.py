@@ -107,6 +107,7 @@ def with_space(job: str, changes: tuple[str, ...], space: Any) -> Any:
             """Return the ready space and the recipe's model."""
             return space, super().build(known)[1]
 
+    # Few trials cannot be z-scored session by session: all are one group.
     common = ("protocol.split=nsd-515", "protocol.zscore=recording")
     return Ready.model_validate(read_recipe(name, (*usual, *common, *changes)).model_dump())
 

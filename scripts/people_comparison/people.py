@@ -184,8 +184,7 @@ def load_people(root: Path, seed: int, brain: int, study: Study) -> People:
     first = recordings[TESTED]
     assert first.stimuli is not None
     stimuli = Stimuli(first.stimuli.read())
-    # Few trials cannot be z-scored session by session: all are one group, of a column of its own.
-    people = {name: in_memory(one, stimuli, recording=1) for name, one in recordings.items()}
+    people = {name: in_memory(one, stimuli) for name, one in recordings.items()}
     return People(people, feature_spaces(folder, people, study))
 
 

@@ -67,6 +67,26 @@ def test_the_test_part_alone_is_averaged():
         assert prepared.zscore == single.zscore
 
 
+def test_all_trials_can_be_one_group():
+    recording = recorded()
+    values, fold = recording.responses.read().astype(np.float64), only_fold(recording)
+    train = fold.rows["train"]
+    scored = (values - values[train].mean(axis=0)) / values[train].std(axis=0)
+    prepared = prepare(fold, zscore="recording", average_repeats=False)
+    np.testing.assert_allclose(prepared.train, scored[train], atol=1e-4)
+    np.testing.assert_allclose(prepared.test, scored[fold.rows["test"]], atol=1e-4)
+    names, shift, scale = prepared.statistics()
+    assert (names, shift.shape, scale.shape) == (["recording"], (1, 6), (1, 6))
+    again = recording.zscore("recording", fit_on=train).responses.read()
+    np.testing.assert_allclose(again, scored, atol=1e-4)
+    # A column of that name is taken for what it is.
+    half = recording.trials.assign(recording=recording.trials["session"])
+    apart = Recording.from_arrays(recording.responses.read(), trials=half)
+    by_session = prepare(only_fold(recording), zscore="session", average_repeats=False)
+    named = prepare(only_fold(apart), zscore="recording", average_repeats=False)
+    np.testing.assert_array_equal(named.test, by_session.test)
+
+
 def test_standardised_by_training_trials_before_averaging():
     recording = recorded()
     values = recording.responses.read().astype(np.float64)

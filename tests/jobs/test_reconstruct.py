@@ -10,7 +10,13 @@ import pytest
 import brainkit
 from brainkit.arrays.atomic import plain
 from brainkit.data.preparing import prepare
-from brainkit.errors import DownloadError, InputError, MissingFileError, UnknownNameError
+from brainkit.errors import (
+    DownloadError,
+    InputError,
+    MissingFileError,
+    SplitError,
+    UnknownNameError,
+)
 from brainkit.jobs import read_recipe, run_job
 from brainkit.jobs.decode import DecodeRecipe
 from brainkit.jobs.pipeline import ImageReconstructor
@@ -186,6 +192,34 @@ def test_several_subjects_and_captions_alone(nsd, make_recipe, tmp_path):
     page = (tmp_path / "out/report.html").read_text()
     assert "Sentences, with nulls." in page
     assert "Shown and reconstructed images" not in page
+
+
+def test_others_trials_train_the_decoder_of_embeddings(nsd, make_recipe, tmp_path):
+    path = make_recipe(
+        generator=None,
+        judges={},
+        subjects={"train": ["subj01"], "test": ["subj03"], "trials": 24},
+        alignment={"kind": "by-features", "settings": {"n_components": 6}},
+    )
+    with pytest.raises(SplitError, match=r"1 training trial.*zscore='recording'"):
+        run_job("reconstruct", "nsd", out=tmp_path / "no", root=nsd, recipe_name=str(path))
+    few = ["protocol.zscore=recording"]
+    run_job(
+        "reconstruct", "nsd", out=tmp_path / "out", root=nsd, recipe_name=str(path), changes=few
+    )
+    said = read(tmp_path / "out/manifest.json")["subjects"]["subj03"]
+    assert (said["access"], said["own_trials"]) == ("labelled-24", 24)
+    assert said["trained_on"] == {"subj01": 30}  # of 40 images ten are the test part's
+    assert said["aligner"] == "ByFeatures"
+    recording = brainkit.load("nsd", nsd, 3)
+    test = recording.split("nsd-shared1000", seed=0).folds[0].test
+    estimator = brainkit.load_estimator(tmp_path / "out/estimator")
+    again = estimator.predict_embeddings(test, average_repeats=True)
+    items = pd.read_parquet(tmp_path / "out/items.parquet")
+    tested = list(np.unique(test.stimulus_rows()))
+    where = [tested.index(row) for row in items["stimulus"]]
+    embeddings = np.load(tmp_path / "out/embeddings.npy")
+    np.testing.assert_allclose(again[where], embeddings, atol=1e-5)
 
 
 def test_stimuli_without_captions_are_reconstructed_and_the_report_says_what_lacks(
