@@ -200,17 +200,22 @@ def read_instances(path: str | Path, images: Collection[int]) -> pd.DataFrame:
         A row an object, in the order of the file: `image` (id), `category` (name), `area` of its
         outline and `x`, `y`, `width`, `height` of its box in pixels of the whole image from the
         left top, `image_width`, `image_height`. Regions that COCO marks as crowds are left out.
+        Where the file says what else categories are called, as LVIS's do, `synonyms` (a list).
 
     Raises
     ------
     MissingFileError, CorruptFileError
         If the file is missing, damaged, of another kind, or knows none of the images.
     """
-    numbers, sizes, names = array("d"), array("d"), {}
+    numbers, sizes = array("d"), array("d")
+    names: dict[Any, str] = {}
+    synonyms: dict[str, list[str]] = {}
     for key, item in stream_lists(path):
         try:
             if key == "categories":
                 names[item["id"]] = _category(item["name"])
+                if item.get("synonyms"):
+                    synonyms[names[item["id"]]] = [_category(one) for one in item["synonyms"]]
             elif key == "images" and item["id"] in images:
                 sizes.extend((item["id"], item["width"], item["height"]))
             elif key == "annotations" and _image_id(item) in images and not item.get("iscrowd"):
@@ -228,6 +233,8 @@ def read_instances(path: str | Path, images: Collection[int]) -> pd.DataFrame:
     if unnamed:
         raise CorruptFileError(f"{path} names no category {sorted(unnamed)[0]} that objects have.")
     table["category"] = table["category"].map(names)
+    if synonyms:
+        table["synonyms"] = [synonyms.get(name, []) for name in table["category"]]
     size = pd.DataFrame(
         np.frombuffer(sizes, dtype=np.float64).reshape(-1, 3),
         columns=["image", "image_width", "image_height"],
@@ -454,7 +461,7 @@ def stimulus_table(info: pd.DataFrame, files: Files) -> pd.DataFrame:
         The columns of `info`, and those of the kinds of files that are there: `caption` (the first
         in COCO's file; missing where there is none), `captions` (all, a list, empty where there
         are none), `category` (of the largest single object within the crop; see
-        `largest_category`).
+        `largest_category`) and, where the files tell, its `synonyms` (a list).
 
     Raises
     ------
@@ -474,10 +481,15 @@ def stimulus_table(info: pd.DataFrame, files: Files) -> pd.DataFrame:
         table["captions"] = captions
     if "instances" in files:
         parts = []
+        synonyms: dict[str, list[str]] = {}
         for split, rows in info.groupby("cocoSplit"):
             instances = read_instances(files["instances"][str(split)], set(rows["cocoId"]))
             parts.append(largest_category(instances, rows))
+            if "synonyms" in instances:
+                synonyms |= dict(zip(instances["category"], instances["synonyms"], strict=True))
         table["category"] = pd.concat(parts).reindex(info.index)
+        if synonyms:
+            table["synonyms"] = [synonyms.get(name, []) for name in table["category"]]
     return table
 
 

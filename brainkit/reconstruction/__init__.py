@@ -3,7 +3,7 @@
 from brainkit.reconstruction.embeddings import EmbeddingDecoder
 from brainkit.reconstruction.generative_decoding import ReconstructionResult, assess_reconstruction
 from brainkit.reconstruction.judge import identification_among, retrieval_among
-from brainkit.reconstruction.naming import first_named, names_category, scene_words
+from brainkit.reconstruction.naming import first_named, names_category, words_for
 from brainkit.reconstruction.parts import ReconstructionParts, ReconstructionProtocol
 
 __all__ = [
@@ -16,5 +16,5 @@ __all__ = [
     "identification_among",
     "names_category",
     "retrieval_among",
-    "scene_words",
+    "words_for",
 ]

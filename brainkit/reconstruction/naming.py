@@ -11,42 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainkit.errors import InputError
-from brainkit.world.scenes import KINDS
 
 Words = Mapping[str, Sequence[str]]
 
-# What the captions of the simulated world call its categories, beside what each kind is called.
-_NOUNS = {
-    "face": ("face",),
-    "body": ("person", "body"),
-    "place": ("place", "landscape", "building"),
-    "food": ("food", "plate", "dish"),
-    "word": ("word", "sign"),
-}
 
+def words_for(categories: Sequence[str], synonyms: Sequence[Sequence[str]] = ()) -> Words:
+    """Return the words of some categories: their own names, and what else they are called.
 
-def scene_words() -> dict[str, tuple[str, ...]]:
-    """Return the words that name each category of the simulated world.
-
-    Returns
-    -------
-    dict of str to tuple of str
-        ``{"place": ("place", "landscape", "house", ...), ...}``, lower case. What a face or a
-        person is like ("smiling", "walking") names no category by itself.
+    Parameters
+    ----------
+    categories : sequence of str
+        May come several times.
+    synonyms : sequence of (sequence of str), optional
+        Of each of `categories`, as the column ``synonyms`` of a dataset's stimuli has them.
     """
-    kinds = {name: KINDS[name] for name in ("place", "food", "word")}
+    more = dict(zip(categories, synonyms, strict=False))
     return {
-        name: (*nouns, *(kind.lower() for kind in kinds.get(name, ())))
-        for name, nouns in _NOUNS.items()
+        name: tuple(dict.fromkeys(word.lower() for word in (name, *more.get(name, ()))))
+        for name in dict.fromkeys(categories)
     }
-
-
-def words_for(categories: Sequence[str]) -> Words:
-    """Return the words of some categories: the simulated world's, or their own names."""
-    world = scene_words()
-    if set(categories) <= set(world):
-        return world
-    return {name: (name.lower(),) for name in dict.fromkeys(categories)}
 
 
 def first_named(sentence: str, words: Words) -> str | None:
@@ -94,7 +77,7 @@ def names_category(
     categories : sequence of str
         Of each image's largest object.
     words : mapping of str to sequence of str, optional
-        See `first_named`; `words_for` the categories where not given.
+        See `first_named`; the categories' own names where not given.
 
     Returns
     -------

@@ -154,9 +154,12 @@ class ReconstructionParts:
 
     def words_of(self, stimuli: Stimuli) -> Words:
         """Return the words that name each category of the stimuli."""
-        if self.words is not None or stimuli.table is None or "category" not in stimuli.table:
+        table = stimuli.table
+        if self.words is not None or table is None or "category" not in table:
             return self.words or {}
-        return words_for([str(name) for name in stimuli.table["category"].dropna().unique()])
+        known = table[table["category"].notna()].drop_duplicates("category")
+        synonyms = known["synonyms"].tolist() if "synonyms" in known else ()
+        return words_for([str(name) for name in known["category"]], synonyms)
 
     def check_judges(self, stimuli: Stimuli, rows: Array) -> None:
         """Raise if what makes the embeddings also judges the images (trap T18).

@@ -29,7 +29,7 @@ from brainkit.world.brain import SimulatedBrain, chosen_version
 from brainkit.world.measurement import SCALE
 from brainkit.world.painting import CATEGORIES, SceneObject
 from brainkit.world.population import Population, ReadImages
-from brainkit.world.scenes import EYE_SIZE, SceneWorld
+from brainkit.world.scenes import EYE_SIZE, SYNONYMS, SceneWorld
 from brainkit.world.workers import in_order, n_workers
 
 # As the simulated nsd_stim_info_merged.csv has it in `cocoSplit`, where the dataset has train2017
@@ -81,7 +81,12 @@ def coco_annotations(world: SceneWorld, n_stimuli: int) -> dict[str, dict[str, A
             instance = {"image_id": number, "id": len(instances) + 1, "iscrowd": 0}
             instances.append(instance | _outline(thing, world.size))
     categories = [
-        {"supercategory": name, "id": number, "name": name}
+        {
+            "supercategory": name,
+            "id": number,
+            "name": name,
+            "synonyms": list(SYNONYMS[name]),
+        }
         for number, name in enumerate(CATEGORIES, start=1)
     ]
     return {

@@ -39,6 +39,16 @@ KINDS: Final = {
     "food": ("pizza", "salad", "fruit"),
     "word": ("OPEN", "STOP", "CAFE", "EXIT", "SALE", "TAXI", "BOOK", "MENU"),
 }
+# What else captions call a category, beside what its kinds are called. What a face or a person is
+# like ("smiling", "walking") names no category by itself.
+_CALLED: Final = {
+    "face": (),
+    "body": ("person",),
+    "place": ("landscape", "building", *KINDS["place"]),
+    "food": ("plate", "dish", *KINDS["food"]),
+    "word": ("sign", *KINDS["word"]),
+}
+SYNONYMS: Final = {name: tuple(word.lower() for word in words) for name, words in _CALLED.items()}
 COLOURS: Final[dict[str, dict[str, tuple[int, int, int]]]] = {
     "face": {
         "pale": (238, 202, 178),
@@ -266,9 +276,10 @@ class SceneWorld:
         Returns
         -------
         table : DataFrame
-            ``scene`` (id), ``caption``, ``category`` (of the largest object), ``kind``, ``colour``,
-            ``x``, ``y``, ``size`` (of the largest object), ``background``, ``n_objects``, and one
-            column a category with the summed size of its objects.
+            ``scene`` (id), ``caption``, ``category`` (of the largest object), its ``synonyms`` (a
+            list of what else captions call it), ``kind``, ``colour``, ``x``, ``y``, ``size`` (of
+            the largest object), ``background``, ``n_objects``, and one column a category with the
+            summed size of its objects.
         """
         rows = []
         for scene_id in scene_ids:
@@ -278,6 +289,7 @@ class SceneWorld:
                 "scene": int(scene_id),
                 "caption": scene.caption,
                 "category": main.category,
+                "synonyms": list(SYNONYMS[main.category]),
                 "kind": main.kind,
                 "colour": main.colour_name,
                 "x": main.x,

@@ -8,8 +8,7 @@ Each way runs in fresh processes, at one thread of the numeric libraries and at 
   and z-scored responses to weights, constants and attention of all voxels;
 - products: every matrix product of that, written down while a batch goes through the network, and
   nothing else: no normalisation, softmax, gate, residual or bias. A fused attention counts as its
-  two products, by heads. Each is done by the routine that does it in the encoder;
-- matmul: the same products by `torch.matmul`, all of them.
+  two products, by heads.
 
 Goal: the encoder at most 1.3 times the seconds of its products, at most 2 in any case.
 
@@ -19,7 +18,6 @@ Printed: a table on standard error, all numbers as JSON on standard output.
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,15 +26,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from brainkit.encoding.in_context import InContextNetwork, hyper_weights, load_network
 from brainkit.encoding.in_context.module import TOKENS_AT_ONCE
-from brainkit.encoding.in_context.products import product
 
-WAYS = ("products", "matmul", "encoder")
-Multiply = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Product = tuple[Multiply, torch.Tensor, torch.Tensor]
+WAYS = ("products", "encoder")
+Product = tuple[torch.Tensor, torch.Tensor]
 
 
 class Recorder(TorchDispatchMode):
-    """Keeps routine and factors of all matrix products that torch is asked for."""
+    """Keeps the factors of all matrix products that torch is asked for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,25 +44,18 @@ class Recorder(TorchDispatchMode):
         """Write the operation down and let it pass."""
         name = function.overloadpacket.__name__
         if name in ("mm", "bmm"):
-            self.products.append((torch.matmul, *arguments[:2]))
+            self.products.append(arguments[:2])
         elif name in ("addmm", "addmm_"):
-            self.products.append((torch.matmul, *arguments[1:3]))
-        elif name == "_linear_pointwise":
-            self.products.append((_by_onednn, arguments[0], arguments[1].T))
+            self.products.append(arguments[1:3])
         elif "scaled_dot_product" in name:
             query, key, value = (part.contiguous().flatten(0, 1) for part in arguments[:3])
             weights = torch.rand(len(query), query.shape[1], key.shape[1])
-            for pair in ((query, key.transpose(1, 2)), (weights, value)):
-                self.products.append((torch.matmul, *pair))
+            self.products += [(query, key.transpose(1, 2)), (weights, value)]
         return function(*arguments, **(keywords or {}))
 
 
-def _by_onednn(tokens: torch.Tensor, turned: torch.Tensor) -> torch.Tensor:
-    return product(tokens, turned.T)
-
-
 def record(network: InContextNetwork, embeddings: Any, responses: Any) -> list[Product]:
-    """Return routine and factors of all matrix products of one batch."""
+    """Return the factors of all matrix products of one batch."""
     with torch.no_grad(), Recorder() as recorder:
         network(network.encode_images(embeddings), responses)
     return recorder.products
@@ -86,21 +75,21 @@ def run(way: str, voxels: int, images: int) -> None:
     def multiply() -> None:
         with torch.inference_mode():
             for _ in range(voxels // size):
-                for multiply_one, a, b in own:
-                    (multiply_one if way == "products" else torch.matmul)(a, b)
-            torch.matmul(*shared[1:])
+                for a, b in own:
+                    torch.matmul(a, b)
+            torch.matmul(*shared)
 
     hyper_weights(network, embeddings, responses[:, : 10 * size])  # warm
     if way == "encoder":
         _, found = measured(lambda: hyper_weights(network, embeddings, responses))
     else:
         _, found = measured(multiply)
-    found["gflop"] = sum(2.0 * a.numel() * b.shape[-1] for _, a, b in own) * voxels / size / 1e9
+    found["gflop"] = sum(2.0 * a.numel() * b.shape[-1] for a, b in own) * voxels / size / 1e9
     print(json.dumps(found))
 
 
 def main() -> None:
-    """Compare the three ways."""
+    """Compare the two ways."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -118,12 +107,9 @@ def main() -> None:
     for threads in [key for key in report if "thread" in key]:
         seconds = {way: found["seconds"] for way, found in report[threads].items()}
         report[threads]["ratio"] = seconds["encoder"] / seconds["products"]
-        report[threads]["ratio_to_matmul"] = seconds["encoder"] / seconds["matmul"]
         print(
-            f"{threads}: products {seconds['products']:.2f} s, by torch.matmul "
-            f"{seconds['matmul']:.2f} s, encoder {seconds['encoder']:.2f} s, ratio "
-            f"{report[threads]['ratio']:.2f}, to torch.matmul "
-            f"{report[threads]['ratio_to_matmul']:.2f}",
+            f"{threads}: products {seconds['products']:.2f} s, encoder {seconds['encoder']:.2f} s, "
+            f"ratio {report[threads]['ratio']:.2f}",
             file=sys.stderr,
         )
     print(json.dumps(report, indent=1))

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from brainkit.arrays.seeds import rng
 from brainkit.evaluation import bootstrap_ci
-from brainkit.reconstruction import identification_among, names_category
+from brainkit.reconstruction import identification_among, names_category, words_for
 from brainkit.world import SceneWorld
-from brainkit.world.scenes import Scene
+from brainkit.world.scenes import SYNONYMS, Scene
 from tiny_models import clip, diffusion, judges
 from tiny_models.scenes import SIZE, TEST, as_tensor, describe_wholly
 
@@ -151,7 +151,8 @@ def score_captioner(models: Path, test: Scenes, generated: int) -> Score:
     embeddings = clip.embed(model, test.images, normalize=False).numpy()
     captioner = Captioner.from_pretrained(models / "captioner", device="cpu")
     said = captioner.caption(image_embeds=embeddings)
-    named = names_category(said, list(test.categories))
+    words = words_for(list(SYNONYMS), list(SYNONYMS.values()))
+    named = names_category(said, list(test.categories), words)
     guess = np.array(clip.zero_shot(model, tokenizer, test.images)) == test.categories
     whole = np.array(
         [_plain(a) == _plain(describe_wholly(b)) for a, b in zip(said, test.scenes, strict=True)]

@@ -149,6 +149,13 @@ def test_instances_of_some_images(tmp_path):
         "x": [1.0, 0.0], "y": [2.0, 1.0], "width": [3.0, 2.0], "height": [4.5, 3.0],
         "image_width": [640.0, 640.0], "image_height": [480.0, 480.0],
     }  # fmt: skip
+    content["categories"][0]["synonyms"] = ["human", "man"]
+    found = read_instances(written(path, content), {9, 25})
+    assert found["synonyms"].tolist() == [[], ["human", "man"]]
+    content["categories"][0]["synonyms"] = ["human", 3]
+    with pytest.raises(CorruptFileError, match="does not hold instances"):
+        read_instances(written(path, content), {9})
+    content["categories"][0]["synonyms"] = []
     del content["categories"][1]
     with pytest.raises(CorruptFileError, match="names no category 18"):
         read_instances(written(path, content), {9})

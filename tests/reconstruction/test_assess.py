@@ -20,6 +20,7 @@ from brainkit.reconstruction import (
     ReconstructionProtocol,
     assess_reconstruction,
     names_category,
+    words_for,
 )
 from brainkit.reconstruction.drawing import item_seeds, to_size
 from brainkit.reconstruction.embeddings import to_length
@@ -172,8 +173,9 @@ def test_sentences_are_the_captioners(result, parts, scenes):
     assert len(set(captions["typical_caption"])) == 1
     categories = scenes.table["category"].iloc[rows].tolist()
     naming = result.metrics["caption_names_category"]
+    words = words_for(list(scenes.table["category"]), list(scenes.table["synonyms"]))
     for null in ("caption_prior", "no_brain", "typical_caption"):
-        expected = names_category(captions[null], categories).mean()
+        expected = names_category(captions[null], categories, words).mean()
         assert naming["nulls"][null] == pytest.approx(expected)
 
 

@@ -246,7 +246,9 @@ def test_the_files_have_the_layout_of_cocos(tiny_nsd: Path, world: SceneWorld) -
         assert [image["id"] for image in content["images"]] == list(range(N))
         assert {image["width"] for image in content["images"]} == {64}
     entries, categories = content["annotations"], content["categories"]
-    assert categories[1] == {"supercategory": "body", "id": 2, "name": "body"}
+    assert categories[1] == {
+        "supercategory": "body", "id": 2, "name": "body", "synonyms": ["person"],
+    }  # fmt: skip
     assert [entry["id"] for entry in entries] == list(range(1, len(entries) + 1))
     objects = [(number, thing) for number in range(N) for thing in world.scene(number).objects]
     for (number, thing), entry in zip(objects, entries, strict=True):

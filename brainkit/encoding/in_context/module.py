@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainkit.encoding.in_context.products import add_product, product
 from brainkit.errors import InputError, unknown_name
 
 Form = Literal["product", "published"]
@@ -34,6 +33,15 @@ Form = Literal["product", "published"]
 SLOPE = 0.1  # of the leaky rectifiers
 TOKENS_AT_ONCE = (2048, 1 << 17)  # on a processor, on a GPU
 KEPT = 31 << 20  # bytes; glibc learns from blocks of less than 32 MiB
+
+
+def _add_linear(total: Tensor, part: Tensor, linear: nn.Linear) -> Tensor:
+    """Return ``total + linear(part)``; changes a contiguous `total` where no gradient is kept."""
+    if torch.is_grad_enabled():
+        return total + linear(part)
+    flat = total.view(-1, total.shape[-1])
+    flat.addmm_(part.reshape(-1, part.shape[-1]), linear.weight.T)
+    return total if linear.bias is None else total.add_(linear.bias)
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,7 @@ class ResidualBlock(nn.Module):
         """Map (..., n_inputs) to (..., n_outputs)."""
         inner = self.first(self.dropout(_rectified(self.first_norm(values))))
         inner = self.dropout(_rectified(self.second_norm(inner)))
-        return add_product(self.bypass(values), inner, self.second)
+        return _add_linear(self.bypass(values), inner, self.second)
 
 
 class ProductTokens(nn.Module):
@@ -165,7 +173,7 @@ class ProductTokens(nn.Module):
         """
         alone, gated = images.chunk(2, dim=-1)
         total = torch.addcmul(alone, responses.T.contiguous().unsqueeze(-1), gated)
-        return add_product(total, self.dropout(_rectified(self.norm(total))), self.mix)
+        return _add_linear(total, self.dropout(_rectified(self.norm(total))), self.mix)
 
 
 class PublishedTokens(nn.Module):
@@ -241,7 +249,7 @@ class Block(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return tokens (n_voxels, length, width); changes its input where no gradient is kept."""
         voxels, length, width = tokens.shape
-        joint = product(
+        joint = functional.linear(
             self.attention_norm(tokens), self.in_projection.weight, self.in_projection.bias
         )
         query, key, value = joint.view(voxels, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -289,18 +297,19 @@ class Block(nn.Module):
         if self.training and self.dropout.p:
             added: Tensor = tokens + self.dropout(self.out_projection(mixed))
             return added
-        return add_product(tokens, mixed, self.out_projection)
+        return _add_linear(tokens, mixed, self.out_projection)
 
     def _feed(self, tokens: Tensor) -> Tensor:
         normed = self.feed_norm(tokens)
         if torch.is_grad_enabled():
             squashed, gated = self.gate(normed).chunk(2, dim=-1)
-            return add_product(tokens, functional.silu(squashed) * gated, self.down)
+            return _add_linear(tokens, functional.silu(squashed) * gated, self.down)
         # Two products: each half lies contiguous, is changed in place, and fits into the cache.
         squashing, gating = self.gate.weight.chunk(2)
         below, above = (None, None) if self.gate.bias is None else self.gate.bias.chunk(2)
-        inner = functional.silu(product(normed, squashing, below), inplace=True)
-        return add_product(tokens, inner.mul_(product(normed, gating, above)), self.down)
+        inner = functional.silu(functional.linear(normed, squashing, below), inplace=True)
+        inner.mul_(functional.linear(normed, gating, above))
+        return _add_linear(tokens, inner, self.down)
 
 
 class InContextNetwork(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from brainkit.encoding.in_context import products
+from brainkit.encoding.in_context import module
 from brainkit.encoding.in_context.module import (
     Architecture,
     Block,
@@ -62,37 +62,19 @@ def test_in_place_and_with_gradients_the_values_are_the_same():
     torch.testing.assert_close(fast.attention, kept.attention.detach(), atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("by_onednn", [True, False])
-def test_products_are_those_of_torch_with_onednn_and_without(by_onednn, monkeypatch):
-    if not by_onednn:
-        monkeypatch.setattr(products, "_ONEDNN", None)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_is_added_in_place_where_no_gradient_is_kept(bias):
     torch.manual_seed(3)
-    linear, part, total = nn.Linear(12, 5, bias=False), torch.randn(4, 3, 12), torch.randn(4, 3, 5)
-    kept = part.clone(), linear.weight.detach().clone()
+    linear, part, total = nn.Linear(12, 5, bias=bias), torch.randn(4, 3, 12), torch.randn(4, 3, 5)
+    kept, before = part.clone(), total.clone()
+    expected = (total + linear(part)).detach()
     with torch.no_grad():
-        plain, sum_ = functional.linear(part, linear.weight), total + linear(part)
-        turned = part.transpose(0, 1)
-        torch.testing.assert_close(products.product(part, linear.weight), plain)
-        torch.testing.assert_close(products.product(turned, linear.weight), plain.transpose(0, 1))
-        torch.testing.assert_close(products.add_product(total.clone(), part, linear), sum_)
-        assert products.product(part[:0], linear.weight).shape == (0, 3, 5)
-    assert torch.equal(part, kept[0])
-    assert torch.equal(linear.weight, kept[1])
-    before = total.clone()
-    with_gradients = products.add_product(total, part, linear)
-    torch.testing.assert_close(with_gradients.detach(), sum_)
+        torch.testing.assert_close(module._add_linear(total.clone(), part, linear), expected)
+    with_gradients = module._add_linear(total, part, linear)
+    torch.testing.assert_close(with_gradients.detach(), expected)
     assert with_gradients.requires_grad
     assert torch.equal(total, before)
-
-
-def test_without_onednn_hyper_weights_are_the_same(monkeypatch):
-    network, images, responses = make()
-    fast = hyper_weights(network, images, responses)
-    monkeypatch.setattr(products, "_ONEDNN", None)
-    plain = hyper_weights(network, images, responses)
-    torch.testing.assert_close(fast.coef, plain.coef, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(fast.intercept, plain.intercept, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(fast.attention, plain.attention, atol=1e-6, rtol=1e-5)
+    assert torch.equal(part, kept)
 
 
 @pytest.mark.parametrize("length", [5, 104])
@@ -297,11 +279,8 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("by_onednn", [True, False])
 @pytest.mark.parametrize("size", SIZES)
-def test_the_published_form_is_the_published_network(size, by_onednn, monkeypatch):
-    if not by_onednn:
-        monkeypatch.setattr(products, "_ONEDNN", None)
+def test_the_published_form_is_the_published_network(size):
     architecture, n_images = SIZES[size]
     torch.manual_seed(4)
     network = InContextNetwork(architecture)
