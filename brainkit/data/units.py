@@ -1,7 +1,8 @@
 """The units of a recording: where they are (spaces), and which regions they belong to (ROIs).
 
 A space has one place a unit, in the order of the recording's units. `select` follows a selection
-of units; `to_image` writes one value a unit (or a stack of them) into the space's own file type.
+of units; `to_image` makes an image of one value a unit (or of a stack of them) in the space's own
+type, and `save` writes it.
 
 Regions of interest are boolean columns ``roi.<name>`` of a recording's units. A ROI is called what
 its source calls it. Some names of the Natural Scenes Dataset stand for parts of one region: ``V1v``
@@ -13,7 +14,8 @@ of several networks.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -50,8 +52,17 @@ class Space(Protocol):
         """Return the space of some of the units, by position."""
         ...
 
+    @property
+    def volume(self) -> "VolumeSpace | None":
+        """The space as a volume, whose slices can be drawn; None of others."""
+        ...
+
     def to_image(self, values: ArrayLike, fill: float = np.nan) -> Any:
         """Put one value a unit back into the space."""
+        ...
+
+    def save(self, values: ArrayLike, folder: Path, name: str) -> Path:
+        """Write one value a unit in the space's own file type, and return the file."""
         ...
 
 
@@ -87,6 +98,11 @@ class VolumeSpace:
     background: NDArray[Any] | None = None
 
     @property
+    def volume(self) -> "VolumeSpace":
+        """The space itself."""
+        return self
+
+    @property
     def n_units(self) -> int:
         """Number of voxels."""
         return len(self.voxels)
@@ -117,6 +133,14 @@ class VolumeSpace:
         data = volume[..., 0] if values.ndim == 1 else volume
         return nibabel.Nifti1Image(data, self.affine)
 
+    def save(self, values: ArrayLike, folder: Path, name: str) -> Path:
+        """Write `NAME.nii.gz`, see `to_image`."""
+        import nibabel
+
+        path = folder / f"{name}.nii.gz"
+        nibabel.save(self.to_image(values), path)
+        return path
+
     def background_image(self) -> Any | None:
         """Return the anatomy as a NIfTI image, or None where there is none."""
         import nibabel
@@ -144,6 +168,7 @@ class SurfaceSpace:
     n_vertices: tuple[int, int]
     vertices: Index
     name: str = "fsaverage"
+    volume: ClassVar[None] = None
 
     @property
     def n_units(self) -> int:
@@ -171,6 +196,16 @@ class SurfaceSpace:
             images[side] = GiftiImage(darrays=arrays)
         return images
 
+    def save(self, values: ArrayLike, folder: Path, name: str) -> Path:
+        """Write `left.NAME.func.gii` and `right.NAME.func.gii`, and return the left one."""
+        import nibabel
+
+        paths = {}
+        for side, image in self.to_image(values).items():
+            paths[side] = folder / f"{side}.{name}.func.gii"
+            nibabel.save(image, paths[side])
+        return paths["left"]
+
 
 @dataclass(frozen=True, eq=False)
 class SensorSpace:
@@ -186,6 +221,7 @@ class SensorSpace:
 
     names: tuple[str, ...]
     info: Any
+    volume: ClassVar[None] = None
 
     @property
     def n_units(self) -> int:
@@ -220,6 +256,12 @@ class SensorSpace:
 
         stack = np.atleast_2d(_checked(values, self.n_units))
         return mne.EvokedArray(stack.T.astype(np.float64), self.info, tmin=0.0, verbose=False)
+
+    def save(self, values: ArrayLike, folder: Path, name: str) -> Path:
+        """Write `NAME-ave.fif`, see `to_image`."""
+        path = folder / f"{name}-ave.fif"
+        self.to_image(values).save(path, verbose=False)
+        return path
 
 
 def check_space(space: Space | None, units: pd.DataFrame) -> None:

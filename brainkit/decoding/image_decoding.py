@@ -38,8 +38,8 @@ from brainkit.decoding.item_scores import Scores, decoding_metrics, item_scores,
 from brainkit.decoding.ridge_decoder import fit_with_null
 from brainkit.errors import InputError, PenaltyWarning, told_once, unknown_name
 from brainkit.features import as_features, read_for
+from brainkit.features.design import Design, independent_rows
 from brainkit.features.pixels import as_float, as_uint8
-from brainkit.features.wrapped_spaces import dependent_rows
 from brainkit.linear.ridge_estimator import check_model
 
 Array = NDArray[Any]
@@ -174,7 +174,7 @@ def assess_decoder(
     features = as_features(features)
     check_model(model)
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
-    rows = dependent_rows(recording, protocol, [features])
+    rows = independent_rows(recording, protocol, [Design.from_stimuli(recording, features)])
     folds = [
         prepare_split(
             recording,

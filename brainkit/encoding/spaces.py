@@ -25,7 +25,7 @@ from brainkit.evaluation import Estimate, pearson_r
 from brainkit.evaluation.metrics import by_region, metric_entry, share_of
 from brainkit.evaluation.score_intervals import correlation_influences
 from brainkit.features import as_features, read_for
-from brainkit.features.wrapped_spaces import dependent_rows
+from brainkit.features.design import Design, independent_rows
 from brainkit.linear.ridge_estimator import check_model, fit_rows, predict_rows
 
 Array = NDArray[Any]
@@ -140,10 +140,10 @@ def compare_spaces(
     check_model(model)
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
     used = stimuli_in_use(recording, protocol, n_train, seed)
-    rows = dependent_rows(
+    rows = independent_rows(
         recording,
         replace(protocol, seeds=(seed,)),
-        [as_features(space) for space in spaces.values()],
+        [Design.from_stimuli(recording, space) for space in spaces.values()],
         among=np.concatenate(used),
     )
     folds = prepare_folds(recording, protocol, seed=seed, rows=rows)

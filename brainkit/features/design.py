@@ -17,7 +17,7 @@ Delays put what was shown before beside what is shown now, and never reach into 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
@@ -440,24 +440,44 @@ def as_design(recording: Recording, features: Any) -> Design:
     return Design.from_rows(recording, features)
 
 
-def independent_rows(recording: Recording, protocol: Any, designs: Sequence[Design]) -> Rows:
+def independent_rows(
+    recording: Recording,
+    protocol: Any,
+    designs: Sequence[Design],
+    *,
+    among: ArrayLike | None = None,
+) -> Rows:
     """Say which rows of a recording are independent, looking at what models see where needed.
 
     Parameters
     ----------
     recording : Recording
     protocol : object
-        With ``split``, ``resample`` and ``seeds``.
+        With ``split``, ``resample``, and ``seeds`` or ``seed``.
     designs : sequence of Design
         All that take part; they show the same.
+    among : array of int, optional
+        What designs may be asked for, such as the stimuli that are used at all; other rows count
+        as average ones. All where not given.
     """
     shown = designs[0].shown
+    seed = protocol.seeds[0] if hasattr(protocol, "seeds") else protocol.seed
 
-    def look(design: Design, items: Index) -> Any:
-        fold = recording.split(protocol.split, seed=protocol.seeds[0]).folds[0]
-        return design.look(items, np.unique(shown[fold.rows["train"]]))
+    def look(design: Design, items: ArrayLike) -> Any:
+        asked = np.asarray(items)
+        fold = recording.split(protocol.split, seed=seed).folds[0]
+        train = np.unique(shown[fold.rows["train"]])
+        if among is None:
+            return design.look(asked, train)
+        inside = np.isin(asked, among)
+        if not inside.any():
+            return np.zeros((len(asked), 1))  # nothing is known to be slow
+        seen = np.asarray(design.look(asked[inside], np.intersect1d(train, among)))
+        values = np.repeat(seen.mean(axis=0, keepdims=True), len(asked), axis=0)
+        values[inside] = seen
+        return values
 
-    looks = [lambda items, one=one: look(one, items) for one in designs]
+    looks = [partial(look, one) for one in designs]
     features = looks if protocol.resample == "auto" else None
     own = None if np.array_equal(shown, shown_by(recording)) else shown
     return dependence(recording, protocol.resample, features=features, shown=own)

@@ -10,9 +10,8 @@ same stimuli.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -20,8 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 from brainkit.arrays.digest import content_digest
-from brainkit.data.dependence import Rows, dependence
-from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
 from brainkit.data.text import as_texts
 
@@ -66,53 +63,6 @@ def read_for(space: Any, stimuli: Stimuli, rows: ArrayLike) -> Any:
         What the space's `fit` and `transform` take.
     """
     return space.read(stimuli, rows) if hasattr(space, "read") else stimuli.read(rows)
-
-
-def dependent_rows(
-    recording: Recording, protocol: Any, spaces: Sequence[Any], *, among: ArrayLike | None = None
-) -> Rows:
-    """Say which rows of a recording are independent, looking at what models see where needed.
-
-    Parameters
-    ----------
-    recording : Recording
-    protocol : object
-        A protocol with ``split``, ``resample``, and ``seeds`` or ``seed``.
-    spaces : sequence of transformers
-        All feature spaces that take part. Where responses change slowly a clone of each is fitted
-        on the stimuli of the first training part.
-    among : array of int, optional
-        Rows of the stimuli that spaces may be asked for, such as those that are used at all; other
-        trials count as average ones. All where not given.
-
-    Returns
-    -------
-    Rows
-    """
-    plain = dependence(recording, protocol.resample)
-    stimuli = recording.stimuli
-    if protocol.resample != "auto" or plain.facts["independent"] != "stimulus" or stimuli is None:
-        return plain
-    seed = getattr(protocol, "seed", None)
-
-    def look(space: Any, rows: ArrayLike) -> Any:
-        fold = recording.split(
-            protocol.split, seed=protocol.seeds[0] if seed is None else seed
-        ).folds[0]
-        fitted, asked = clone(space), np.asarray(rows)
-        train = np.unique(plain.shown[fold.rows["train"]])
-        inside = np.ones(len(asked), dtype=bool)
-        if among is not None:
-            train, inside = np.intersect1d(train, among), np.isin(asked, among)
-        if not inside.any():
-            return np.zeros((len(asked), 1))  # nothing is known to be slow
-        fitted.fit(read_for(fitted, stimuli, train))
-        seen = np.asarray(fitted.transform(read_for(fitted, stimuli, asked[inside])))
-        values = np.repeat(seen.mean(axis=0, keepdims=True), len(asked), axis=0)
-        values[inside] = seen
-        return values
-
-    return dependence(recording, "auto", features=[partial(look, space) for space in spaces])
 
 
 class ReadsAsInner:

@@ -405,10 +405,16 @@ def regions_of(judged: EncodingResult) -> Array:
     return region
 
 
+def volume_of(judged: EncodingResult) -> VolumeSpace | None:
+    """Return the volume that maps are drawn on; None where the recording is in none."""
+    space = judged.recording.space
+    return None if space is None else space.volume
+
+
 def score_picture(judged: EncodingResult) -> Picture | None:
     """Draw held-out r on slices of the person's anatomy; None where there is no volume."""
-    space = judged.recording.space
-    if not isinstance(space, VolumeSpace) or not judged.units["r"].notna().any():
+    space = volume_of(judged)
+    if space is None or not judged.units["r"].notna().any():
         return None
     oriented = judged.recording.info.get("affine") != "voxel indices"
     figure, limit = score_map(space, judged.units["r"], label="held-out r", oriented=oriented)
@@ -433,9 +439,10 @@ def score_picture(judged: EncodingResult) -> Picture | None:
 
 def _maps(judged: EncodingResult) -> list[Widget]:
     """Return maps of r and of the regions in the person's own space, or say why there is none."""
-    space = judged.recording.space
-    if not isinstance(space, VolumeSpace):
-        where = "has no space" if space is None else f"is in a {type(space).__name__}"
+    space = volume_of(judged)
+    if space is None:
+        other = judged.recording.space
+        where = "has no space" if other is None else f"is in a {type(other).__name__}"
         reason = f"No map is drawn: the recording {where}, and maps are drawn for volumes."
         return [Text([reason], kind="note")]
     picture = score_picture(judged)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 
 from brainkit.arrays.atomic import (
@@ -28,8 +27,6 @@ from brainkit.arrays.digest import content_digest
 from brainkit.arrays.interruption import half_written, remove, tell, undisturbed
 from brainkit.arrays.persistence import save_estimator
 from brainkit.arrays.progress import waiting
-from brainkit.data.recording import Recording
-from brainkit.data.units import SensorSpace, VolumeSpace
 from brainkit.errors import OutputError
 from brainkit.jobs.contract import Result
 
@@ -190,26 +187,8 @@ def save_result(result: Result, recording: Any, folder: Path) -> None:
         with atomic_path(folder / f"{name}.npz") as partial, partial.open("wb") as file:
             np.savez_compressed(file, **eight_bit)
     for name, values in result.maps.items():
-        if np.isfinite(values).any():
-            save_map(recording, values, folder / "maps", name)
+        if recording.space is not None and np.isfinite(values).any():
+            (folder / "maps").mkdir(parents=True, exist_ok=True)
+            recording.space.save(values, folder / "maps", name)
     if result.pipeline is not None:
         save_estimator(result.pipeline, folder / "estimator")
-
-
-def save_map(recording: Recording, values: Any, folder: Path, name: str) -> Path | None:
-    """Write one value a unit in the file type of the recording's space; None without a space."""
-    if recording.space is None:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    image = recording.to_image(values)
-    if isinstance(recording.space, VolumeSpace):
-        path = folder / f"{name}.nii.gz"
-        nibabel.save(image, path)
-    elif isinstance(recording.space, SensorSpace):
-        path = folder / f"{name}-ave.fif"
-        image.save(path, verbose=False)
-    else:
-        path = folder / f"{name}.func.gii"
-        for side, surface in image.items():
-            nibabel.save(surface, folder / f"{side}.{name}.func.gii")
-    return path

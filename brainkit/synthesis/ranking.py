@@ -26,14 +26,10 @@ from brainkit.errors import InputError, LeakError, SplitError, listed, unknown_n
 from brainkit.evaluation import pearson_r
 from brainkit.evaluation.metrics import metric_entry
 from brainkit.features import (
-    FeatureStack,
-    PrincipalSpace,
-    Remembered,
-    SingleSpace,
     as_features,
     read_for,
 )
-from brainkit.features.wrapped_spaces import dependent_rows
+from brainkit.features.design import Design, independent_rows
 from brainkit.linear.ridge_estimator import check_model, fit_rows, predict_rows
 
 Array = NDArray[Any]
@@ -227,10 +223,11 @@ def _region_mean(predicted: Array, units: ArrayLike, what: str) -> Array:
 
 def _spaces(features: Any) -> frozenset[str]:
     """Name the feature spaces inside stacks, scalings and memories, with all their parameters."""
-    if isinstance(features, FeatureStack):
-        return frozenset().union(*(_spaces(space) for space in features.spaces))
-    if isinstance(features, SingleSpace | Remembered | PrincipalSpace):
-        return _spaces(features.space)
+    inner = getattr(features, "spaces", None)
+    if inner is None and hasattr(features, "space"):
+        inner = [features.space]
+    if inner is not None:
+        return frozenset().union(*(_spaces(space) for space in inner))
     settings = features.get_params() if hasattr(features, "get_params") else {"id": id(features)}
     values = ", ".join(f"{name}={settings[name]!r}" for name in sorted(settings))
     return frozenset({f"{type(features).__name__}({values})"})
@@ -361,12 +358,13 @@ def assess_ranking(
             f"assess_ranking takes (trial, unit) recordings; got {recording.responses.shape}."
         )
     fold = recording.split(protocol.split, seed=protocol.seed).folds[0]
+    designs = [Design.from_stimuli(recording, features) for features, _ in (encoder, judge)]
     prepared = prepare(
         fold,
         zscore=zscore_column(recording, protocol.zscore),
         unseen=protocol.unseen,
         average_repeats=protocol.average_repeats,
-        rows=dependent_rows(recording, protocol, [as_features(encoder[0]), as_features(judge[0])]),
+        rows=independent_rows(recording, protocol, designs),
     )
     halves = _halves(prepared.train_stimuli, protocol.seed)
     first, second = (

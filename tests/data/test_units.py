@@ -66,6 +66,16 @@ def test_volume_coordinates_are_millimetres():
     np.testing.assert_allclose(space.coordinates(), [[10, -20, 5], [10 - 4, -20 + 3, 5 + 12]])
 
 
+def test_a_map_of_a_volume_is_written(tmp_path):
+    space = VolumeSpace((2, 3, 4), AFFINE, np.array([0, 23]))
+    written = space.save([1.5, -2.0], tmp_path, "r")
+    assert written == tmp_path / "r.nii.gz"
+    data = nibabel.load(written).get_fdata()
+    assert (data[0, 0, 0], data[1, 2, 3]) == (1.5, -2)
+    assert np.isnan(data).sum() == 22
+    assert space.volume is space
+
+
 def test_volume_anatomy():
     anatomy = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     space = VolumeSpace((2, 3, 4), AFFINE, np.array([1]), anatomy)
@@ -77,8 +87,10 @@ def test_surface(tmp_path):
     space = SurfaceSpace((4, 3), np.array([6, 0, 4]))
     recording = Recording.from_arrays(np.ones((2, 3)), space=space).select(units=[2, 0])
     images = recording.to_image([1.5, -2.0])
-    nibabel.save(images["right"], tmp_path / "rh.gii")
-    right = nibabel.load(tmp_path / "rh.gii").agg_data()
+    written = recording.space.save([1.5, -2.0], tmp_path, "r")
+    assert written == tmp_path / "left.r.func.gii"
+    right = nibabel.load(tmp_path / "right.r.func.gii").agg_data()
+    assert space.volume is None
     np.testing.assert_array_equal(right, [1.5, np.nan, -2])
     np.testing.assert_array_equal(images["left"].agg_data(), [np.nan] * 4)
     stack = space.to_image(np.arange(6.0).reshape(2, 3), fill=0)
@@ -102,8 +114,9 @@ def test_sensors(tmp_path):
     assert evoked.ch_names == ["Oz", "Cz"]
     np.testing.assert_array_equal(evoked.data, maps.T)
     np.testing.assert_allclose(evoked.times, [0, 0.005, 0.01])
-    evoked.save(tmp_path / "map-ave.fif", verbose=False)
-    loaded = mne.read_evokeds(tmp_path / "map-ave.fif", verbose=False)[0]
+    written = part.space.save(maps, tmp_path, "map")
+    loaded = mne.read_evokeds(written, verbose=False)[0]
+    assert (written.name, space.volume) == ("map-ave.fif", None)
     np.testing.assert_allclose(loaded.data, maps.T, rtol=1e-6)
     got = loaded.get_montage().get_positions()["ch_pos"]
     distance = np.linalg.norm(places["Oz"] - places["Cz"])
