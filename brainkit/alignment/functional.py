@@ -28,8 +28,7 @@ from brainkit.arrays.array_likes import as_array
 from brainkit.arrays.seeds import rng
 from brainkit.arrays.sources import Index
 from brainkit.errors import InputError, listed, unknown_name
-from brainkit.features.precomputed import as_features
-from brainkit.features.wrapped_spaces import read_for
+from brainkit.features.feature_spaces import as_features, read_for
 from brainkit.linear.folds import kfold
 from brainkit.linear.ridge_estimator import mean_variance, penalty_grid
 from brainkit.linear.ridge_solver import RidgeFit, ridge_cv

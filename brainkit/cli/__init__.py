@@ -1,10 +1,10 @@
 """The command line: thin commands over the jobs. Results are files; messages go to stderr."""
 
-from brainkit.arrays.interruption import guard
-from brainkit.cli import job_commands, models, recordings, registered
+from brainkit.arrays.atomic import guard
+from brainkit.cli import job_commands, listings
 from brainkit.cli.app import app
 
-__all__ = ["app", "job_commands", "main", "models", "recordings", "registered"]
+__all__ = ["app", "job_commands", "listings", "main"]
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ from brainkit.evaluation import (
     pooled_ceiling_fraction,
 )
 from brainkit.evaluation.metrics import by_region, metric_entry, share_of
+from brainkit.evaluation.response_scores import two_vs_two_contest
 from brainkit.evaluation.score_intervals import Influences, correlation_influences, r2_influences
-from brainkit.evaluation.two_vs_two import two_vs_two_contest
 
 Array = NDArray[Any]
 # By metric and region; None where a region has too few units.

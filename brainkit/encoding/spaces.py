@@ -4,7 +4,7 @@ For a network the spaces are its layers: the map from layers to regions is what 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from brainkit.arrays.progress import track
 from brainkit.arrays.seeds import rng
-from brainkit.data.preparing import zscore_column
+from brainkit.data.preparing import Prepared, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.data.splits import describe_split
 from brainkit.data.stimuli import Stimuli
@@ -56,6 +56,8 @@ class SpaceComparison:
     counts : dict
         Units in use and left out.
     zscore : dict
+    prepared : Prepared or None
+        The fold, as it was standardised and read.
     """
 
     regions: pd.DataFrame
@@ -66,6 +68,7 @@ class SpaceComparison:
     recording: Recording
     counts: dict[str, int]
     zscore: dict[str, Any]
+    prepared: Prepared | None = field(default=None, repr=False)
 
     def preferred(self) -> dict[str, str]:
         """Return the space that most of each region's units prefer."""
@@ -193,6 +196,7 @@ def compare_spaces(
         recording=recording,
         counts={"units": len(fold.usable), "constant_or_nan": int((~fold.usable).sum())},
         zscore=fold.zscore,
+        prepared=fold,
     )
 
 

@@ -15,6 +15,7 @@ from brainkit.evaluation.intervals import (
     bootstrap_difference,
     mean_estimate,
     mean_of,
+    time_blocks,
     training_share,
 )
 from brainkit.evaluation.noise_ceilings import (
@@ -49,7 +50,14 @@ from brainkit.evaluation.quantities import (
     effective_repeats,
     ncsnr_to_ceiling,
 )
-from brainkit.evaluation.resampling_units import time_blocks
+from brainkit.evaluation.response_scores import (
+    explained_variance,
+    pattern_correlation,
+    pearson_r,
+    r2,
+    two_vs_two,
+    two_vs_two_ci,
+)
 from brainkit.evaluation.score_intervals import (
     EncoderComparison,
     RegionDifference,
@@ -57,8 +65,6 @@ from brainkit.evaluation.score_intervals import (
     compare_encoders,
     score_intervals,
 )
-from brainkit.evaluation.target_scores import explained_variance, pearson_r, r2
-from brainkit.evaluation.two_vs_two import pattern_correlation, two_vs_two, two_vs_two_ci
 
 __all__ = [
     "IDENTIFICATION_METRICS",

@@ -21,9 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError
 from brainkit.evaluation.identification import between_folds, training_between_folds
-from brainkit.evaluation.intervals import Estimate
-from brainkit.evaluation.resampling_units import group_labels, group_members
-from brainkit.evaluation.target_scores import fold_members
+from brainkit.evaluation.intervals import Estimate, group_labels, group_members
+from brainkit.evaluation.response_scores import fold_members
 
 Float = NDArray[np.float64]
 Index = NDArray[np.intp]

@@ -13,7 +13,7 @@ from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError, listed, unknown_name
 from brainkit.evaluation.checked_arrays import column_batches, real_array
 from brainkit.evaluation.quantities import Correlation, NoiseCeiling, effective_repeats
-from brainkit.evaluation.target_scores import pearson_r
+from brainkit.evaluation.response_scores import pearson_r
 from brainkit.linear.folds import kfold
 
 # predict(X_train, Y_train, X_test) -> predictions of Y_test

@@ -20,8 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError, listed, unknown_name
 from brainkit.evaluation.checked_arrays import TIE_TOLERANCE, row_vectors, unit_rows
-from brainkit.evaluation.intervals import Estimate, ItemScores
-from brainkit.evaluation.resampling_units import group_labels, group_members
+from brainkit.evaluation.intervals import Estimate, ItemScores, group_labels, group_members
 
 Float = NDArray[np.float64]
 # score(beaten, tied, n_rivals), of arrays of one shape, in [0, 1]

@@ -9,7 +9,7 @@ from scipy import ndimage
 from brainkit.errors import InputError, unknown_name
 from brainkit.evaluation.checked_arrays import column_batches, real_array
 from brainkit.evaluation.quantities import Correlation
-from brainkit.evaluation.target_scores import pearson_r
+from brainkit.evaluation.response_scores import pearson_r
 
 SsimVariant = Literal["gaussian-2d", "gaussian-columns"]
 SSIM_VARIANTS: tuple[SsimVariant, ...] = ("gaussian-2d", "gaussian-columns")

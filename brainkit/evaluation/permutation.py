@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError
 from brainkit.evaluation.checked_arrays import BATCH_BYTES, real_array
-from brainkit.evaluation.resampling_units import (
+from brainkit.evaluation.intervals import (
     exchange_groups,
     exchange_rows,
     group_labels,
@@ -21,7 +21,7 @@ from brainkit.evaluation.resampling_units import (
     resampling_units,
     size_classes,
 )
-from brainkit.evaluation.target_scores import (
+from brainkit.evaluation.response_scores import (
     ROUNDING,
     ScoreFunction,
     linear_form,

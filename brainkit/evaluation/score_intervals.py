@@ -21,10 +21,17 @@ from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError, listed
 from brainkit.evaluation.checked_arrays import column_batches, paired_samples, real_array
 from brainkit.evaluation.identification import between_folds, training_between_folds
-from brainkit.evaluation.intervals import FEWEST_UNITS, Estimate, Interval, check_draws, check_level
+from brainkit.evaluation.intervals import (
+    FEWEST_UNITS,
+    Estimate,
+    Interval,
+    check_draws,
+    check_level,
+    group_labels,
+    group_members,
+)
 from brainkit.evaluation.permutation import fdr_bh
-from brainkit.evaluation.resampling_units import group_labels, group_members
-from brainkit.evaluation.target_scores import (
+from brainkit.evaluation.response_scores import (
     SCORES,
     BlockSums,
     ScoreFunction,

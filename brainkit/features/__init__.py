@@ -6,14 +6,21 @@ from brainkit.features.delay_transformer import Delays
 from brainkit.features.design import Design
 from brainkit.features.energy import OrientedEnergy, oriented_energy
 from brainkit.features.extraction import extract
+from brainkit.features.feature_spaces import (
+    FeatureStack,
+    Precomputed,
+    PrincipalSpace,
+    Remembered,
+    SideBySide,
+    SingleSpace,
+    as_features,
+    read_for,
+)
 from brainkit.features.model_layer import CaptionLayer, ModelLayer
 from brainkit.features.pixels import PixelPCA
-from brainkit.features.precomputed import Precomputed, as_features
 from brainkit.features.reduction import FeaturePCA, SparseProjection
 from brainkit.features.spec import Spec, parse_spec
-from brainkit.features.stack import FeatureStack, PrincipalSpace, SingleSpace
 from brainkit.features.store import FeatureStore
-from brainkit.features.wrapped_spaces import Remembered, SideBySide, read_for
 
 __all__ = [
     "Backbone",

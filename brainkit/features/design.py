@@ -31,7 +31,7 @@ from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError
 from brainkit.features.delay_transformer import Delays
-from brainkit.features.precomputed import as_features
+from brainkit.features.feature_spaces import as_features, read_for
 from brainkit.features.time_alignment import (
     Clock,
     event_features,
@@ -41,7 +41,6 @@ from brainkit.features.time_alignment import (
     resample,
     usual_step,
 )
-from brainkit.features.wrapped_spaces import read_for
 
 Float = NDArray[np.float32]
 Table = tuple[Any, Any, Any]  # a fitted space; features of training and of test items

@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from brainkit.arrays.array_likes import whole_number
 from brainkit.data.rgb import as_float, as_uint8, check_format
 from brainkit.errors import InputError
-from brainkit.features.wrapped_spaces import Fitted, RememberedFits
+from brainkit.features.feature_spaces import Fitted, RememberedFits
+from brainkit.features.reduction import principal_axes
 
 __all__ = ["as_float", "as_uint8", "channels", "check_format", "resample_square"]
 
@@ -22,8 +23,6 @@ LUMINANCE = (0.299, 0.587, 0.114)
 RED_GREEN = (0.5, -0.5, 0.0)
 BLUE_YELLOW = (-0.25, -0.25, 0.5)
 Float = NDArray[np.float32]
-EXACT_SIZE = 4000  # on the smaller side; beyond it a few components are found by iteration
-RANK_TOLERANCE = 1e-10  # of variance: 1e-5 of the spread, what single precision still tells apart
 
 
 def channels(images: NDArray[np.float32], colour: bool) -> NDArray[np.float32]:
@@ -57,66 +56,6 @@ def _apply(
     images: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     return np.asarray(rows @ images @ columns.T, dtype=np.float32)
-
-
-def principal_axes(centred: NDArray[Any], n_components: int) -> tuple[Float, Float]:
-    """Return the leading principal axes (n_components, n_features) and their variances.
-
-    By the eigenvectors of the smaller of the two Gram matrices, in double precision; for a few
-    components of large matrices, by subspace iteration. The sign of an axis makes its largest
-    weight positive, so that it does not depend on the library. There are fewer axes where the
-    samples vary in fewer directions.
-    """
-    n_samples, n_features = centred.shape
-    if min(n_samples, n_features) > EXACT_SIZE and n_components * 10 < min(n_samples, n_features):
-        axes, values = _randomised(centred, n_components)
-    else:
-        axes, values = _exact(centred.astype(np.float64), n_components)
-    return settle_axes(axes, values, n_samples)
-
-
-def settle_axes(axes: NDArray[Any], values: NDArray[Any], n_samples: int) -> tuple[Float, Float]:
-    """Return axes at unit length, with settled signs, and their variances.
-
-    Parameters
-    ----------
-    axes : array (n_components, n_features)
-        Leading eigenvectors of the scatter matrix, of any length and sign.
-    values : array (n_eigenvalues,)
-        Eigenvalues, largest first; the axes' own come first.
-    n_samples : int
-        Number of samples that the scatter is summed over.
-    """
-    n_components = len(axes)
-    n_directions = int((values > values[0] * RANK_TOLERANCE).sum())
-    axes, values = axes[:n_directions], values[:n_directions]
-    axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
-    largest = np.argmax(np.abs(axes), axis=1)
-    axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
-    variances = np.maximum(values[:n_components], 0) / max(n_samples - 1, 1)
-    return axes.astype(np.float32), variances.astype(np.float32)
-
-
-def _exact(wide: NDArray[np.float64], n_components: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return leading axes, not normalised, and all eigenvalues, largest first."""
-    if len(wide) <= wide.shape[1]:
-        values, vectors = np.linalg.eigh(wide @ wide.T)  # (n_images, n_images)
-        return vectors.T[::-1][:n_components] @ wide, values[::-1]
-    values, vectors = np.linalg.eigh(wide.T @ wide)  # (pixels, pixels)
-    return vectors.T[::-1][:n_components], values[::-1]
-
-
-def _randomised(centred: NDArray[Any], n_components: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return leading axes and eigenvalues by subspace iteration with a fixed seed.
-
-    Halko, Martinsson and Tropp (2011), SIAM Review 53:217.
-    """
-    from sklearn.utils.extmath import randomized_svd
-
-    _, singular, axes = randomized_svd(
-        centred, n_components, n_oversamples=20, n_iter=6, random_state=0
-    )
-    return axes.astype(np.float64), singular.astype(np.float64) ** 2
 
 
 class PixelPCA(TransformerMixin, BaseEstimator):

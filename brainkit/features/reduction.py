@@ -29,12 +29,13 @@ from sklearn.utils.validation import check_is_fitted
 from brainkit.arrays.array_likes import as_array
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError, listed
-from brainkit.features.pixels import EXACT_SIZE, principal_axes, settle_axes
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 Float = NDArray[np.float32]
+EXACT_SIZE = 4000  # on the smaller side; beyond it a few components are found by iteration
+RANK_TOLERANCE = 1e-10  # of variance: 1e-5 of the spread, what single precision still tells apart
 ROWS_BYTES = 256 << 20
 SPARE = 0.25  # directions carried along beyond those asked for, as a share of them
 LEAST_SPARE = 20
@@ -158,6 +159,66 @@ def check_reduction(reduce: Any) -> None:
             f"become part of a stored feature's address; got {reduce!r}."
         )
     reduce.identity()  # raises where it is not fitted
+
+
+def principal_axes(centred: NDArray[Any], n_components: int) -> tuple[Float, Float]:
+    """Return the leading principal axes (n_components, n_features) and their variances.
+
+    By the eigenvectors of the smaller of the two Gram matrices, in double precision; for a few
+    components of large matrices, by subspace iteration. The sign of an axis makes its largest
+    weight positive, so that it does not depend on the library. There are fewer axes where the
+    samples vary in fewer directions.
+    """
+    n_samples, n_features = centred.shape
+    if min(n_samples, n_features) > EXACT_SIZE and n_components * 10 < min(n_samples, n_features):
+        axes, values = _randomised(centred, n_components)
+    else:
+        axes, values = _exact(centred.astype(np.float64), n_components)
+    return settle_axes(axes, values, n_samples)
+
+
+def settle_axes(axes: NDArray[Any], values: NDArray[Any], n_samples: int) -> tuple[Float, Float]:
+    """Return axes at unit length, with settled signs, and their variances.
+
+    Parameters
+    ----------
+    axes : array (n_components, n_features)
+        Leading eigenvectors of the scatter matrix, of any length and sign.
+    values : array (n_eigenvalues,)
+        Eigenvalues, largest first; the axes' own come first.
+    n_samples : int
+        Number of samples that the scatter is summed over.
+    """
+    n_components = len(axes)
+    n_directions = int((values > values[0] * RANK_TOLERANCE).sum())
+    axes, values = axes[:n_directions], values[:n_directions]
+    axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    largest = np.argmax(np.abs(axes), axis=1)
+    axes = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]
+    variances = np.maximum(values[:n_components], 0) / max(n_samples - 1, 1)
+    return axes.astype(np.float32), variances.astype(np.float32)
+
+
+def _exact(wide: NDArray[np.float64], n_components: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return leading axes, not normalised, and all eigenvalues, largest first."""
+    if len(wide) <= wide.shape[1]:
+        values, vectors = np.linalg.eigh(wide @ wide.T)  # (n_images, n_images)
+        return vectors.T[::-1][:n_components] @ wide, values[::-1]
+    values, vectors = np.linalg.eigh(wide.T @ wide)  # (pixels, pixels)
+    return vectors.T[::-1][:n_components], values[::-1]
+
+
+def _randomised(centred: NDArray[Any], n_components: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return leading axes and eigenvalues by subspace iteration with a fixed seed.
+
+    Halko, Martinsson and Tropp (2011), SIAM Review 53:217.
+    """
+    from sklearn.utils.extmath import randomized_svd
+
+    _, singular, axes = randomized_svd(
+        centred, n_components, n_oversamples=20, n_iter=6, random_state=0
+    )
+    return axes.astype(np.float64), singular.astype(np.float64) ** 2
 
 
 def projection_matrix(

@@ -16,7 +16,7 @@ from brainkit.encoding import (
 from brainkit.features import Precomputed, SingleSpace, extract
 from brainkit.features.backbones.backbone import open_backbone
 from brainkit.features.reduction import SparseProjection
-from brainkit.jobs.contract import Case, Job, Result, stimuli_needed
+from brainkit.jobs.contract import Case, Job, Result, access_within, stimuli_needed
 from brainkit.jobs.encode import GLOSSARY, Unseen
 from brainkit.recipes.specs import (
     AtLeastTwo,
@@ -89,7 +89,12 @@ class Layers(Job):
             sections=[Section("Feature spaces by region", _widgets(compared))],
             highlights=[space_picture(compared)],
             tables={"layers": compared.regions, "units": compared.units},
-            facts={"zscore": compared.zscore, "counts": compared.counts, "ran": ran},
+            facts={
+                "access": access_within(compared.prepared),
+                "zscore": compared.zscore,
+                "counts": compared.counts,
+                "ran": ran,
+            },
             glossary={"r": GLOSSARY["r"]},
             source=compared,
         )

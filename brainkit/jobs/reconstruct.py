@@ -41,8 +41,7 @@ from brainkit.reconstruction import (
     ReconstructionResult,
     assess_reconstruction,
 )
-from brainkit.reconstruction.judge import judge_metric
-from brainkit.reconstruction.scores import MADE, TRUE
+from brainkit.reconstruction.scores import MADE, TRUE, judge_metric
 from brainkit.reporting import Folded, ImageCell, ImageGrid, Picture, Section, Text, Widget
 from brainkit.reporting.figures import score_dots
 from brainkit.reporting.markup import Html, join, number, tag

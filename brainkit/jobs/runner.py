@@ -17,6 +17,7 @@ import pandas as pd
 
 import brainkit
 from brainkit.arrays.atomic import check_output, output_folder, plain, write_json, write_npy
+from brainkit.arrays.digest import content_digest
 from brainkit.arrays.persistence import load_estimator
 from brainkit.arrays.progress import track, waiting
 from brainkit.arrays.sources import Kept
@@ -275,7 +276,8 @@ def run_plan(
     plan = replace(plan, steps=steps)
     cases = None if first is not None else load_cases(plan)
     names = list(plan.people) if cases is None else list(cases)
-    with run_folder(out, plan.identity(), names, overwrite=overwrite) as run:
+    identity = {**plan.identity(), "data": {} if cases is None else glimpses(cases)}
+    with run_folder(out, identity, names, overwrite=overwrite) as run:
         if first is not None:
             plan = replace(plan, root=first(run.path))
             cases = load_cases(plan)
@@ -410,6 +412,24 @@ def load_cases(plan: Plan) -> dict[str, Case]:
         for step in plan.steps.values():
             step.job.check(case, step.recipe)
     return cases
+
+
+def glimpses(cases: Mapping[str, Case]) -> dict[str, str]:
+    """Return a digest of a glimpse of each recording, so that no run goes on with other data.
+
+    It takes in the table of rows, how many units there are, and the responses of the first, the
+    middle and the last row: not all of what may be terabytes.
+    """
+    recordings: dict[str, Any] = {}
+    for name, case in cases.items():
+        if hasattr(case.data, "responses"):
+            recordings |= {name: case.data, **case.others}
+    digests = {}
+    for name, one in recordings.items():
+        n_rows = len(one.rows)
+        looked_at = one.responses.read(np.unique([0, n_rows // 2, n_rows - 1]) if n_rows else None)
+        digests[name] = content_digest([one.rows, len(one.units), looked_at])
+    return digests
 
 
 def _recordings(plan: Plan) -> dict[str, Case]:

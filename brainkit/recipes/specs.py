@@ -19,8 +19,8 @@ from brainkit.decoding import DECODERS
 from brainkit.encoding import ENCODERS
 from brainkit.errors import InputError, listed
 from brainkit.features import FeatureStack, PrincipalSpace, Remembered, SingleSpace
+from brainkit.features.feature_spaces import RememberedFits
 from brainkit.features.spec import parse_spec
-from brainkit.features.wrapped_spaces import RememberedFits
 
 FEATURES = Registry(
     "feature",

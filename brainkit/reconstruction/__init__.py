@@ -2,9 +2,14 @@
 
 from brainkit.reconstruction.embeddings import EmbeddingDecoder
 from brainkit.reconstruction.generative_decoding import ReconstructionResult, assess_reconstruction
-from brainkit.reconstruction.judge import identification_among, retrieval_among
-from brainkit.reconstruction.naming import first_named, names_category, words_for
 from brainkit.reconstruction.parts import ReconstructionParts, ReconstructionProtocol
+from brainkit.reconstruction.scores import (
+    first_named,
+    identification_among,
+    names_category,
+    retrieval_among,
+    words_for,
+)
 
 __all__ = [
     "EmbeddingDecoder",

@@ -20,24 +20,28 @@ from brainkit.data.dependence import dependence
 from brainkit.data.preparing import Prepared, check_folds, prepare_split, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
-from brainkit.decoding.item_scores import item_scores
+from brainkit.decoding.image_decoding import item_scores
 from brainkit.errors import InputError
 from brainkit.evaluation.identification import RETRIEVAL_DIRECTIONS
 from brainkit.evaluation.intervals import mean_score
 from brainkit.reconstruction.decoded import SHUFFLED, Decoded, decode
 from brainkit.reconstruction.drawing import draw, item_seeds, read_images, say
-from brainkit.reconstruction.judge import (
-    DIRECTIONS,
-    fewest_in_a_fold,
-    judge_metric,
-    judge_scores,
-    retrieval_metric,
-    retrieval_scores,
-)
-from brainkit.reconstruction.naming import names_category
 from brainkit.reconstruction.nulls import classes_of, known_column
 from brainkit.reconstruction.parts import ReconstructionParts, ReconstructionProtocol
-from brainkit.reconstruction.scores import MADE, TRUE, Scores, item_columns, summarise
+from brainkit.reconstruction.scores import (
+    DIRECTIONS,
+    MADE,
+    TRUE,
+    Scores,
+    fewest_in_a_fold,
+    item_columns,
+    judge_metric,
+    judge_scores,
+    names_category,
+    retrieval_metric,
+    retrieval_scores,
+    summarise,
+)
 
 Array = NDArray[Any]
 Images = dict[str, Array]

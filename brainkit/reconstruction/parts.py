@@ -12,7 +12,7 @@ from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, listed
 from brainkit.reconstruction.drawing import Size, encode_stimuli, read_images
 from brainkit.reconstruction.embeddings import EmbeddingDecoder, embed_stimuli, to_length
-from brainkit.reconstruction.naming import Words, words_for
+from brainkit.reconstruction.scores import Words, words_for
 
 Array = NDArray[Any]
 SHOWN_SIZE = (96, 96)  # of the stimuli beside the sentences where nothing is drawn
@@ -104,7 +104,7 @@ class ReconstructionParts:
     latent_model : estimator, optional
         Responses → flattened latents; without it drawing starts from noise.
     words : mapping of str to sequence of str, optional
-        Words that name each category; see `brainkit.reconstruction.naming`.
+        Words that name each category; see `brainkit.reconstruction.scores`.
     """
 
     generator: Any = None

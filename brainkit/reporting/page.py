@@ -20,6 +20,7 @@ from brainkit.errors import InputError
 from brainkit.evaluation.intervals import FEWEST_UNITS
 from brainkit.reporting.figures import region_scores
 from brainkit.reporting.markup import (
+    CSS,
     FEW,
     Html,
     definitions,
@@ -33,7 +34,6 @@ from brainkit.reporting.markup import (
     tag,
     void,
 )
-from brainkit.reporting.style import CSS
 from brainkit.reporting.widgets import Picture, Section, Widget, kind_name, metric_name
 
 Entry = Mapping[str, Any]

@@ -8,7 +8,7 @@ reads the region in fresh processes:
 
 - brainkit: `recording.responses.read()`, which opens and reads the HDF5 files;
 - brainkit, library: the same, each chunk looked up by the HDF5 library instead of by
-  `brainkit.arrays.chunk_index`;
+  `brainkit.arrays.volumes`;
 - nibabel: `nibabel.load(file).get_fdata(dtype=float32)[mask]`, uncompressed and gz;
 - nibabel, mapped: `numpy.asanyarray(image.dataobj)[mask]`, uncompressed, the fastest plain way.
 
@@ -144,9 +144,9 @@ def read_once(how: str, folder: Path) -> None:
 
 def _leave_lookups_to_the_library() -> None:
     """Find no address, so that every chunk is asked of the HDF5 library."""
-    from brainkit.arrays import chunk_index, volumes
+    from brainkit.arrays import volumes
 
-    volumes.chunk_addresses = lambda data, offsets: np.full(len(offsets), chunk_index.UNKNOWN)
+    volumes.chunk_addresses = lambda data, offsets: np.full(len(offsets), volumes.UNKNOWN)
 
 
 def main() -> None:

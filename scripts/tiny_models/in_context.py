@@ -20,7 +20,6 @@ from brainkit.arrays.progress import track
 from brainkit.data.simulation import simulated_name
 from brainkit.encoding.in_context.checkpoint import Origin, save_network
 from brainkit.encoding.in_context.module import Architecture, Form, InContextNetwork
-from brainkit.encoding.in_context.stages import Stage, train_stage
 from brainkit.encoding.in_context.tasks import (
     Subject,
     SubjectVoxels,
@@ -28,6 +27,7 @@ from brainkit.encoding.in_context.tasks import (
     check_excluded,
     unit_norm,
 )
+from brainkit.encoding.in_context.trainable import Stage, train_stage
 from brainkit.features import ModelLayer, extract
 from brainkit.training import Report, Schedule
 from brainkit.world import Population, SceneWorld, SimulatedBrain

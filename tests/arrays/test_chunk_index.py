@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainkit.arrays.chunk_index import chunk_addresses
+from brainkit.arrays.volumes import chunk_addresses
 
 
 def every_offset(data):

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from brainkit.arrays.atomic import output_folder, write_text
-from brainkit.arrays.interruption import half_written, undisturbed
+from brainkit.arrays.atomic import half_written, output_folder, undisturbed, write_text
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 HEAD = """
 import os, signal, sys, time
 from pathlib import Path
-from brainkit.arrays import interruption
+from brainkit.arrays import atomic
 from brainkit.arrays.atomic import atomic_path, output_folder, write_json, write_text
 place = Path(sys.argv[1])
 """
@@ -90,7 +89,7 @@ def test_handlers_of_ones_own_stay(tmp_path):
 def test_a_fork_that_is_ended_removes_nothing_of_its_parents(tmp_path, guarded):
     program = f"""
         if {guarded}:
-            interruption.guard()
+            atomic.guard()
         with output_folder(place / "run") as run:
             write_text(run / "manifest.json", "{{}}")
             child = os.fork()
@@ -109,7 +108,7 @@ def test_a_thread_may_write_too(tmp_path):
     """Signals are the main thread's; a folder that another writes is removed all the same."""
     program = """
         import threading
-        interruption.guard()
+        atomic.guard()
         ready = threading.Event()
         def work():
             with output_folder(place / "run") as run:
@@ -128,7 +127,7 @@ def test_a_thread_may_write_too(tmp_path):
 
 
 STEP_BY_STEP = """
-interruption.guard()
+atomic.guard()
 number, last, count = int(sys.argv[2]), int(sys.argv[3]), 0
 
 def counted(real):
@@ -182,7 +181,7 @@ def test_a_signal_before_any_step_leaves_the_old_run_or_the_new_one(tmp_path):
 def test_a_signal_where_python_would_lose_the_exception(tmp_path, number):
     """In a finaliser Python prints an exception and goes on; in a clean-up a second one rises."""
     program = f"""
-        interruption.guard()
+        atomic.guard()
         class Late:
             def __del__(self):
                 signal.raise_signal({int(number)})
@@ -203,7 +202,7 @@ def test_a_signal_while_a_library_is_at_work(tmp_path, number):
     """Half a minute of hashing, of which Python's handlers learn nothing before its end."""
     program = f"""
         import hashlib, threading
-        interruption.guard()
+        atomic.guard()
         with output_folder(place / "run") as run:
             write_text(run / "manifest.json", "{{}}")
             threading.Timer(0.3, lambda: os.kill(os.getpid(), {int(number)})).start()
@@ -222,7 +221,7 @@ def test_what_was_to_be_ignored_stays_ignored(tmp_path):
     program = """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        interruption.guard()
+        atomic.guard()
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGHUP)
         print("went on")
@@ -233,7 +232,7 @@ def test_what_was_to_be_ignored_stays_ignored(tmp_path):
 def test_closed_streams_take_no_files_place(tmp_path):
     """The first file that is opened would else be standard output, or standard error."""
     program = """
-        interruption.guard()
+        atomic.guard()
         with (place / "data.txt").open("w") as file:
             print(file.fileno(), file=file)
         os.write(1, b"to nobody")

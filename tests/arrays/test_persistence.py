@@ -268,7 +268,7 @@ HOSTILE = {
     ),
     "a deep encoder of nothing": (
         entry(
-            "brainkit.encoding.readouts.linear:LinearReadout",
+            "brainkit.encoding.readouts.spatial_readouts:LinearReadout",
             state={"$dict": [["format", 1], ["module", {"$dict": []}], ["fitted", 3]]},
         ),
         "not a readable|was saved in format",

@@ -207,7 +207,7 @@ def test_a_chunk_beyond_the_end_is_an_error(tmp_path, monkeypatch):
 
 
 def test_chunks_that_the_library_looks_up_hold_the_same(tmp_path, monkeypatch):
-    """The plain way behind `brainkit.arrays.chunk_index`, for indexes that it does not read."""
+    """The plain way behind `brainkit.arrays.volumes`, for indexes that it does not read."""
     path = tmp_path / "betas_session01.hdf5"
     data = np.random.default_rng(7).integers(-900, 900, (TRIALS, 3, 4, 5), dtype=np.int16)
     write_h5(path, data, "voxel", "<i2")

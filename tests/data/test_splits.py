@@ -16,8 +16,7 @@ from sklearn.model_selection import (
 )
 
 from brainkit import Recording
-from brainkit.data.guards import check_split
-from brainkit.data.splits import kept_split, split_by_hand
+from brainkit.data.splits import check_split, kept_split, split_by_hand
 from brainkit.errors import InputError, LeakError, SplitError, UnknownNameError
 
 

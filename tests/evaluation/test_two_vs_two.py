@@ -17,7 +17,7 @@ from brainkit.evaluation import (
     two_vs_two,
     two_vs_two_ci,
 )
-from brainkit.evaluation.two_vs_two import two_vs_two_contest
+from brainkit.evaluation.response_scores import two_vs_two_contest
 
 
 def pair_by_pair(true, pred):

@@ -28,8 +28,8 @@ from brainkit.features import (
     extract,
     read_for,
 )
+from brainkit.features.feature_spaces import reads
 from brainkit.features.model_layer import read_captions
-from brainkit.features.wrapped_spaces import reads
 from brainkit.recipes.specs import FeatureSpec, build_features
 
 MODEL = "timm:resnet10t/random:3"

@@ -13,8 +13,12 @@ from brainkit.errors import InputError
 from brainkit.features import reduction
 from brainkit.features.backbones.torch_module import random_weights
 from brainkit.features.extraction import extract
-from brainkit.features.pixels import principal_axes
-from brainkit.features.reduction import FeaturePCA, SparseProjection, projection_matrix
+from brainkit.features.reduction import (
+    FeaturePCA,
+    SparseProjection,
+    principal_axes,
+    projection_matrix,
+)
 from brainkit.features.store import FeatureStore
 
 RNG = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 import brainkit
 from brainkit.arrays.digest import content_digest
 from brainkit.features import PixelPCA, Remembered, pixels
-from brainkit.features.wrapped_spaces import RememberedFits
+from brainkit.features.feature_spaces import RememberedFits
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
 

@@ -1,11 +1,13 @@
 """People who are done stay done: what is kept of a run that was cut off, and used again."""
 
 import json
+import shutil
 import threading
 
+import h5py
 import pytest
 
-from brainkit.arrays.interruption import told
+from brainkit.arrays.atomic import told
 from brainkit.errors import InputError, OutputError
 from brainkit.jobs import run_job, runner
 from brainkit.jobs.decode import Decode
@@ -82,6 +84,22 @@ def test_other_settings_begin_anew(nsd, tmp_path, started):
     assert len(kept) == 1  # the other run's person is still there to go on with
     with pytest.raises(OutputError, match="already holds a run"):
         decode(nsd, tmp_path / "out")
+
+
+def test_other_data_in_the_same_place_begin_anew(nsd, tmp_path, started):
+    names, failing = started
+    root = shutil.copytree(nsd, tmp_path / "nsd")
+    failing.append("subj03")
+    with pytest.raises(KeyboardInterrupt):
+        decode(root, tmp_path / "runs" / "out")
+    betas = sorted(root.rglob("betas_session01*"))
+    assert [path.parts[-4] for path in betas] == ["subj01", "subj03"]
+    with h5py.File(betas[1], "r+") as file:
+        file["betas"][0] = file["betas"][0] + 50
+    failing.clear()
+    names.clear()
+    decode(root, tmp_path / "runs" / "out")
+    assert names == ["subj01", "subj03"]
 
 
 def test_other_code_begins_anew(nsd, tmp_path, started, monkeypatch):

@@ -12,7 +12,7 @@ from brainkit.evaluation import retrieval
 from brainkit.evaluation.identification import first_among
 from brainkit.features import OrientedEnergy
 from brainkit.reconstruction import identification_among, retrieval_among
-from brainkit.reconstruction.judge import judge_scores, retrieval_scores
+from brainkit.reconstruction.scores import judge_scores, retrieval_scores
 
 
 def share(beaten, tied, others, n):

@@ -11,7 +11,7 @@ from brainkit.data.recording import Recording
 from brainkit.data.stimuli import Stimuli
 from brainkit.data.units import VolumeSpace, roi_table
 from brainkit.decoding import DecodingProtocol, DecodingResult
-from brainkit.decoding.item_scores import decoding_metrics, item_scores
+from brainkit.decoding.image_decoding import decoding_metrics, item_scores
 from brainkit.encoding import EncodingProtocol, EncodingResult
 from brainkit.jobs.decode import decoding_result
 from brainkit.jobs.encode import encoding_result

@@ -5,10 +5,10 @@ early stopping, resuming, predicting and saving are the same for all and stand h
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from brainkit.arrays.array_likes import unmasked
 from brainkit.arrays.devices import pick_device, pick_precision
 from brainkit.arrays.digest import content_digest
 from brainkit.arrays.seeds import rng
-from brainkit.encoding.deep.parameters import load_weights, weights_of
 from brainkit.encoding.deep.rows import (
     Epochs,
     Float,
@@ -38,10 +37,59 @@ from brainkit.encoding.deep.rows import (
     standardise,
 )
 from brainkit.errors import CorruptFileError, InputError, unknown_name
-from brainkit.evaluation.target_scores import pearson_r, r2
+from brainkit.evaluation.response_scores import pearson_r, r2
 from brainkit.linear.folds import group_codes
 from brainkit.training import Report, Schedule, Step, train
 from brainkit.training.losses import REGRESSION_LOSSES
+
+# -- the parameters that deep encoders share, and their modules' weights as arrays -----------------
+
+
+class Training(TypedDict, total=False):
+    """Parameters of every deep encoder; `brainkit.encoding.deep.DeepEncoder` describes them."""
+
+    loss: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    final_rate: float
+    clip: float
+    weight_decay: float
+    average: float | None
+    validation: float
+    patience: int
+    seed: int
+    device: str
+    precision: str
+    grid: tuple[int, int] | None
+    folder: str | Path | None
+    progress: bool
+
+
+def weights_of(module: nn.Module) -> dict[str, NDArray[Any]]:
+    """Return a module's parameters and buffers as arrays, by name."""
+    return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, NDArray[Any]], name: str) -> None:
+    """Put arrays in place of a module's parameters and buffers, every one of them.
+
+    Raises
+    ------
+    CorruptFileError
+        If names or shapes are not the module's; the message names the encoder.
+    """
+    tensors = {key: torch.from_numpy(value.copy()) for key, value in weights.items()}
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise CorruptFileError(
+            f"The weights of this {name} are not those of its module ({error})."
+        ) from error
+
+
+# -- the encoder -----------------------------------------------------------------------------------
+
 
 FORMAT = 1
 # Parameters that change no weight, or whose part in them the schedule of the training knows.

@@ -8,7 +8,6 @@ from brainkit.encoding.in_context.module import (
     InContextNetwork,
     hyper_weights,
 )
-from brainkit.encoding.in_context.stages import Stage, published_stages, train_stage
 from brainkit.encoding.in_context.tasks import (
     Subject,
     SubjectVoxels,
@@ -17,6 +16,7 @@ from brainkit.encoding.in_context.tasks import (
     TuningVoxels,
     check_excluded,
 )
+from brainkit.encoding.in_context.trainable import Stage, published_stages, train_stage
 
 __all__ = [
     "Architecture",

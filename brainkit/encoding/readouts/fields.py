@@ -13,16 +13,20 @@ The weights sum to 1 also where part of the Gaussian lies outside the image, so 
 the border responds on the scale of any other.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brainkit.arrays.progress import track
+from brainkit.encoding.deep.rows import Float, Index, chunks
 from brainkit.errors import InputError
-
-Float = NDArray[np.float32]
+from brainkit.linear.ridge_solver import select_alphas, solve_ridge, validation_errors
+from brainkit.linear.targets import checked_penalties
 
 
 @dataclass(frozen=True)
@@ -147,3 +151,163 @@ def field_grid(
     size = np.geomspace(least, largest, n_sizes) if n_sizes > 1 else np.array([least])
     sizes, ys, xs = (axis.ravel() for axis in np.meshgrid(size, y, x, indexing="ij"))
     return Fields(xs.astype(np.float32), ys.astype(np.float32), sizes.astype(np.float32))
+
+
+# -- feature-weighted receptive fields: a grid of Gaussian fields, and ridge in each of them -------
+#
+# For every field k the map is pooled, :math:`Z^k_{ic} = \sum_t w^k_t X_{itc}`, and every target is
+# predicted from :math:`Z^k` by ridge. Each target keeps the field and penalty with the least
+# squared error on the held-out parts of the training data (St-Yves and Naselaris 2018, who hold
+# out one part; all parts of a cross-validation cost little more here, and choose places better).
+# Nothing is descended, so nothing depends on a start: the strong, cheap baseline for learned
+# readouts.
+#
+# Fields are treated a few at a time and only the best so far is kept for each target, so that
+# memory holds the pooled features of a few fields and the weights of one.
+
+
+POOLED_BYTES = 512 << 20  # of the pooled features of the fields that are treated together
+
+
+@dataclass(frozen=True)
+class FieldFit:
+    """What `feature_weighted_rf` chose and solved.
+
+    Attributes
+    ----------
+    field : int array (n_targets,)
+        Which field each target has.
+    alpha : float64 array (n_targets,)
+        Its penalty, of features pooled and scaled to unit variance.
+    coef : float32 array (n_targets, n_features)
+        Of the pooled features as they are.
+    intercept : float32 array (n_targets,)
+    error, total : float64 arrays (n_targets,)
+        Sum of squared errors over the held-out parts, and that of a prediction by the mean.
+    """
+
+    field: Index
+    alpha: NDArray[np.float64]
+    coef: Float
+    intercept: Float
+    error: NDArray[np.float64]
+    total: NDArray[np.float64]
+
+
+def feature_weighted_rf(
+    X: Any,
+    Y: Float,
+    fields: Fields,
+    grid: tuple[int, int],
+    *,
+    rows: Index,
+    folds: Sequence[tuple[Index, Index]],
+    alphas: Sequence[float],
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> FieldFit:
+    """Choose a field and a penalty for each target by cross-validation, and fit on all rows.
+
+    Parameters
+    ----------
+    X : array (n, n_tokens, n_features)
+        May be a memory map.
+    Y : float32 array (n, n_targets)
+    fields : Fields
+        The candidates; of equals the first is taken.
+    grid : (int, int)
+        Rows and columns of the map.
+    rows : array of int
+        The training rows, ascending; others are not read.
+    folds : sequence of (train, held_out)
+        Numbers into `rows`; see `brainkit.linear.folds.kfold`.
+    alphas : sequence of float
+        Candidate penalties, positive.
+    device : torch.device or str
+    progress : bool, default=False
+        Show how far it is while it takes longer than two seconds.
+
+    Returns
+    -------
+    FieldFit
+
+    Raises
+    ------
+    InputError
+        If a penalty is not positive, or there is no field.
+    """
+    penalties = checked_penalties(alphas)
+    if not len(fields):
+        raise InputError("There is no field to choose from; give one at least.")
+    search = _Search(X, Y, fields, grid, rows, device)
+    best = np.full(Y.shape[1], np.inf)
+    chosen = np.zeros(Y.shape[1], dtype=np.int64)
+    alpha = np.full(Y.shape[1], penalties[0])
+    total = np.zeros(Y.shape[1])
+    groups = search.groups(np.arange(len(fields)))
+    for numbers in track(groups, "pRFs") if progress else groups:
+        for number, pooled in zip(numbers, search.pool(numbers), strict=True):
+            scaled = pooled / _scale(pooled)
+            errors, total_here = validation_errors(scaled, search.Y, penalties, folds)
+            place = select_alphas(errors, penalties).cpu().numpy()
+            least = np.take_along_axis(errors.cpu().numpy(), place[None], axis=0)[0]
+            better = least < best
+            best = np.where(better, least, best)
+            chosen[better], alpha[better] = number, np.asarray(penalties)[place[better]]
+            total = total_here.cpu().numpy()
+    coef, intercept = search.solve(chosen, alpha)
+    return FieldFit(chosen, alpha, coef, intercept, best, total)
+
+
+def _scale(pooled: Tensor) -> Tensor:
+    """Return the standard deviation of each pooled feature, 1 where it is constant."""
+    deviation = pooled.std(dim=0, correction=0)
+    constant = deviation <= 1e-6 * pooled.abs().amax(dim=0)
+    return torch.where(constant, torch.ones_like(deviation), deviation)
+
+
+class _Search:
+    """The data of a search, and what it pools and solves."""
+
+    def __init__(
+        self,
+        X: Any,
+        Y: Float,
+        fields: Fields,
+        grid: tuple[int, int],
+        rows: Index,
+        device: torch.device | str,
+    ) -> None:
+        self.X, self.fields, self.grid, self.rows, self.device = X, fields, grid, rows, device
+        self.Y = torch.from_numpy(Y[rows]).to(device)
+        self.at_once = max(1, POOLED_BYTES // (4 * len(rows) * X.shape[2]))
+
+    def groups(self, numbers: Index) -> list[Index]:
+        """Cut fields into those that are pooled in one pass over the data."""
+        return [numbers[i : i + self.at_once] for i in range(0, len(numbers), self.at_once)]
+
+    def pool(self, numbers: Index) -> Tensor:
+        """Return the pooled features of some fields, (field, row, feature)."""
+        weights = self.fields.take(numbers).weights(self.grid, self.device)
+        pooled = torch.empty(len(numbers), len(self.rows), self.X.shape[2], device=self.device)
+        start = 0
+        for _, values in chunks(self.X, self.rows):
+            part = torch.matmul(weights, torch.from_numpy(values).to(self.device))
+            pooled[:, start : start + len(values)] = part.transpose(0, 1)
+            start += len(values)
+        return pooled
+
+    def solve(self, chosen: Index, alpha: NDArray[np.float64]) -> tuple[Float, Float]:
+        """Return weights (n_targets, n_features) and intercepts, each in its target's field."""
+        coef = np.empty((len(chosen), self.X.shape[2]), dtype=np.float32)
+        intercept = np.empty(len(chosen), dtype=np.float32)
+        for numbers in self.groups(np.unique(chosen)):
+            for number, pooled in zip(numbers, self.pool(numbers), strict=True):
+                targets = np.flatnonzero(chosen == number)
+                scale = _scale(pooled)
+                penalties = torch.from_numpy(alpha[targets]).to(self.device)
+                own = self.Y[:, torch.from_numpy(targets).to(self.device)]
+                weights, offset = solve_ridge(pooled / scale, own, penalties)
+                coef[targets] = (weights / scale).cpu().numpy()
+                intercept[targets] = offset.cpu().numpy()
+        return coef, intercept

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from brainkit.encoding.deep import Training
 from brainkit.encoding.deep.rows import as_tokens
-from brainkit.encoding.readouts.factorized import MaskReadout, mask_weights
-from brainkit.encoding.readouts.pooling import by_slices, target_slices
+from brainkit.encoding.readouts.spatial_readouts import MaskReadout, mask_weights
+from brainkit.encoding.readouts.token_readout import by_slices, target_slices
 from brainkit.errors import InputError, unknown_name
 
 CHANNELS, HIDDEN = 4, 32  # of the localisation network

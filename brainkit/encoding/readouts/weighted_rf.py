@@ -20,9 +20,8 @@ from brainkit.encoding.deep.rows import (
     chunks,
     resolve_grid,
 )
-from brainkit.encoding.readouts.field_search import feature_weighted_rf
-from brainkit.encoding.readouts.fields import Fields, field_grid
-from brainkit.evaluation.target_scores import r2
+from brainkit.encoding.readouts.fields import Fields, feature_weighted_rf, field_grid
+from brainkit.evaluation.response_scores import r2
 from brainkit.linear.folds import kfold
 from brainkit.linear.targets import checked_penalties
 
@@ -34,7 +33,7 @@ class FeatureWeightedRF(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     :math:`\hat y_v = b_v + \sum_c f_{vc} \sum_t w^{k(v)}_t X_{tc}` with the Gaussian field
     :math:`k(v)` (place and size) and the penalty that predict the held-out parts of a K-fold
-    cross-validation within the training data best. See `brainkit.encoding.readouts.field_search`;
+    cross-validation within the training data best. See `brainkit.encoding.readouts.fields`;
     memory holds a few pooled feature sets.
 
     Parameters

@@ -9,16 +9,42 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from brainkit.encoding.deep.deep_encoder import FORMAT, DeepEncoder
-from brainkit.encoding.deep.parameters import Training
+from brainkit.encoding.deep.deep_encoder import FORMAT, DeepEncoder, Training
 from brainkit.encoding.deep.rows import as_tokens
 from brainkit.encoding.fit_context import FitContext
-from brainkit.encoding.routing.decoder import RoutingDecoder
-from brainkit.encoding.routing.ensemble import layer_weights
-from brainkit.encoding.routing.readout import RegionReadout, RowwiseReadout
+from brainkit.encoding.routing.network import RegionReadout, RoutingDecoder, RowwiseReadout
 from brainkit.encoding.routing.regions import read_regions
 from brainkit.errors import CorruptFileError, InputError, unknown_name
-from brainkit.evaluation.target_scores import r2
+from brainkit.evaluation.response_scores import r2
+
+# -- how much each layer's encoder counts in each target's prediction ------------------------------
+
+
+def layer_weights(scores: ArrayLike, beta: float) -> NDArray[np.float64]:
+    r"""Return weights of layers for each target, by their validation scores.
+
+    .. math::
+        w_{lv} = \exp(\beta s_{lv}) \big/ \textstyle\sum_k \exp(\beta s_{kv})
+
+    Parameters
+    ----------
+    scores : array (n_layers, n_targets)
+        Pearson's r of each on images held out; NaN counts as 0.
+    beta : float
+        Not negative: 0 for the plain mean; the larger, the closer to the best layer alone.
+
+    Returns
+    -------
+    array (n_layers, n_targets)
+        Positive, sums to 1 over layers.
+    """
+    sharp = beta * np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=0.0)
+    raised = np.exp(sharp - sharp.max(axis=0))
+    return np.asarray(raised / raised.sum(axis=0))
+
+
+# -- the encoder -----------------------------------------------------------------------------------
+
 
 Float = NDArray[np.float32]
 QUERIES = ("region", "voxel")

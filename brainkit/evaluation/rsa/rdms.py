@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.errors import InputError, listed, unknown_name
 from brainkit.evaluation.checked_arrays import column_batches, real_array
-from brainkit.evaluation.resampling_units import group_members
+from brainkit.evaluation.intervals import group_members
 
 FEWEST_CONDITIONS = 3
 # RDMs are often stored in single precision, or averaged over two triangles.

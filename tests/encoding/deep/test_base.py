@@ -22,7 +22,7 @@ from brainkit.encoding.deep.rows import (
 )
 from brainkit.encoding.readouts import GaussianReadout, LinearReadout
 from brainkit.errors import CorruptFileError, InputError, UnknownNameError
-from brainkit.evaluation.target_scores import pearson_r
+from brainkit.evaluation.response_scores import pearson_r
 
 RNG = np.random.default_rng(0)
 X = (3 + 2 * RNG.normal(size=(120, 9, 4))).astype(np.float32)

@@ -6,13 +6,6 @@ import torch
 
 from brainkit.arrays.seeds import rng
 from brainkit.encoding.in_context.module import Architecture, InContextNetwork
-from brainkit.encoding.in_context.stages import (
-    Stage,
-    forward,
-    published_stages,
-    task_loss,
-    train_stage,
-)
 from brainkit.encoding.in_context.tasks import (
     Scale,
     Subject,
@@ -22,6 +15,13 @@ from brainkit.encoding.in_context.tasks import (
     TuningVoxels,
     check_excluded,
     unit_norm,
+)
+from brainkit.encoding.in_context.trainable import (
+    Stage,
+    forward,
+    published_stages,
+    task_loss,
+    train_stage,
 )
 from brainkit.errors import InputError, LeakError
 from brainkit.linear.ridge_solver import solve_ridge

@@ -12,15 +12,18 @@ from brainkit.encoding.readouts import (
     SemanticReadout,
     gaussian_fields,
     linear,
-    pooling,
+    token_readout,
 )
-from brainkit.encoding.readouts.factorized import FactorizedModule, mask_weights
-from brainkit.encoding.readouts.gaussian import GaussianModule
-from brainkit.encoding.readouts.linear import LinearModule
 from brainkit.encoding.readouts.semantic import (
     SemanticModule,
     affine_matrices,
     motion_numbers,
+)
+from brainkit.encoding.readouts.spatial_readouts import (
+    FactorizedModule,
+    GaussianModule,
+    LinearModule,
+    mask_weights,
 )
 from brainkit.errors import InputError, UnknownNameError
 
@@ -89,7 +92,7 @@ def test_slices_of_targets_change_neither_response_nor_gradient(kind, monkeypatc
     grid = (16,) if kind is FactorizedModule else ((4, 4),)
     x, found = maps(), []
     for at_once in (10**9, 200):
-        monkeypatch.setattr(pooling, "SLICE_VALUES", at_once)
+        monkeypatch.setattr(token_readout, "SLICE_VALUES", at_once)
         torch.manual_seed(0)
         module = drawn(kind(*grid, 5, 23))
         response = module(x)
@@ -101,11 +104,11 @@ def test_slices_of_targets_change_neither_response_nor_gradient(kind, monkeypatc
 
 
 def test_slices_bound_what_is_held_at_once():
-    parts = pooling.target_slices(10_000, 32 * 768)
+    parts = token_readout.target_slices(10_000, 32 * 768)
     assert [part.stop for part in parts[:-1]] == [part.start for part in parts[1:]]
     assert (parts[0].start, parts[-1].stop) == (0, 10_000)
-    assert max(part.stop - part.start for part in parts) * 32 * 768 <= pooling.SLICE_VALUES
-    assert len(pooling.target_slices(3, 10**12)) == 3
+    assert max(part.stop - part.start for part in parts) * 32 * 768 <= token_readout.SLICE_VALUES
+    assert len(token_readout.target_slices(3, 10**12)) == 3
 
 
 # ------------------------------------------------------------------------------------ semantic

@@ -8,8 +8,8 @@ from brainkit.encoding.readouts import (
     FeatureWeightedRF,
     feature_weighted_rf,
     field_grid,
-    field_search,
 )
+from brainkit.encoding.readouts import fields as field_search
 from brainkit.errors import InputError
 from brainkit.linear.folds import kfold
 from brainkit.linear.ridge_solver import solve_ridge

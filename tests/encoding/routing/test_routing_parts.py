@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brainkit.encoding.routing.attention import Attention
-from brainkit.encoding.routing.decoder import RoutingDecoder
-from brainkit.encoding.routing.ensemble import layer_weights
-from brainkit.encoding.routing.positions import sine_positions
-from brainkit.encoding.routing.readout import RegionReadout, RowwiseReadout
+from brainkit.encoding.routing.encoder import layer_weights
+from brainkit.encoding.routing.network import (
+    Attention,
+    RegionReadout,
+    RoutingDecoder,
+    RowwiseReadout,
+    sine_positions,
+)
 from brainkit.encoding.routing.regions import read_regions
 from brainkit.errors import InputError
 
