@@ -3,7 +3,7 @@
 
 def main() -> None:
     """Run the command line; from the first import on, signals end it without a traceback."""
-    from brainkit.arrays.atomic import guard
+    from brainkit.arrays.interruption import guard
 
     guard()
     from brainkit.cli import main as run

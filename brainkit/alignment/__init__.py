@@ -8,16 +8,16 @@
 | `Resample` | no | no | parcels of a label map, or a template's voxels |
 | `Coordinates` | no | no | soft parcels from the positions of units |
 | `ByFeatures` | no | yes | components of the stimuli's features, by encoders |
-| `RidgeToReference` | yes | no | the units of one person |
+| `RidgeToReference` | yes | the reference's | the units of one person |
 | `Procrustes` | yes | yes | rotations onto the common mean, whole or by parcels |
 | `SharedResponse` | yes | yes | a few dimensions that responses have in common |
 """
 
 from brainkit.alignment.aligner import Aligner
 from brainkit.alignment.anatomical import Coordinates, Pooled, Resample
+from brainkit.alignment.by_features import ByFeatures
 from brainkit.alignment.functional import (
     PCA,
-    ByFeatures,
     Identity,
     Procrustes,
     RidgeToReference,

@@ -1,6 +1,6 @@
 """The command line: thin commands over the jobs. Results are files; messages go to stderr."""
 
-from brainkit.arrays.atomic import guard
+from brainkit.arrays.interruption import guard
 from brainkit.cli import job_commands, listings
 from brainkit.cli.app import app
 

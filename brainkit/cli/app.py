@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import brainkit
-from brainkit.arrays.atomic import said, tell, told
+from brainkit.arrays.interruption import said, tell, told
 from brainkit.errors import BrainkitError
 
 MISTAKE = 2

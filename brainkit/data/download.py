@@ -13,7 +13,8 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-from brainkit.arrays.atomic import exclusive, tell
+from brainkit.arrays.atomic import exclusive
+from brainkit.arrays.interruption import tell
 from brainkit.arrays.progress import bar, waiting
 from brainkit.data.cards import DatasetCard, PinnedFile
 from brainkit.errors import BrainkitError, DownloadError, OutputError

@@ -19,15 +19,12 @@ from brainkit.arrays.atomic import (
     atomic_path,
     check_output,
     exclusive,
-    half_written,
     put_in_place,
-    remove,
-    tell,
-    undisturbed,
     write_json,
     write_npy,
 )
 from brainkit.arrays.digest import content_digest
+from brainkit.arrays.interruption import half_written, remove, tell, undisturbed
 from brainkit.arrays.persistence import save_estimator
 from brainkit.arrays.progress import waiting
 from brainkit.errors import OutputError

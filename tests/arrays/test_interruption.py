@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from brainkit.arrays.atomic import half_written, output_folder, undisturbed, write_text
+from brainkit.arrays.atomic import output_folder, write_text
+from brainkit.arrays.interruption import half_written, undisturbed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 HEAD = """
 import os, signal, sys, time
 from pathlib import Path
-from brainkit.arrays import atomic
+from brainkit.arrays import interruption
 from brainkit.arrays.atomic import atomic_path, output_folder, write_json, write_text
 place = Path(sys.argv[1])
 """
@@ -89,7 +90,7 @@ def test_handlers_of_ones_own_stay(tmp_path):
 def test_a_fork_that_is_ended_removes_nothing_of_its_parents(tmp_path, guarded):
     program = f"""
         if {guarded}:
-            atomic.guard()
+            interruption.guard()
         with output_folder(place / "run") as run:
             write_text(run / "manifest.json", "{{}}")
             child = os.fork()
@@ -108,7 +109,7 @@ def test_a_thread_may_write_too(tmp_path):
     """Signals are the main thread's; a folder that another writes is removed all the same."""
     program = """
         import threading
-        atomic.guard()
+        interruption.guard()
         ready = threading.Event()
         def work():
             with output_folder(place / "run") as run:
@@ -127,7 +128,7 @@ def test_a_thread_may_write_too(tmp_path):
 
 
 STEP_BY_STEP = """
-atomic.guard()
+interruption.guard()
 number, last, count = int(sys.argv[2]), int(sys.argv[3]), 0
 
 def counted(real):
@@ -181,7 +182,7 @@ def test_a_signal_before_any_step_leaves_the_old_run_or_the_new_one(tmp_path):
 def test_a_signal_where_python_would_lose_the_exception(tmp_path, number):
     """In a finaliser Python prints an exception and goes on; in a clean-up a second one rises."""
     program = f"""
-        atomic.guard()
+        interruption.guard()
         class Late:
             def __del__(self):
                 signal.raise_signal({int(number)})
@@ -202,7 +203,7 @@ def test_a_signal_while_a_library_is_at_work(tmp_path, number):
     """Half a minute of hashing, of which Python's handlers learn nothing before its end."""
     program = f"""
         import hashlib, threading
-        atomic.guard()
+        interruption.guard()
         with output_folder(place / "run") as run:
             write_text(run / "manifest.json", "{{}}")
             threading.Timer(0.3, lambda: os.kill(os.getpid(), {int(number)})).start()
@@ -221,7 +222,7 @@ def test_what_was_to_be_ignored_stays_ignored(tmp_path):
     program = """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        atomic.guard()
+        interruption.guard()
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGHUP)
         print("went on")
@@ -232,7 +233,7 @@ def test_what_was_to_be_ignored_stays_ignored(tmp_path):
 def test_closed_streams_take_no_files_place(tmp_path):
     """The first file that is opened would else be standard output, or standard error."""
     program = """
-        atomic.guard()
+        interruption.guard()
         with (place / "data.txt").open("w") as file:
             print(file.fileno(), file=file)
         os.write(1, b"to nobody")

@@ -65,7 +65,7 @@ def check_left_early(process, number, folder):
 
 WHILE_IMPORTING = """
 import importlib.abc, signal, sys
-from brainkit.arrays import atomic
+from brainkit.arrays import interruption
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 
 from brainkit.errors import InputError
-from brainkit.features import PixelPCA, pixels
+from brainkit.features import PixelPCA, reduction
 from brainkit.features.pixels import as_float, channels, resample_square
 
 RNG = np.random.default_rng(0)
@@ -43,10 +43,10 @@ def test_components_are_those_of_scikit_learn(n):
 def test_a_few_components_of_large_matrices_are_the_same(monkeypatch, n):
     shown = images(n)
     exact = PixelPCA(8).fit(shown)
-    monkeypatch.setattr(pixels, "EXACT_SIZE", 50)
+    monkeypatch.setattr(reduction, "EXACT_SIZE", 50)
     calls = []
-    original = pixels._randomised
-    monkeypatch.setattr(pixels, "_randomised", lambda *a: calls.append(1) or original(*a))
+    original = reduction._randomised
+    monkeypatch.setattr(reduction, "_randomised", lambda *a: calls.append(1) or original(*a))
     found = PixelPCA(8).fit(shown)
     assert calls
     np.testing.assert_allclose(found.components_, exact.components_, atol=1e-4)

@@ -7,7 +7,7 @@ import threading
 import h5py
 import pytest
 
-from brainkit.arrays.atomic import told
+from brainkit.arrays.interruption import told
 from brainkit.errors import InputError, OutputError
 from brainkit.jobs import run_job, runner
 from brainkit.jobs.decode import Decode

@@ -11,7 +11,7 @@ from brainkit.encoding.readouts import (
     LinearReadout,
     SemanticReadout,
     gaussian_fields,
-    linear,
+    spatial_readouts,
     token_readout,
 )
 from brainkit.encoding.readouts.semantic import (
@@ -321,7 +321,7 @@ def test_bad_input_is_named(kind, features, targets, message):
 
 
 def test_a_linear_readout_that_does_not_fit_in_memory(monkeypatch):
-    monkeypatch.setattr(linear, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(spatial_readouts, "free_bytes", lambda: 1000)
     with pytest.raises(InputError, match=r"240 weights take about .* Average the map"):
         LinearReadout(device="cpu").fit(X, Y)
     for side in (0, 1.5):
