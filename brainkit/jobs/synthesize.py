@@ -104,7 +104,7 @@ def ranking_result(ranked: RankingResult) -> Result:
     return Result(
         metrics=ranked.metrics,
         sections=[Section("Ranked stimuli by region", _widgets(ranked, strips))],
-        highlights=strips[:FIRST_REGIONS][:1],
+        highlights=[strips[place] for place in some_places(len(strips), FIRST_REGIONS)],
         tables={"ranking": _ranking_table(ranked), "regions": ranked.regions},
         pipeline=None
         if ranked.prepared is None
@@ -142,6 +142,11 @@ def _ranking_table(ranked: RankingResult) -> pd.DataFrame:
 
 
 # ------------------------------------------------------------------------------- what is shown
+
+
+def some_places(n: int, most: int) -> list[int]:
+    """Return at most so many of n places, the first and the last among them, evenly apart."""
+    return sorted({round(place) for place in np.linspace(0, n - 1, min(n, most))})
 
 
 def _widgets(ranked: RankingResult, strips: list[ImageStrip]) -> list[Widget]:

@@ -30,6 +30,9 @@ def markup(value: object) -> Html:
     return escape(str(value))  # text even of what claims to be HTML itself
 
 
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 def number(value: object) -> str:
     """Write a number with three significant digits, integers in full, NaN and None as "–"."""
     if value is None or value is pd.NA:
@@ -45,7 +48,10 @@ def number(value: object) -> str:
         return f"{int(given):,}".replace("-", MINUS)
     rounded = float(f"{given:.3g}")  # 999.9 is 1,000, not 1.00e+03
     text = f"{given:#.3g}" if abs(rounded) < 1000 else f"{rounded:,.0f}"
-    return text.removesuffix(".").replace("-", MINUS)
+    digits, _, power = text.removesuffix(".").partition("e")
+    if power:
+        digits += f" × 10{str(int(power)).translate(RAISED)}"
+    return digits.replace("-", MINUS)
 
 
 def interval(ends: Sequence[object] | None, *, few: object = False) -> str:
@@ -206,9 +212,9 @@ td.number { white-space: nowrap; }
 .tables { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; }
 .tables > .scroll { max-width: 100%; }
 figure { margin: 1.2rem 0; }
-.first { display: flex; flex-wrap: wrap; gap: 0 1.4rem; align-items: flex-start; }
-.first > figure { flex: 1 1 330px; margin: .6rem 0; }
-.first > .scroll, .first > .strip { flex: 1 1 100%; }
+.first { columns: 2 460px; column-gap: 1.4rem; }
+.first > figure { break-inside: avoid; margin: .6rem 0; }
+.first > figure:only-child, .first > .scroll, .first > .strip { column-span: all; }
 .first figcaption, .first caption { font-size: .8rem; }
 .preset { color: var(--faint); font-size: .8rem; }
 figure > img { display: block; max-width: 100%; height: auto; }
@@ -254,6 +260,7 @@ pre { background: var(--soft); border: 1px solid var(--line); padding: .8rem; ov
 @media print {
   nav { display: none; }
   h2 { break-before: page; }
+  h2, h3, h4 { break-after: avoid; }
   figure, tr { break-inside: avoid; }
 }
 """

@@ -235,6 +235,7 @@ def _sentences(
     recipe, card = _recipe_names(manifest.get("recipe")), manifest.get("card")
     what = f"The recipe {recipe}" if recipe and "," not in recipe else "Several recipes"
     about = people[names[0]].about
+    about = about.removeprefix(f"{who}, ")
     first = f"{what} on {card or 'data of your own'}: {who}{f' ({about})' if about else ''}."
     told = [name for wanted in headline for name in metrics if name.split("[")[0] == wanted]
     lines = [join([" ", _metric_sentence(name, metrics[name])]) for name in told[:2]]
@@ -272,8 +273,10 @@ def _first_pictures(people: Mapping[str, PersonReport]) -> Html:
 
 
 def _headline(metrics: Mapping[str, Entry]) -> Html:
+    several = any(len(entry.get("by_subject", ())) > 1 for entry in metrics.values())
+    people = "; there is no interval over people, being few" if several else ""
     advice = note(
-        "Nulls stand beside each value; there is no interval over people, being few. ",
+        f"Nulls stand beside each value{people}. ",
         tag("a", READING, href="#reading"),
         " says what each number is.",
     )

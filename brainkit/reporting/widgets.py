@@ -6,6 +6,7 @@ renders them. Nothing is fetched from elsewhere: pictures are data addresses.
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -41,7 +42,7 @@ KINDS = {
 }
 
 
-SIGNS = {"auc": "AUC", "r2": "R²", "ssim": "SSIM", "2v2": "2V2"}
+SIGNS = {"auc": "AUC", "rsa": "RSA", "r2": "R²", "ssim": "SSIM", "2v2": "2V2"}
 
 
 class Widget(Protocol):
@@ -253,8 +254,11 @@ def kind_name(kind: str) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """Return the id of a metric in words a reader knows."""
-    return " ".join(SIGNS.get(word, word) for word in metric.split("_"))
+    """Return the id of a metric in words a reader knows: what it is of stands in brackets."""
+    name, bracket, of = metric.partition("[")
+    words = " ".join(SIGNS.get(word, word) for word in name.split("_"))
+    words = re.sub(r"\btop(\d+)$", r"top \1", words)
+    return f"{words} ({of.removesuffix(']')})" if bracket else words
 
 
 def in_order(kinds: Sequence[str]) -> list[str]:

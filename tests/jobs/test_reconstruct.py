@@ -165,8 +165,8 @@ def test_the_report_shows_every_null_of_reconstruction(run):
     for name in ("nearest training image", "class mean", "caption prior", "no brain",
                  "shuffled brain", "mean embedding", "low-level look"):  # fmt: skip
         assert f">{name}</th>" in page
-    assert "retrieval image from brain top1" in page
-    assert "retrieval brain from image top1" in page
+    assert "retrieval image from brain top 1" in page
+    assert "retrieval brain from image top 1" in page
 
 
 def test_several_subjects_and_captions_alone(nsd, make_recipe, tmp_path):

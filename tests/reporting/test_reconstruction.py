@@ -139,7 +139,7 @@ def test_sentences_stand_beside_every_null_with_marks(make_result):
 def test_metrics_have_intervals_nulls_reach_and_chance(make_result):
     result = make_result()
     page = render(result)
-    name = JUDGED.replace("_", " ")
+    name = "identification image given reconstruction top 1 (judge-a)"
     table = table_after(page, f"<strong>{name}</strong> n = 23")
     assert "Chance is 0.0500." in table
     entry = result.metrics[JUDGED]
@@ -148,7 +148,7 @@ def test_metrics_have_intervals_nulls_reach_and_chance(make_result):
         assert f"{number(gap['value'])} {interval(gap['ci'])}" in table
         assert interval(entry["null_ci"][kind]) in table
     assert number(entry["true_embedding"]["value"]) in table
-    assert "retrieval image from brain top1" in page
+    assert "retrieval image from brain top 1" in page
     headline = page[page.index('id="headline"') : page.index('id="subject-1"')]
     assert "from the true embedding" in headline
     assert "Each metric in a panel of its own" in page
