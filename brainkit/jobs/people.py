@@ -539,12 +539,15 @@ def pooled_recording(
     """
     width = max(one.n_shared for one in folds)
     values, tables, pairs, start = [], [], [], 0
-    for together in folds:
+    conditions = folds[0].person.stimuli_are == "conditions"
+    for number, together in enumerate(folds):
         parts, n_test = _items_of(together)
-        for name, one in parts:
+        for name, one, rows in parts:
             values.append(_widened(one.responses.read(), width))  # (items, dimensions, ...)
-            tables.append(_named_apart(one.rows.assign(subject=name), name))
-        stop = start + sum(len(one.rows) for _, one in parts)
+            # Conditions are exchanged within runs, row by row: those of each fold by themselves.
+            prefix = f"{name} fold {number}" if conditions else name
+            tables.append(_named_apart(one.rows.assign(subject=name), prefix, rows))
+        stop = start + sum(len(one.rows) for _, one, _ in parts)
         pairs.append((np.arange(start, stop - n_test), np.arange(stop - n_test, stop)))
         start = stop
     kept = [
@@ -566,19 +569,23 @@ def pooled_recording(
     return recording, pairs
 
 
-def _items_of(together: Together) -> tuple[list[tuple[str, Recording]], int]:
-    """Return everyone's items in the shared space, the test items last, and how many these are."""
+def _items_of(together: Together) -> tuple[list[tuple[str, Recording, Array]], int]:
+    """Return everyone's items in the shared space and the rows that they are, the test items last.
+
+    The second value is how many test items there are.
+    """
     aligned = together.standardised
     if together.aligner is not None:
         aligned = together.aligner.align(aligned)
-    parts: list[tuple[str, Recording]] = [*together.others.items()]
-    if together.labels and len(together.rows["train"]):
-        trained = aligned.select(trials=together.rows["train"])
+    parts = [(name, one, np.arange(len(one.rows))) for name, one in together.others.items()]
+    own, test = together.rows["train"], together.rows["test"]
+    if together.labels and len(own):
+        trained = aligned.select(trials=own)
         averaged = together.average_repeats is True
-        parts.append((aligned.subject, trained.average_repeats() if averaged else trained))
-    test = aligned.select(trials=together.rows["test"])
-    test = test.average_repeats() if together.average_repeats else test
-    return [*parts, (aligned.subject, test)], len(test.rows)
+        parts.append((aligned.subject, trained.average_repeats() if averaged else trained, own))
+    tested = aligned.select(trials=test)
+    tested = tested.average_repeats() if together.average_repeats else tested
+    return [*parts, (aligned.subject, tested, test)], len(tested.rows)
 
 
 def _widened(values: Array, width: int) -> Array:
@@ -586,10 +593,16 @@ def _widened(values: Array, width: int) -> Array:
     return np.pad(values, [(0, 0), (0, lacking), *[(0, 0)] * (values.ndim - 2)])
 
 
-def _named_apart(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return a table of trials whose runs and sessions are told apart from other people's."""
-    shared = [column for column in ("session", "run") if column in table]
-    return table.assign(**{column: f"{name} " + table[column].astype(str) for column in shared})
+def _named_apart(table: pd.DataFrame, name: str, rows: Array) -> pd.DataFrame:
+    """Return a table of trials whose runs, sessions and trials are told apart from others'.
+
+    Where no stimulus tells which rows are the same, their trial does: a row is a row of several
+    folds, and null runs exchange it in all of them alike.
+    """
+    if "stimulus" not in table and "trial" not in table:
+        table = table.assign(trial=rows)
+    named = [column for column in ("session", "run", "trial") if column in table]
+    return table.assign(**{column: f"{name} " + table[column].astype(str) for column in named})
 
 
 # --------------------------------------------------------------------------- for encoders
