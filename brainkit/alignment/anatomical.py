@@ -71,13 +71,13 @@ def parcel_units(recording: Recording, parcels: Any) -> dict[str, Index]:
         labels = labels.astype("Int64")  # whole numbers with missing ones among them
     blank = labels.isna() | labels.astype(str).isin(["0", "", "False"])
     names = labels.astype(str).to_numpy()
-    found = sorted(set(names[~blank]), key=lambda name: (len(name), name))
-    if not found:
+    labels_present = sorted(set(names[~blank]), key=lambda name: (len(name), name))
+    if not labels_present:
         raise InputError(
             f"No unit of {recording.subject!r} lies in a parcel: all {len(labels)} labels are 0, "
             "empty or missing."
         )
-    return {name: np.flatnonzero((names == name) & ~blank.to_numpy()) for name in found}
+    return {name: np.flatnonzero((names == name) & ~blank.to_numpy()) for name in labels_present}
 
 
 def _labels(recording: Recording, parcels: Any) -> NDArray[Any]:
@@ -375,8 +375,8 @@ class Coordinates(Aligner):
 
     def _learn_new(self, person: Person, rows: Index) -> None:
         places = unit_positions(person.recording)
-        own = self.frame == "person"
-        centre, spread = _frame_of(places) if own else (self.centre_, self.spread_)
+        in_own_frame = self.frame == "person"
+        centre, spread = _frame_of(places) if in_own_frame else (self.centre_, self.spread_)
         self._keep("attention_", person.subject, self._attention((places - centre) / spread))
 
     def _attention(self, places: Float64) -> Real:

@@ -78,11 +78,11 @@ class ByFeatures(Aligner):
         self.feature_mean_, scale = together.mean(axis=0), together.std(axis=0)
         self.feature_scale_ = np.where(scale > 0, scale, 1.0)
         standard = (together - self.feature_mean_) / self.feature_scale_
-        found = thin_scores(standard, self.n_components)
-        if not found.scores.shape[1]:
+        thin = thin_scores(standard, self.n_components)
+        if not thin.scores.shape[1]:
             raise InputError("No feature varies over the stimuli: there is nothing to align by.")
-        self.feature_basis_ = found.axes(standard)
-        self.feature_variance_ = (found.scores**2).mean(axis=0)
+        self.feature_basis_ = thin.axes(standard)
+        self.feature_variance_ = (thin.scores**2).mean(axis=0)
         for person, values in zip(people, seen, strict=True):
             self._encode(person, values)
 

@@ -100,18 +100,18 @@ class PCA(Aligner):
         self.n_components = n_components
 
     def _learn_new(self, person: Person, rows: Index) -> None:
-        found = thin_scores(person.values, self.n_components)
-        n_found = found.scores.shape[1]
+        thin = thin_scores(person.values, self.n_components)
+        n_found = thin.scores.shape[1]
         if n_found < self.n_components:
             raise InputError(
                 f"PCA(n_components={self.n_components}): the {len(person.values)} samples of "
                 f"{person.subject!r} in {person.values.shape[1]} units span {n_found} directions. "
                 f"Use n_components={n_found} or fewer."
             )
-        peaks = np.abs(found.scores).argmax(axis=0)
-        signs = np.sign(found.scores[peaks, np.arange(n_found)])
-        self._keep("mean_", person.subject, found.mean.astype(np.float32))
-        self._keep("basis_", person.subject, found.axes(person.values, np.diag(signs)))
+        peaks = np.abs(thin.scores).argmax(axis=0)
+        signs = np.sign(thin.scores[peaks, np.arange(n_found)])
+        self._keep("mean_", person.subject, thin.mean.astype(np.float32))
+        self._keep("basis_", person.subject, thin.axes(person.values, np.diag(signs)))
 
     def _map(self, subject: str) -> Affine:
         return Affine.of(self.basis_[subject], before=self.mean_[subject])
@@ -174,14 +174,14 @@ class RidgeToReference(Aligner):
                 self._learn_new(person, np.arange(len(self.template_)))
 
     def _learn_new(self, person: Person, rows: Index) -> None:
-        found = thin_scores(person.values)
+        thin = thin_scores(person.values)
         stimulus = _stimulus_of(rows, len(self.template_), len(self.stimuli_))
-        scale = float((found.scores**2).sum()) / person.values.size  # mean variance of a unit
-        pair = found.scores, self.template_[rows]
+        scale = float((thin.scores**2).sum()) / person.values.size  # mean variance of a unit
+        pair = thin.scores, self.template_[rows]
         penalties = Penalties(scale, self.alphas, self.cv, self.seed)
         fit = cross_validated_ridge("RidgeToReference", person, pair, stimulus, penalties)
-        self._keep("mean_", person.subject, found.mean.astype(np.float32))
-        self._keep("axes_", person.subject, found.axes(person.values))
+        self._keep("mean_", person.subject, thin.mean.astype(np.float32))
+        self._keep("axes_", person.subject, thin.axes(person.values))
         self._keep("weights_", person.subject, np.ascontiguousarray(fit.coef.T, dtype=np.float32))
         self._keep("level_", person.subject, fit.intercept.astype(np.float32))
 

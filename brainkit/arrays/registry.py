@@ -73,8 +73,8 @@ class Registry(Mapping[str, Any]):
 
     def owners(self, name: str) -> list[str]:
         """Return who registers a name: ``"brainkit"``, or packages with their versions."""
-        own = ["brainkit"] if name in self.builtin else []
-        return own + [package_of(entry) for entry in self.added().get(name, [])]
+        packages = ["brainkit"] if name in self.builtin else []
+        return packages + [package_of(entry) for entry in self.added().get(name, [])]
 
     def __getitem__(self, name: str) -> Any:
         """Return a part, imported.

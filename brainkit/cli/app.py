@@ -164,10 +164,10 @@ def in_options(message: str) -> str:
 
 
 def _as_option(name: str, value: str) -> str:
-    said = {"None": "null", "True": "true", "False": "false"}.get(value, value)
+    literal = {"None": "null", "True": "true", "False": "false"}.get(value, value)
     if name == "ceiling":
-        return f"--ceiling {'none' if said == 'null' else said}"
-    return f"--set protocol.{name}={said}"
+        return f"--ceiling {'none' if literal == 'null' else literal}"
+    return f"--set protocol.{name}={literal}"
 
 
 def _sentence(message: str) -> str:

@@ -297,8 +297,8 @@ def _independent(recording: Recording, shown: Index, features: Any, free: bool) 
     if not free:
         return "stimulus", "stimuli in random order"
     several = len(np.unique(_runs(recording))) > 1
-    found = ("run", "labels were drawn within runs"), ("trial", "labels in random order")
-    return found[0] if several else found[1]
+    candidates = ("run", "labels were drawn within runs"), ("trial", "labels in random order")
+    return candidates[0] if several else candidates[1]
 
 
 def _codes(recording: Recording, column: str) -> Index:

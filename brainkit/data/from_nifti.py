@@ -41,15 +41,15 @@ def read_mask(
     InputError
         If it holds anything but whole numbers with noise.
     """
-    labels, found = read_labels(path, what)
-    _check_grid(path, labels.shape, found, grid, affine, what)
+    labels, affine_of_mask = read_labels(path, what)
+    _check_grid(path, labels.shape, affine_of_mask, grid, affine, what)
     return labels
 
 
 def read_map(path: Path, grid: tuple[int, ...], what: str) -> NDArray[Any]:
     """Read a volume of real values, such as an anatomy, and check its shape."""
-    values, found = read_volume(path, what)
-    _check_grid(path, values.shape, found, grid, None, what)
+    values, affine_of_map = read_volume(path, what)
+    _check_grid(path, values.shape, affine_of_map, grid, None, what)
     return values
 
 
@@ -87,7 +87,7 @@ def _mask_volume(
 def _check_grid(
     path: str | Path,
     shape: tuple[int, ...],
-    found: NDArray[np.float64] | None,
+    other_affine: NDArray[np.float64] | None,
     grid: tuple[int, ...],
     affine: NDArray[np.float64] | None,
     what: str,
@@ -97,7 +97,11 @@ def _check_grid(
             f"{what}, {path}, has the grid {tuple(shape)}; expected {tuple(grid)}. "
             "Resample it first (nilearn.image.resample_to_img with interpolation='nearest')."
         )
-    if affine is not None and found is not None and not np.allclose(found, affine, atol=1e-3):
+    if (
+        affine is not None
+        and other_affine is not None
+        and not np.allclose(other_affine, affine, atol=1e-3)
+    ):
         raise GridMismatchError(
             f"{what}, {path}, has the right shape but another affine, so its voxels lie "
             "elsewhere. Resample it first (nilearn.image.resample_to_img)."
@@ -182,9 +186,9 @@ def read_nifti(  # noqa: PLR0913 - the parts of a recording, by name
     names = as_texts(rois or (), "rois are masks by name")
     for name, given in zip(names, (rois or {}).values(), strict=True):
         what = f"The mask of the ROI {name}"
-        volume, found = _mask_volume(given, what)
+        volume, affine_of_mask = _mask_volume(given, what)
         there = given if isinstance(given, str | Path) else "given as an array"
-        _check_grid(there, volume.shape, found, grid, given_affine, what)
+        _check_grid(there, volume.shape, affine_of_mask, grid, given_affine, what)
         masks[name] = volume.ravel()[voxels]
     anatomy = None if background is None else read_map(Path(background), grid, "The anatomy")
     if stimuli is not None and not isinstance(stimuli, Stimuli):

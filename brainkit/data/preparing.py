@@ -172,9 +172,9 @@ class Prepared:
         """
         recording = self.fold.recording
         if not recording.responses.source.held:  # what lies in files is read once, and kept
-            whole = self.train if part == "train" else self.test
-            shape = (len(whole), recording.responses.shape[1], -1)
-            return whole.reshape(shape)[:, units].reshape(len(whole), -1)
+            responses = self.train if part == "train" else self.test
+            shape = (len(responses), recording.responses.shape[1], -1)
+            return responses.reshape(shape)[:, units].reshape(len(responses), -1)
         return self._filled(part, positions(units, recording.responses.shape[1], "units"))
 
     def forget(self) -> None:

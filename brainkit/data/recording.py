@@ -139,11 +139,11 @@ class Recording:
 
     def _with(self, **changes: Any) -> Self:
         """Return a recording with some parts changed, and tables and info of its own."""
-        own: dict[str, Any] = {"info": dict(self.info), "units": self.units.copy(deep=False)}
+        parts: dict[str, Any] = {"info": dict(self.info), "units": self.units.copy(deep=False)}
         for name in ("trials", "samples", "events"):
             table = getattr(self, name)
-            own[name] = None if table is None else table.copy(deep=False)
-        return replace(self, **{**own, **changes})
+            parts[name] = None if table is None else table.copy(deep=False)
+        return replace(self, **{**parts, **changes})
 
     @classmethod
     def from_arrays(  # noqa: PLR0913 - the parts of a recording, all by name

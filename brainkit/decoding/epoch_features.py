@@ -67,9 +67,9 @@ def _xdawn(X: Array, y: Array, n_components: int) -> State:
     for one in np.unique(y):
         mean = X[y == one].mean(axis=0)  # (units, times)
         axes = eigh(mean @ mean.T / mean.shape[1], every)[1][:, ::-1]
-        own = axes[:, : min(n_components, X.shape[1])].T
-        filters.append(own)
-        means.append(own @ mean)
+        class_filters = axes[:, : min(n_components, X.shape[1])].T
+        filters.append(class_filters)
+        means.append(class_filters @ mean)
     return {"filters": np.concatenate(filters), "prototypes": np.concatenate(means)}
 
 

@@ -90,17 +90,17 @@ def item_scores(
     grey = _grey(shown)
     units: dict[str, Any] = {"units": rows.groups, "training": training}
     several = any(len(np.unique(rows.shown[fold == one])) > 1 for one in np.unique(fold))
-    for kind, made in images.items():
+    for kind, reconstructed in images.items():
         # An image without contrast is like none: 0, not missing.
-        correlation = np.nan_to_num(np.asarray(pixel_correlation(shown, made)), nan=0.0)
+        correlation = np.nan_to_num(np.asarray(pixel_correlation(shown, reconstructed)), nan=0.0)
         scores["pixel_correlation", kind] = mean_score(correlation, bounds=(-1.0, 1.0), **units)
         if min(grey.shape[1:]) >= SMALLEST_SSIM_SIDE:
-            values = ssim(grey, _grey(made), data_range=1.0, variant=SSIM)
+            values = ssim(grey, _grey(reconstructed), data_range=1.0, variant=SSIM)
             scores[f"ssim_{SSIM}", kind] = mean_score(values, bounds=(-1.0, 1.0), **units)
         if kind != "mean_image" and several:
             for direction in DIRECTIONS:
                 scores[f"identification_{direction}", kind] = identification_contest(
-                    made, shown, direction, fold=fold, image=rows.shown, **units
+                    reconstructed, shown, direction, fold=fold, image=rows.shown, **units
                 )
     return scores
 
@@ -467,7 +467,7 @@ def reconstruct(
     seed : int, default=0
         Of the nulls.
     """
-    likeness, made, fitted = [], [], []
+    likeness, reconstructed, fitted = [], [], []
     for number, (fold, (space, Z)) in enumerate(zip(folds, spaces, strict=True)):
         X_train, X_test = fold.train[:, fold.usable], fold.test[:, fold.usable]
         generator = rng(seed, "exchanged brain", number)
@@ -485,7 +485,7 @@ def reconstruct(
         likeness.append((decoded - mean) @ (known - mean).T)  # (n_test, landmarks)
         bank = RetrievalBank(stimuli, fold.train_stimuli, Z)
         shown = stimuli.read(fold.train_stimuli)
-        made.append(
+        reconstructed.append(
             {
                 "reconstruction": _back(bank, space, decoded, back),
                 "nearest_training_image": bank.images(decoded),
@@ -498,7 +498,10 @@ def reconstruct(
         rows=joined([fold.test_rows for fold in folds]),
         fold=np.repeat(np.arange(len(folds)), [fold.n_test for fold in folds]),
         likeness=np.concatenate(likeness),
-        images={name: np.concatenate([images[name] for images in made]) for name in made[0]},
+        images={
+            name: np.concatenate([images[name] for images in reconstructed])
+            for name in reconstructed[0]
+        },
         fitted=fitted[0],
         zscore=folds[0].zscore,
     )

@@ -190,11 +190,11 @@ class LabelDecoder(BaseEstimator):
                 )
         self._check_kind(samples)
         self._fit_features(samples, targets)
-        made = self._made(samples)
-        self.feature_mean_ = made.mean(axis=0, dtype=np.float64)
-        scale = training_scale(made) if self.standardise else np.ones(made.shape[1])
+        features = self._made(samples)
+        self.feature_mean_ = features.mean(axis=0, dtype=np.float64)
+        scale = training_scale(features) if self.standardise else np.ones(features.shape[1])
         inner = known[self.model](self.balanced, dict(self.settings or {}))
-        fit_rows(inner, (made - self.feature_mean_) / scale, targets, groups=groups, runs=runs)
+        fit_rows(inner, (features - self.feature_mean_) / scale, targets, groups=groups, runs=runs)
         self._keep(inner, targets, np.asarray(scale, dtype=np.float64))
         return self
 

@@ -443,7 +443,7 @@ class _Judge(ABC):
 
     def by_fold(self, one: _Decoded) -> pd.DataFrame:
         """Return a row a fold: how many items, and their scores."""
-        found = []
+        rows = []
         for number in np.unique(one.fold):
             here = one.fold == number
             part = replace(
@@ -453,8 +453,8 @@ class _Judge(ABC):
             known = len(part.truth) > 1
             values = self.values(part) if known else {}
             short = {name.removeprefix("decoding_"): value for name, value in values.items()}
-            found.append({"fold": int(number), "items": int(here.sum()), **short})
-        return pd.DataFrame(found)
+            rows.append({"fold": int(number), "items": int(here.sum()), **short})
+        return pd.DataFrame(rows)
 
 
 class _OfClasses(_Judge):
@@ -469,43 +469,43 @@ class _OfClasses(_Judge):
     def _scores(self, model: Any, X: Array) -> Array:
         """Return what speaks for each class that was trained on, in the order of all classes."""
         if hasattr(model, "decision_function"):
-            found = np.asarray(model.decision_function(X), dtype=np.float64)
+            evidence = np.asarray(model.decision_function(X), dtype=np.float64)
         elif hasattr(model, "predict_proba"):
-            found = np.asarray(model.predict_proba(X), dtype=np.float64)
+            evidence = np.asarray(model.predict_proba(X), dtype=np.float64)
         else:  # what it says is all that is known
-            found = (np.asarray(model.predict(X))[:, None] == model.classes_).astype(np.float64)
+            evidence = (np.asarray(model.predict(X))[:, None] == model.classes_).astype(np.float64)
         n_classes, learned = len(self.classes), np.asarray(model.classes_)
-        if found.ndim == 2 and found.shape[1] == 2 == n_classes:
-            found = found[:, 1] - found[:, 0]
-        if found.ndim == 1:
+        if evidence.ndim == 2 and evidence.shape[1] == 2 == n_classes:
+            evidence = evidence[:, 1] - evidence[:, 0]
+        if evidence.ndim == 1:
             if n_classes == 2:
-                return found[:, None]
-            found = np.stack([-found, found], axis=1)
-        if found.shape[1] != len(learned):
+                return evidence[:, None]
+            evidence = np.stack([-evidence, evidence], axis=1)
+        if evidence.shape[1] != len(learned):
             raise InputError(
-                f"{type(model).__name__} gives {found.shape[1]} scores for {len(learned)} classes: "
-                "one for each is needed (decision_function_shape='ovr')."
+                f"{type(model).__name__} gives {evidence.shape[1]} scores for {len(learned)} "
+                "classes: one for each is needed (decision_function_shape='ovr')."
             )
-        scores = np.full((len(found), n_classes), found.min() if len(found) else 0.0)
-        scores[:, np.searchsorted(self.classes, learned)] = found
+        scores = np.full((len(evidence), n_classes), evidence.min() if len(evidence) else 0.0)
+        scores[:, np.searchsorted(self.classes, learned)] = evidence
         return scores
 
     def _codes(self, one: _Decoded) -> Array:
         return np.searchsorted(self.classes, one.truth)
 
     def values(self, one: _Decoded) -> dict[str, float]:
-        found = {self.main: balanced_accuracy(one.truth, one.predicted, fold=one.fold)}
+        scores = {self.main: balanced_accuracy(one.truth, one.predicted, fold=one.fold)}
         area = roc_auc(self._codes(one), one.scores, fold=one.fold)
-        return found | ({"decoding_auc": area} if np.isfinite(area) else {})
+        return scores | ({"decoding_auc": area} if np.isfinite(area) else {})
 
     def estimates(self, one: _Decoded, training: float) -> dict[str, Estimate]:
         shared: dict[str, Any] = {
             "fold": one.fold, "units": one.rows.groups, "training": training
         }  # fmt: skip
-        found = {self.main: balanced_accuracy_estimate(one.truth, one.predicted, **shared)}
+        estimates = {self.main: balanced_accuracy_estimate(one.truth, one.predicted, **shared)}
         if "decoding_auc" in self.values(one):
-            found["decoding_auc"] = roc_auc_estimate(self._codes(one), one.scores, **shared)
-        return found
+            estimates["decoding_auc"] = roc_auc_estimate(self._codes(one), one.scores, **shared)
+        return estimates
 
     def entries(self, one: _Decoded) -> dict[str, dict[str, Any]]:
         chance = guessing(one.truth, one.predicted, fold=one.fold)
@@ -595,34 +595,34 @@ def _metrics(
     nulls = _nulls(judge, rows, protocol)
     permuted, observed = _permuted(judge, runs[0], rows, protocol), judge.values(runs[0])
     more = judge.entries(runs[0])
-    found = {}
+    metrics = {}
     for name in each[0]:
         null = [one[name] for one in nulls if name in one]
         draws = np.array([one.get(name, np.nan) for one in permuted])
         entry = dict(more.get(name, {}))
         if len(draws):
             entry["p"] = float(permutation_p(np.float64(observed[name]), draws))
-        found[name] = metric_entry(
+        metrics[name] = metric_entry(
             name,
             mean_of([one[name] for one in each]),
             nulls={NULL: float(np.mean(null)) if null else float("nan")},
             by_seed=[one[name].value for one in each],
             **entry,
         )
-    return found
+    return metrics
 
 
 def _nulls(judge: _Judge, rows: Rows, protocol: LabelProtocol) -> list[dict[str, float]]:
     """Return the scores of fits to exchanged labels, means over the fold seeds."""
-    found = []
+    null_scores = []
     for number in track(range(protocol.shuffles), f"{judge.recording.subject}: exchanged labels"):
         exchange = partial(_exchange, seed=number)
         each = [
             judge.values(judge.run(folds, judge.exchanged(folds, rows, exchange)))
             for folds in judge.folds
         ]
-        found.append({name: float(np.mean([one[name] for one in each])) for name in each[0]})
-    return found
+        null_scores.append({name: float(np.mean([one[name] for one in each])) for name in each[0]})
+    return null_scores
 
 
 def _exchange(rows: Rows, seed: int) -> Array:
@@ -634,7 +634,7 @@ def _permuted(
 ) -> list[dict[str, float]]:
     """Return the scores of permuted labels, which p counts among."""
     n, folds = protocol.permutations, judge.folds[0]
-    found = []
+    null_scores = []
     for number in track(range(n), f"{judge.recording.subject}: permutations"):
         if len(folds) == 1:
             order = first.rows.permuted(number, n)
@@ -642,8 +642,8 @@ def _permuted(
         else:
             moved = judge.exchanged(folds, rows, partial(_permute, number=number, n=n))
             one = judge.run(folds, moved)
-        found.append(judge.values(one))
-    return found
+        null_scores.append(judge.values(one))
+    return null_scores
 
 
 def _permute(rows: Rows, number: int, n: int) -> Array:

@@ -45,7 +45,7 @@ class BandedRidge(CrossValidatedRidge):
     concentration : float or sequence of float, default=(0.1, 1.0)
         Of the Dirichlet distributions that weights are drawn from.
     seed : int, default=0
-        Of the draws.
+        Seed that the draws of weights come from.
     racing : bool or float, default=False
         Give draws up for a voxel once they are behind on the folds seen so far; a number is the
         slack of `brainkit.linear.banded_solver.RacingRule`. The search is exact without.
@@ -172,21 +172,23 @@ class BandedRidge(CrossValidatedRidge):
         folds = self._folds(len(data.Y), runs if groups is None else groups)
         counted = np.ndim(self.draws) == 0
         drawn: dict[str, Any] = {"n_draws": self.draws} if counted else {"draws": self.draws}
-        found = banded_ridge_cv(
+        solution = banded_ridge_cv(
             data.X, data.Y, self.bands_, data.alphas, folds,
             concentration=self.concentration, seed=self.seed, fit_intercept=self.fit_intercept,
             alpha_per_target=self.alpha_per_target,
             racing=self._racing(),
             n_targets_batch=self.n_targets_batch, **drawn,
         )  # fmt: skip
-        self.band_weights_ = to_numpy(found.weights)
-        least = np.take_along_axis(to_numpy(found.errors), to_numpy(found.chosen)[None], axis=0)[0]
-        self._keep_weights(data, found.coef, found.means)
+        self.band_weights_ = to_numpy(solution.weights)
+        least = np.take_along_axis(
+            to_numpy(solution.errors), to_numpy(solution.chosen)[None], axis=0
+        )[0]
+        self._keep_weights(data, solution.coef, solution.means)
         self._keep_choice(
-            data, found.alpha, least, to_numpy(found.total), found.eigenvalues,
-            to_numpy(found.by_alpha),
+            data, solution.alpha, least, to_numpy(solution.total), solution.eigenvalues,
+            to_numpy(solution.by_alpha),
         )  # fmt: skip
-        self._keep_run(data, found.dtype, found.batch_size)
+        self._keep_run(data, solution.dtype, solution.batch_size)
         return self
 
     def _check_targets(self, Y: NDArray[Any]) -> None:

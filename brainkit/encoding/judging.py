@@ -347,7 +347,7 @@ class _Judge:
         with told_once(PenaltyWarning, silent=not first):
             return held_out(
                 self.recording, folds, self.design, self.model,
-                shown=shown, tables=self.tables, keep=keep, whole=first,
+                shown=shown, tables=self.tables, keep=keep, at_once=first,
             )  # fmt: skip
 
     def observed(
@@ -395,14 +395,14 @@ class _Judge:
         """
         n, (folds, *_) = self.protocol.permutations, self.folds
         r = np.empty((n, folds[0].n_targets), dtype=np.float64)
-        said = f"{self.recording.subject}: permutations"
+        description = f"{self.recording.subject}: permutations"
         if len(folds) == 1:
             orders = [first.rows.permuted(number, n) for number in range(n)]
-            for targets, truth, predicted in track(list(first.blocks()) if n else [], said):
+            for targets, truth, predicted in track(list(first.blocks()) if n else [], description):
                 for number, order in enumerate(orders):
                     r[number, targets] = pearson_r(truth, predicted[order], fold=first.fold)
             return r
-        for number in track(range(n), said):
+        for number in track(range(n), description):
             moved = exchanged_stimuli(folds, self.rows, partial(_permuted, number=number, n=n))
             r[number] = self.run(folds, moved, keep=False).r()
         return r

@@ -145,7 +145,7 @@ def held_out(
     shown: Shown | None = None,
     tables: Tables | None = None,
     keep: bool = True,
-    whole: bool = True,
+    at_once: bool = True,
 ) -> HeldOut:
     """Fit on each fold's training part and predict its test part.
 
@@ -167,15 +167,15 @@ def held_out(
         runs of a split with one fold; gains new ones.
     keep : bool, default=True
         Keep the predictions; False for their scores alone.
-    whole : bool, default=True
+    at_once : bool, default=True
         Fit the first fold's model to all targets at once, as the one that a result keeps; False
         where it may be fitted in parts as the others.
     """
     if shown is None:
         shown = [(fold.train_stimuli, fold.test_stimuli) for fold in folds]
-    design, run = as_design(recording, features), _Pass(folds, keep, whole)
-    for number, said in enumerate(shown):
-        _fit_fold(run, number, recording, design, model, said, tables)
+    design, run = as_design(recording, features), _Pass(folds, keep, at_once)
+    for number, pair in enumerate(shown):
+        _fit_fold(run, number, recording, design, model, pair, tables)
     if len(folds) > 1:  # a single one is come back to
         folds[-1].forget()
     return run.finished()
@@ -187,17 +187,17 @@ def _fit_fold(
     recording: Recording,
     design: Design,
     model: Any,
-    said: tuple[Array, Array],
+    shown: tuple[Array, Array],
     tables: Tables | None,
 ) -> None:
     """Fit and predict one fold, in parts of its targets where these are large."""
     fold = run.folds[number]
-    train_set, train_items = np.unique(said[0], return_inverse=True)
-    test_set, test_items = np.unique(said[1], return_inverse=True)
+    train_set, train_items = np.unique(shown[0], return_inverse=True)
+    test_set, test_items = np.unique(shown[1], return_inverse=True)
     space, train_features, test_features = table_of(design, train_set, test_set, tables)
     X, X_test = train_features[train_items], test_features[test_items]
     runs = None if design.runs is None else design.runs[fold.train_rows.place]
-    parts = _parts(fold, model, whole=number == 0 and run.whole)
+    parts = _parts(fold, model, at_once=number == 0 and run.at_once)
     if len(parts) > 1:
         fold.forget()  # what an earlier fold has left
     for units in parts:
@@ -248,11 +248,11 @@ def _fit_part(
     return encoder
 
 
-def _parts(fold: Prepared, model: Any, whole: bool) -> list[slice]:
+def _parts(fold: Prepared, model: Any, at_once: bool) -> list[slice]:
     """Return the units to fit at once: all, or parts of them where nothing depends on it."""
     n_rows, n_units, *_ = fold.fold.recording.responses.shape
     large = 4 * n_rows * fold.n_targets > LARGE
-    if whole or not large or not getattr(model, "targets_apart", False):
+    if at_once or not large or not getattr(model, "targets_apart", False):
         return [slice(0, n_units)]
     edges = np.linspace(0, n_units, PARTS + 1).astype(int)
     return [slice(a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
@@ -271,8 +271,8 @@ def _responses(fold: Prepared, part: Part, units: slice, usable: Array) -> Array
 class _Pass:
     """What a pass over the folds has gathered so far."""
 
-    def __init__(self, folds: Sequence[Prepared], keep: bool, whole: bool) -> None:
-        self.folds, self.whole = folds, whole
+    def __init__(self, folds: Sequence[Prepared], keep: bool, at_once: bool) -> None:
+        self.folds, self.at_once = folds, at_once
         sizes = [fold.n_test for fold in folds]
         self.starts = np.cumsum([0, *sizes])
         n_targets = folds[0].n_targets

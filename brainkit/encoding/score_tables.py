@@ -132,16 +132,16 @@ class Sums:
         wanted = {"encoding_r": mean_weights(inside, r), "encoding_r2": mean_weights(inside, r2)}
         if self.ceiling is not None:
             wanted[self.METRICS[2]] = _fraction_weights(inside, r, self.ceiling)
-        found = _influences(run, {metric: weights for metric, (weights, _) in wanted.items()})
+        influences = _influences(run, {metric: weights for metric, (weights, _) in wanted.items()})
         self.passes.append({})
         for metric, (weights, values) in wanted.items():
-            self._keep(metric, names, found[metric], values, weights, training)
+            self._keep(metric, names, influences[metric], values, weights, training)
 
     def _keep(
         self,
         metric: str,
         names: Sequence[str | int | None],
-        found: Influences,
+        influences: Influences,
         values: Array,
         weights: Array,
         training: Array,
@@ -149,7 +149,7 @@ class Sums:
         total = np.abs(weights).sum(axis=0)
         shares = np.abs(weights).T @ training / np.where(total > 0, total, 1.0)
         for place, name in enumerate(names):
-            self.passes[-1][metric, name] = found.estimate(
+            self.passes[-1][metric, name] = influences.estimate(
                 place, float(values[place]), float(shares[place])
             )
 
@@ -176,7 +176,7 @@ class Sums:
 
 def _influences(run: HeldOut, weights: Mapping[str, Array]) -> dict[str, Influences]:
     """Return what units add to weighted sums of r and R², block by block of the targets."""
-    found: dict[str, Influences] = {}
+    influences: dict[str, Influences] = {}
     groups = run.rows.groups
     for targets, truth, predicted in run.blocks():
         for metric, each in weights.items():
@@ -187,9 +187,11 @@ def _influences(run: HeldOut, weights: Mapping[str, Array]) -> dict[str, Influen
                     truth, predicted, each[targets], fold=run.fold, units=groups
                 )
             )
-            known = found.get(metric)
-            found[metric] = one if known is None else replace(one, values=known.values + one.values)
-    return found
+            known = influences.get(metric)
+            influences[metric] = (
+                one if known is None else replace(one, values=known.values + one.values)
+            )
+    return influences
 
 
 def mean_weights(inside: Array, scores: Array) -> tuple[Array, Array]:
@@ -333,7 +335,7 @@ def summarise(sums: Sums, scores: Scores, times: Array | None = None) -> dict[st
     times : array (times,), optional
         Of epochs, whose mean r at each time point is added, with its interval.
     """
-    whole, n_all = scores, len(scores.r) // sums.n_times
+    all_times, n_all = scores, len(scores.r) // sums.n_times
     parts = {name: scores.units(inside) for name, inside in sums.masks.items()}
     scores = scores.by_unit(n_all)
     n_units = int(np.isfinite(scores.r).sum())
@@ -375,7 +377,7 @@ def summarise(sums: Sums, scores: Scores, times: Array | None = None) -> dict[st
             n=n_units,
             nulls={
                 "shuffled_features": _mean(
-                    np.array([_fraction(r, whole.ceiling) for r in whole.shuffled_r])
+                    np.array([_fraction(r, all_times.ceiling) for r in all_times.shuffled_r])
                 )
             },
             settings={"ceiling": scores.ceiling.definition},

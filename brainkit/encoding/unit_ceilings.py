@@ -53,7 +53,7 @@ def check_ceiling(
     recording : Recording
         Whose ceiling is wanted.
     name : str or None
-        Which.
+        The ceiling's name, or None for none.
     others : mapping of str to Recording
         Other subjects.
 
@@ -96,23 +96,23 @@ def _repeated(recording: Recording) -> dict[str, int]:
 
 def _check_repeats(recording: Recording, name: str) -> None:
     counts = np.unique(recording.stimulus_rows(), return_counts=True)[1]
-    found = _repeated(recording)
-    if found[name] >= FEWEST_STIMULI:
+    repeated = _repeated(recording)
+    if repeated[name] >= FEWEST_STIMULI:
         return
     tally = np.unique(counts, return_counts=True)
     shown = listed(f"{n} shown {k}×" for k, n in zip(*tally, strict=True))
-    way = " or ".join(other for other, n in found.items() if n >= FEWEST_STIMULI)
+    way = " or ".join(other for other, n in repeated.items() if n >= FEWEST_STIMULI)
     raise InputError(
         f"The noise ceiling {name!r} needs at least {FEWEST_STIMULI} stimuli that were shown "
-        f"{LEAST_REPEATS[name]} times or more; {recording.subject} has {found[name]} ({shown}). "
+        f"{LEAST_REPEATS[name]} times or more; {recording.subject} has {repeated[name]} ({shown}). "
         f"Choose ceiling={f'{way!r} or ' if way else ''}None, or 'auto'."
     )
 
 
 def _check_others(recording: Recording, name: str, others: Mapping[str, Recording]) -> None:
-    own = _ids(recording, shown_by(recording))
-    shared = {who: np.isin(own, _ids(other, shown_by(other))) for who, other in others.items()}
-    enough = [who for who, seen in shared.items() if len(np.unique(own[seen])) >= FEWEST_STIMULI]
+    keys = _ids(recording, shown_by(recording))
+    shared = {who: np.isin(keys, _ids(other, shown_by(other))) for who, other in others.items()}
+    enough = [who for who, seen in shared.items() if len(np.unique(keys[seen])) >= FEWEST_STIMULI]
     if len(enough) < LEAST_OTHERS[name]:
         raise InputError(
             f"The noise ceiling {name!r} needs at least {LEAST_OTHERS[name]} other subjects who "
@@ -222,7 +222,7 @@ def _from_others(
         who: values[np.searchsorted(ids, shown[items])] for who, (ids, values) in tables.items()
     }
     truth = np.concatenate([fold.test[:, usable] for fold in folds])[items]
-    found = noise_ceiling(
+    estimate = noise_ceiling(
         {recording.subject: truth} | responses,
         shown[items],
         n_repeats=_tally(np.concatenate([_repeats(fold) for fold in folds])[items]),
@@ -231,9 +231,9 @@ def _from_others(
         predict=_predict,
         seed=protocol.seeds[0],
     )
-    whole = np.full(len(usable), np.nan)
-    whole[usable] = found
-    ceiling = NoiseCeiling(whole, definition=name, n_repeats=found.n_repeats)
+    ceilings = np.full(len(usable), np.nan)
+    ceilings[usable] = estimate
+    ceiling = NoiseCeiling(ceilings, definition=name, n_repeats=estimate.n_repeats)
     return ceiling, _facts(name, protocol, ceiling, len(common), list(tables))
 
 
@@ -253,11 +253,11 @@ def _test_means(other: Recording, protocol: "EncodingProtocol") -> tuple[Array, 
         unseen=protocol.unseen,
         average_repeats="test",
     )
-    found = np.concatenate([_ids(other, fold.test_rows.shown) for fold in folds])
+    keys = np.concatenate([_ids(other, fold.test_rows.shown) for fold in folds])
     responses = np.concatenate([fold.test for fold in folds])
     low, high = responses.min(axis=0), responses.max(axis=0)
-    order = np.argsort(found)
-    return found[order], responses[order][:, np.isfinite(low) & np.isfinite(high) & (high > low)]
+    order = np.argsort(keys)
+    return keys[order], responses[order][:, np.isfinite(low) & np.isfinite(high) & (high > low)]
 
 
 def _ids(recording: Recording, shown: Array) -> Array:

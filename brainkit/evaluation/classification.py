@@ -231,17 +231,17 @@ def _estimate(
     influence, freedom = np.zeros(n_units), 0
     parts: list[tuple[float, int, Index]] = []
     for rows in members:
-        own, place = np.unique(labels[rows], return_inverse=True)
-        parts.append((value(rows), len(rows), own))
-        if len(own) > 2:
-            left_out = without(rows, place, len(own))
+        classes, place = np.unique(labels[rows], return_inverse=True)
+        parts.append((value(rows), len(rows), classes))
+        if len(classes) > 2:
+            left_out = without(rows, place, len(classes))
             # A unit without which nothing can be scored adds what the others do.
             left_out = np.where(np.isfinite(left_out), left_out, np.nanmean(left_out))
-            spread = np.sqrt((len(own) - 1) / len(own)) * (left_out.mean() - left_out)
-            influence[own] += len(rows) / n * spread
-            freedom += len(own) - 1
+            spread = np.sqrt((len(classes) - 1) / len(classes)) * (left_out.mean() - left_out)
+            influence[classes] += len(rows) / n * spread
+            freedom += len(classes) - 1
     mean = float(np.average([one for one, *_ in parts], weights=[size for _, size, _ in parts]))
-    if any(len(own) <= 2 for *_, own in parts):
+    if any(len(classes) <= 2 for *_, classes in parts):
         influence, freedom = between_folds(parts, n_units)
         training = training_between_folds(training, len(parts))
     return Estimate(mean, influence, n, freedom, training, (0.0, 1.0))
@@ -286,7 +286,7 @@ def _beaten(scores: Float, others: Float) -> Float:
 
 def _auc_without(codes: Index, columns: Float, place: Index, n_units: int) -> Float:
     """Return the area without each unit, NaN where that leaves one class."""
-    found = []
+    without = []
     for inside, scores in _contrasts(codes, columns):
         # Wins of each item over those of the other side; of one unit they are taken off once.
         wins = np.empty(len(scores))
@@ -300,8 +300,8 @@ def _auc_without(codes: Index, columns: Float, place: Index, n_units: int) -> Fl
         n_in = inside.sum() - np.bincount(place, weights=inside, minlength=n_units)
         n_out = (~inside).sum() - np.bincount(place, weights=~inside, minlength=n_units)
         with np.errstate(invalid="ignore", divide="ignore"):
-            found.append((wins[inside].sum() - lost) / (n_in * n_out))
-    areas = np.where(np.isfinite(found), found, np.nan)
+            without.append((wins[inside].sum() - lost) / (n_in * n_out))
+    areas = np.where(np.isfinite(without), without, np.nan)
     known = np.isfinite(areas)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(known, areas, 0.0).sum(axis=0) / known.sum(axis=0))

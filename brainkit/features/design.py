@@ -189,10 +189,10 @@ class Design(ABC):
         facts: dict[str, Any] = {"aligned": "through time"}
         for rows, moments in clock.pairs():
             for name, values in tables.items():
-                aligned[name][rows], said = resample(
+                aligned[name][rows], filter_facts = resample(
                     values[moments], clock.given[moments], clock.wanted[rows]
                 )
-                facts |= said
+                facts |= filter_facts
         return _of_rows(recording, aligned, facts)
 
     @staticmethod
@@ -236,10 +236,10 @@ class Design(ABC):
         table = table.reset_index(drop=True)
         amounts = event_features(table, columns, values)
         weights = event_weights(recording, table, boxes)
-        made = {name: np.asarray(weights @ part, dtype=np.float32)
+        tables = {name: np.asarray(weights @ part, dtype=np.float32)
                 for name, part in amounts.items()}  # fmt: skip
         facts = {"aligned": "through events", "events": len(table), "boxes": boxes}
-        return _of_rows(recording, made, facts)
+        return _of_rows(recording, tables, facts)
 
     @staticmethod
     def stack(designs: "Mapping[str, Design]") -> "Design":
@@ -370,8 +370,8 @@ class _OfRows(Design):
     @cached_property
     def _delays(self) -> Delays:
         """The delays, fitted with the runs of these rows."""
-        made = Delays(self.delays, bands=tuple(self.bands.values()))
-        return made.fit(self.values, runs=self.runs, times=self.times)
+        delays = Delays(self.delays, bands=tuple(self.bands.values()))
+        return delays.fit(self.values, runs=self.runs, times=self.times)
 
     @cached_property
     def _all(self) -> NDArray[Any]:
@@ -390,9 +390,9 @@ class _OfRows(Design):
         if self.delays != (0,):
             raise InputError(f"This design is delayed already, by {list(self.delays)} rows.")
         shifts = tuple(int(shift) for shift in delays)
-        made = replace(self, delays=shifts, facts={**self.facts, "delays": list(shifts)})
-        _ = made._delays  # checks them
-        return made
+        design = replace(self, delays=shifts, facts={**self.facts, "delays": list(shifts)})
+        _ = design._delays  # checks them
+        return design
 
     def _beside(self, others: Sequence[Design], names: Sequence[str]) -> Design:
         parts = [self, *others]
@@ -478,8 +478,8 @@ def independent_rows(
 
     looks = [partial(look, one) for one in designs]
     features = looks if protocol.resample == "auto" else None
-    own = None if np.array_equal(shown, shown_by(recording)) else shown
-    return dependence(recording, protocol.resample, features=features, shown=own)
+    other_shown = None if np.array_equal(shown, shown_by(recording)) else shown
+    return dependence(recording, protocol.resample, features=features, shown=other_shown)
 
 
 def _of_rows(recording: Recording, tables: Mapping[str, Float], facts: Mapping[str, Any]) -> Design:

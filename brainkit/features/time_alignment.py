@@ -124,13 +124,15 @@ class Clock:
                 "Features have one clock: give sfreq= (moments a second) or times= (seconds of "
                 "each moment)."
             )
-        own = np.zeros(len(recording.rows)) if known["runs"] is None else known["runs"]
-        if runs is None and len(pd.unique(own)) > 1:
+        row_runs = np.zeros(len(recording.rows)) if known["runs"] is None else known["runs"]
+        if runs is None and len(pd.unique(row_runs)) > 1:
             raise InputError(
-                f"{recording.subject} has the runs {listed(pd.unique(own))}, and the features "
+                f"{recording.subject} has the runs {listed(pd.unique(row_runs))}, and the features "
                 "come without: say the run of each moment (runs=)."
             )
-        theirs = np.full(n, own[0] if len(own) else 0) if runs is None else np.asarray(runs)
+        theirs = (
+            np.full(n, row_runs[0] if len(row_runs) else 0) if runs is None else np.asarray(runs)
+        )
         if theirs.shape != (n,):
             raise InputError(f"runs has shape {theirs.shape}; there are {n} moments.")
         if sfreq is not None and not (np.isfinite(sfreq) and sfreq > 0):
@@ -141,11 +143,11 @@ class Clock:
             seconds = np.asarray(times, dtype=np.float64)
         if seconds.shape != (n,) or not np.isfinite(seconds).all():
             raise InputError(f"times must be {n} finite seconds; got shape {seconds.shape}.")
-        return cls(known["times"], seconds, own, theirs)
+        return cls(known["times"], seconds, row_runs, theirs)
 
     def pairs(self) -> "list[tuple[Index, Index]]":
         """Return the rows and the moments of each run."""
-        found = []
+        pairs = []
         for run in pd.unique(self.runs):
             rows = np.flatnonzero(self.runs == run)
             moments = np.flatnonzero(self.runs_given == run)
@@ -154,8 +156,8 @@ class Clock:
                     f"The features have {len(moments)} moments in run {run} of the recording; "
                     f"they name the runs {listed(pd.unique(self.runs_given))}."
                 )
-            found.append((rows, moments))
-        return found
+            pairs.append((rows, moments))
+        return pairs
 
 
 def resample(
@@ -208,11 +210,11 @@ def resample(
     weights /= weights.sum(axis=1, keepdims=True)
     row = np.broadcast_to(np.arange(len(at))[:, None], columns.shape)
     taps = csr_array((weights[inside], (row[inside], columns[inside])), shape=(len(at), len(t)))
-    said = (
+    facts = (
         f"windowed sinc, Kaiser {KAISER:g}, {CROSSINGS} zero crossings a side, cut-off "
         f"{cutoff / (2 * step):.6g} Hz"
     )
-    return np.asarray(taps @ x, dtype=np.float32), {"filter": said, "rates": rates}
+    return np.asarray(taps @ x, dtype=np.float32), {"filter": facts, "rates": rates}
 
 
 def _even_step(times: NDArray[np.float64]) -> float:
@@ -251,19 +253,21 @@ def event_features(
     lacking = [name for name in names if name not in events]
     if lacking:
         raise InputError(f"The events have no column {lacking[0]!r}; they have {list(events)}.")
-    found: dict[str, NDArray[np.float64]] = {}
+    features: dict[str, NDArray[np.float64]] = {}
     for name in names:
         column = events[name]
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            found[name] = feature_table(column.to_numpy(dtype=np.float64), name).astype(np.float64)
+            features[name] = feature_table(column.to_numpy(dtype=np.float64), name).astype(
+                np.float64
+            )
         else:
-            found[name] = pd.get_dummies(column.astype(str)).to_numpy(dtype=np.float64)
+            features[name] = pd.get_dummies(column.astype(str)).to_numpy(dtype=np.float64)
     if values is not None:
         amounts = feature_table(values, "values").astype(np.float64)
         if len(amounts) != len(events):
             raise InputError(f"values has {len(amounts)} rows; there are {len(events)} events.")
-        found["values"] = amounts
-    return found or {"events": np.ones((len(events), 1))}
+        features["values"] = amounts
+    return features or {"events": np.ones((len(events), 1))}
 
 
 def event_weights(recording: Recording, events: pd.DataFrame, boxes: bool) -> Any:
@@ -284,26 +288,29 @@ def event_weights(recording: Recording, events: pd.DataFrame, boxes: bool) -> An
     lasts = events["duration"].fillna(0.0).to_numpy(dtype=np.float64) if (
         boxes and "duration" in events) else np.zeros(len(events))  # fmt: skip
     rows, numbers, weights = [], [], []
-    found = np.zeros(len(events), dtype=bool)
+    placed = np.zeros(len(events), dtype=bool)
     for run, mine in _events_of_runs(events, onset, times, runs, step):
         here = np.flatnonzero(runs == run)
-        own = times[here]
+        run_times = times[here]
         for number in mine:
-            if not own[0] - step / 2 <= onset[number] <= own[-1] + step / 2:
+            if not run_times[0] - step / 2 <= onset[number] <= run_times[-1] + step / 2:
                 continue
-            found[number] = True
+            placed[number] = True
             # Share of each sample's interval that the event fills.
-            low = np.maximum(own - step / 2, onset[number])
-            high = np.minimum(own + step / 2, onset[number] + lasts[number])
+            low = np.maximum(run_times - step / 2, onset[number])
+            high = np.minimum(run_times + step / 2, onset[number] + lasts[number])
             share = np.clip((high - low) / step, 0, None)
             inside = np.flatnonzero(share > 0)
             if not len(inside) or lasts[number] <= 0:
-                inside, share = np.array([np.abs(own - onset[number]).argmin()]), np.ones(len(own))
+                inside, share = (
+                    np.array([np.abs(run_times - onset[number]).argmin()]),
+                    np.ones(len(run_times)),
+                )
             rows.append(here[inside])
             numbers.append(np.full(len(inside), number))
             weights.append(share[inside])
-    if not found.all():
-        lost = np.flatnonzero(~found)
+    if not placed.all():
+        lost = np.flatnonzero(~placed)
         raise InputError(
             f"{len(lost)} of {len(events)} events lie outside the recording, whose samples are "
             f"from {times.min():.4g} to {times.max():.4g} s; the first of them are numbers "

@@ -578,11 +578,13 @@ def _items_of(together: Together) -> tuple[list[tuple[str, Recording, Array]], i
     if together.aligner is not None:
         aligned = together.aligner.align(aligned)
     parts = [(name, one, np.arange(len(one.rows))) for name, one in together.others.items()]
-    own, test = together.rows["train"], together.rows["test"]
-    if together.labels and len(own):
-        trained = aligned.select(trials=own)
+    trained_rows, test = together.rows["train"], together.rows["test"]
+    if together.labels and len(trained_rows):
+        trained = aligned.select(trials=trained_rows)
         averaged = together.average_repeats is True
-        parts.append((aligned.subject, trained.average_repeats() if averaged else trained, own))
+        parts.append(
+            (aligned.subject, trained.average_repeats() if averaged else trained, trained_rows)
+        )
     tested = aligned.select(trials=test)
     tested = tested.average_repeats() if together.average_repeats else tested
     return [*parts, (aligned.subject, tested, test)], len(tested.rows)

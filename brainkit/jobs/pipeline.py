@@ -78,12 +78,12 @@ class Preparation(BaseEstimator):
         statistics = fold.statistics()
         by = None if statistics is None else fold.zscore["by"]
         aligned = {"usable": fold.usable, **aligned}
-        made = cls(by=by, unseen=unseen, **aligned)
+        preparation = cls(by=by, unseen=unseen, **aligned)
         if statistics is not None:
-            names, made.shift_, made.scale_ = statistics
-            made.names_ = tuple(names)
-        made.places_ = _places(fold.fold.recording)
-        return made
+            names, preparation.shift_, preparation.scale_ = statistics
+            preparation.names_ = tuple(names)
+        preparation.places_ = _places(fold.fold.recording)
+        return preparation
 
     @classmethod
     def of_people(cls, together: Any, unseen: str | None = None) -> Self:
@@ -96,18 +96,20 @@ class Preparation(BaseEstimator):
         """
         person, by = together.person, together.by
         n_times = int(np.prod(person.responses.shape[2:], dtype=int))
-        made = cls(
+        preparation = cls(
             np.repeat(together.usable, n_times), aligner=together.aligner, subject=person.subject,
             by=by, unseen=unseen,
         )  # fmt: skip
         if by is not None:
-            own = together.rows["train"]
+            trained_rows = together.rows["train"]
             keys = run_keys(person.rows, by).astype(str).to_numpy()
-            made.names_ = tuple(dict.fromkeys(keys[own]))
-            members = [own[keys[own] == name] for name in made.names_]
-            made.shift_, made.scale_ = group_statistics(person.responses.source, members)
-        made.places_ = _places(person)
-        return made
+            preparation.names_ = tuple(dict.fromkeys(keys[trained_rows]))
+            members = [trained_rows[keys[trained_rows] == name] for name in preparation.names_]
+            preparation.shift_, preparation.scale_ = group_statistics(
+                person.responses.source, members
+            )
+        preparation.places_ = _places(person)
+        return preparation
 
     def read(self, recording: Recording, *, average_repeats: bool = False) -> Recording:
         """Return a raw recording as the run read it: z-scored by its statistics, and averaged.

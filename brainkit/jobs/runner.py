@@ -355,13 +355,13 @@ def predict_run(
     manifest = run_manifest(folder)
     people = list(manifest["subjects"])
     name = subject or people[0]
-    own = folder / name if len(people) > 1 else folder
-    if name not in people or not (own / "estimator").is_dir():
+    person_folder = folder / name if len(people) > 1 else folder
+    if name not in people or not (person_folder / "estimator").is_dir():
         raise InputError(
             f"{folder} holds no estimator of {name!r}: the run was of {listed(people)}"
             f"{'' if name not in people else ', and its job leaves none'}."
         )
-    estimator = load_estimator(own / "estimator")
+    estimator = load_estimator(person_folder / "estimator")
     if not hasattr(estimator, "predict"):
         raise InputError(
             f"What {folder} fitted, a {type(estimator).__name__}, has no predict: it cannot be "

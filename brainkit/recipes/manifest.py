@@ -88,16 +88,16 @@ def versions() -> dict[str, str | None]:
 
     That of a library which is not there is None.
     """
-    found: dict[str, str | None] = {
+    installed: dict[str, str | None] = {
         "python": platform.python_version(),
         "brainkit": brainkit.__version__,
     }
     for name in LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found | part_packages()
+            installed[name] = None
+    return installed | part_packages()
 
 
 def what_ran(*parts: Any) -> list[dict[str, Any]]:
@@ -117,24 +117,24 @@ def what_ran(*parts: Any) -> list[dict[str, Any]]:
         kind of device). Parts that say nothing, as they have no choice, are left out; what several
         say alike stands there once.
     """
-    found: list[dict[str, Any]] = []
+    ran: list[dict[str, Any]] = []
     for part in parts_within(parts):
         for told in _told(part):
-            if told not in found:
-                found.append(told)
-    return found
+            if told not in ran:
+                ran.append(told)
+    return ran
 
 
 def _told(part: Any) -> Iterator[dict[str, Any]]:
     name = {"part": type(part).__name__}
     for told in getattr(part, "ran_", ()):
         yield name | told
-    said = {key: getattr(part, source) for source, key in TOLD.items() if hasattr(part, source)}
+    facts = {key: getattr(part, source) for source, key in TOLD.items() if hasattr(part, source)}
     devices = getattr(getattr(part, "report_", None), "devices", None)
     if devices:
-        said["trained_on"] = dict(devices)
-    if said:
-        yield name | said
+        facts["trained_on"] = dict(devices)
+    if facts:
+        yield name | facts
 
 
 def parts_within(value: Any) -> Iterator[Any]:
@@ -186,8 +186,8 @@ def part_facts(parts: Iterable[Any], recording: Any) -> dict[str, Any]:
 
 def _all_of(told: Iterable[Mapping[str, Any]], key: str) -> str | None:
     """Return what parts say under a name, each once, in one text; None if none says anything."""
-    said = dict.fromkeys(str(entry[key]) for entry in told if entry.get(key) is not None)
-    return ", ".join(said) or None
+    distinct = dict.fromkeys(str(entry[key]) for entry in told if entry.get(key) is not None)
+    return ", ".join(distinct) or None
 
 
 def accelerator(told: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -166,10 +166,10 @@ def settings_of(protocol: type, **changed: Any) -> type[Strict]:
             """Return the protocol with these settings."""
             return protocol(**{name: getattr(self, name) for name in values})
 
-    made: type[Strict] = create_model(
+    model: type[Strict] = create_model(
         f"{protocol.__name__}Settings", __base__=Settings, __doc__=protocol.__doc__, **values
     )
-    return made
+    return model
 
 
 # ------------------------------------------------------------------------------ from specs to parts

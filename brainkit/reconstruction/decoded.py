@@ -167,14 +167,14 @@ def training_share_of(
     """
 
     def refit(few: Sequence[Prepared]) -> Array:
-        found = []
+        predictions = []
         for fold in few:
             embeddings = parts.embeddings(stimuli, fold.train_stimuli)
             model = clone(parts.embedding_model)
             X_train, X_test = fold.train[:, fold.usable], fold.test[:, fold.usable]
             fit_rows(model, X_train, embeddings, groups=fold.train_rows.groups)
-            found.append(model.predict_standardised(X_test))
-        return np.concatenate(found)
+            predictions.append(model.predict_standardised(X_test))
+        return np.concatenate(predictions)
 
     return float(training_shares([folds], [np.concatenate(decoded)], refit).mean())
 
@@ -237,7 +237,7 @@ def join(folds: Sequence[Decoded]) -> Decoded:
     rows = joined_rows([fold.rows for fold in folds])
     order = np.argsort(rows.shown, kind="stable")
     kinds = [kind for kind in folds[0].conditions if all(kind in f.conditions for f in folds)]
-    said = [kind for kind in folds[0].sentences if all(kind in f.sentences for f in folds)]
+    captioned = [kind for kind in folds[0].sentences if all(kind in f.sentences for f in folds)]
     return Decoded(
         rows=rows.take(order),
         fold=np.concatenate([fold.fold for fold in folds])[order],
@@ -251,7 +251,7 @@ def join(folds: Sequence[Decoded]) -> Decoded:
         nearest=np.concatenate([fold.nearest for fold in folds])[order],
         sentences={
             kind: [[text for fold in folds for text in fold.sentences[kind]][n] for n in order]
-            for kind in said
+            for kind in captioned
         },
         fitted=folds[0].fitted,
     )

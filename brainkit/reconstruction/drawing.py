@@ -46,20 +46,20 @@ def draw(
     dict of str to array (n, height, width, 3)
         In [0, 1].
     """
-    made: dict[str, NDArray[np.float32]] = {}
+    images: dict[str, NDArray[np.float32]] = {}
     for kind, condition in conditions.items():
         extra: dict[str, Any] = dict(settings)
         if condition.init_latents is not None:
             extra |= {"init_latents": condition.init_latents, "strength": strength}
         if condition.image_embeds is None:
             extra.pop("noise_level", None)
-        made[kind] = np.asarray(
+        images[kind] = np.asarray(
             generator.generate(
                 image_embeds=condition.image_embeds, text=condition.text, seeds=list(seeds), **extra
             ),
             dtype=np.float32,
         )
-    return made
+    return images
 
 
 def say(

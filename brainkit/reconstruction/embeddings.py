@@ -193,10 +193,10 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         -------
         array (n_samples, n_dimensions)
         """
-        made = self.predict_standardised(X)
+        predicted = self.predict_standardised(X)
         if self.spread is not None:
-            made = (made - self.predicted_mean_) * self.gain_
-        embeddings = made * self.scale_ + self.mean_
+            predicted = (predicted - self.predicted_mean_) * self.gain_
+        embeddings = predicted * self.scale_ + self.mean_
         return to_length(embeddings, self.norm_) if self.renormalise else embeddings
 
 
@@ -248,8 +248,8 @@ def fit_decoders(
     for cv in dict.fromkeys(decoder.cv for decoder in decoders):
         alike = [place for place, decoder in enumerate(fitted) if decoder.cv == cv]
         folds = kfold(len(scaled), cv, groups=groups)
-        found = ridge_blocks(scaled, [blocks[place] for place in alike], folds)
-        for place, fit in zip(alike, found, strict=True):
+        fits = ridge_blocks(scaled, [blocks[place] for place in alike], folds)
+        for place, fit in zip(alike, fits, strict=True):
             fitted[place]._finish(fit, mean, scale)
     return nulls
 
@@ -305,5 +305,5 @@ def embed_stimuli(
         np.asarray(embed.transform(stimuli.read(wanted[start : start + size])), dtype=np.float32)
         for start in range(0, len(wanted), size)
     ]
-    made = np.concatenate(parts)
-    return made.reshape(len(made), -1)
+    embeddings = np.concatenate(parts)
+    return embeddings.reshape(len(embeddings), -1)

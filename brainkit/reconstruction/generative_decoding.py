@@ -258,11 +258,11 @@ class _Run:
             "guidance": protocol.guidance,
             "noise_level": protocol.noise_level,
         }
-        made = draw(generator, conditions, self.seeds, settings, strength=protocol.strength)
+        drawn = draw(generator, conditions, self.seeds, settings, strength=protocol.strength)
         start = conditions[MADE].init_latents
         if start is not None:
-            made["low_level"] = np.asarray(generator.decode_latents(start), dtype=np.float32)
-        return made
+            drawn["low_level"] = np.asarray(generator.decode_latents(start), dtype=np.float32)
+        return drawn
 
     def captions(self, images: Images) -> Captions:
         """Say what each kind of embedding shows; nothing without a captioner."""
@@ -283,11 +283,11 @@ class _Run:
         """Score the images; none where nothing was drawn."""
         if MADE not in images:
             return {}
-        made = {k: values for k, values in images.items() if k not in ("shown", "low_level")}
+        judged = {k: values for k, values in images.items() if k not in ("shown", "low_level")}
         shown, items = images["shown"], self.drawn_items
         rows = self.decoded.rows.take(self.chosen)
-        scores: Scores = item_scores(shown, made, items["fold"], rows, self.training)
-        return scores | judge_scores(self.parts.judges, shown, made, self.among[0], **items)
+        scores: Scores = item_scores(shown, judged, items["fold"], rows, self.training)
+        return scores | judge_scores(self.parts.judges, shown, judged, self.among[0], **items)
 
     def caption_scores(self, captions: Captions) -> Scores:
         """Tell which sentences name the main category; NaN for images whose is not known."""

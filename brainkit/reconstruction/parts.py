@@ -169,11 +169,11 @@ class ReconstructionParts:
         """
         few = np.unique(rows)[:CHECKED]
         images, embeddings = stimuli.read(few), self.embeddings(stimuli, few)
-        own = None if self.embed is None else _network(self.embed)
+        network = None if self.embed is None else _network(self.embed)
         same = [
             name
             for name, judge in self.judges.items()
-            if _network(judge) == own or _sees_alike(judge.transform(images), embeddings)
+            if _network(judge) == network or _sees_alike(judge.transform(images), embeddings)
         ]
         if same:
             raise InputError(

@@ -134,8 +134,10 @@ def identification_among(
         If an item has fewer than n - 1 others in its fold, or as
         `brainkit.evaluation.identification` raises.
     """
-    found = identification_contest(reconstructions, images, direction, score=first_among(n), **rows)
-    return _among(found, n)
+    contest = identification_contest(
+        reconstructions, images, direction, score=first_among(n), **rows
+    )
+    return _among(contest, n)
 
 
 def retrieval_among(
@@ -173,13 +175,13 @@ def retrieval_among(
     return _among(retrieval_contest(brain, images, direction, score=first_among(n), **rows), n)
 
 
-def _among(found: ItemScores, n: int) -> ItemScores:
-    others = found.fewest_rivals or 0
+def _among(scores: ItemScores, n: int) -> ItemScores:
+    others = scores.fewest_rivals or 0
     if not 2 <= n <= others + 1:
         raise InputError(
             f"One in {n} cannot be asked of {others + 1} items (of a fold): give 2 to {others + 1}."
         )
-    return found
+    return scores
 
 
 def judge_scores(
@@ -210,8 +212,8 @@ def judge_scores(
     scores: Scores = {}
     for name, judge in judges.items():
         truth = judge.transform(shown)
-        for kind, made in images.items():
-            seen = judge.transform(made)
+        for kind, drawn in images.items():
+            seen = judge.transform(drawn)
             for direction in DIRECTIONS:
                 metric = judge_metric(direction, name)
                 scores[metric, kind] = identification_among(seen, truth, direction, n=n, **rows)
@@ -292,8 +294,8 @@ def first_named(sentence: str, words: Words) -> str | None:
     category_of = _category_of(words)
     by_length = sorted(category_of, key=len, reverse=True)
     pattern = "|".join(re.escape(word) for word in by_length)
-    found = re.search(rf"\b(?:{pattern})\b", sentence.lower())
-    return None if found is None else category_of[found.group()]
+    match = re.search(rf"\b(?:{pattern})\b", sentence.lower())
+    return None if match is None else category_of[match.group()]
 
 
 def _category_of(words: Words) -> dict[str, str]:

@@ -467,13 +467,13 @@ class DeepEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Return what `brainkit.save_estimator` keeps beside the parameters."""
         if not hasattr(self, "module_"):
             return {"format": FORMAT}
-        own = {"module_", "report_"}
+        attributes = {"module_", "report_"}
         return {
             "format": FORMAT,
             "fitted": {
                 name: value
                 for name, value in vars(self).items()
-                if name.endswith("_") and not name.startswith("_") and name not in own
+                if name.endswith("_") and not name.startswith("_") and name not in attributes
             },
             "report": asdict(self.report_),
             "module": weights_of(self.module_),

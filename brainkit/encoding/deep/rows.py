@@ -187,12 +187,12 @@ def fit_scale(X: Any, Y: Float, train: Index, held: Index) -> Scale:
     count, mean, squares = 0, np.zeros(X.shape[2]), np.zeros(X.shape[2])
     for _, block in chunks(X, train):
         values = block.reshape(-1, block.shape[2])
-        own = values.mean(axis=0, dtype=np.float64)
-        spread = np.square(values - own).sum(axis=0, dtype=np.float64)
+        means = values.mean(axis=0, dtype=np.float64)
+        spread = np.square(values - means).sum(axis=0, dtype=np.float64)
         total = count + len(values)
         # Chan, Golub and LeVeque's update: no difference of large sums.
-        squares += spread + np.square(own - mean) * (count * len(values) / total)
-        mean += (own - mean) * (len(values) / total)
+        squares += spread + np.square(means - mean) * (count * len(values) / total)
+        mean += (means - mean) * (len(values) / total)
         count = total
     for _ in chunks(X, held):
         pass  # they are checked as they are read

@@ -201,8 +201,8 @@ class PublishedTokens(nn.Module):
         images : tensor (n_images, embedding)
         responses : tensor (n_images, n_voxels)
         """
-        own = responses.T.unsqueeze(-1)  # (n_voxels, n_images, 1)
-        both = torch.cat([images.expand(len(own), -1, -1), own.to(images.dtype)], dim=-1)
+        response = responses.T.unsqueeze(-1)  # (n_voxels, n_images, 1)
+        both = torch.cat([images.expand(len(response), -1, -1), response.to(images.dtype)], dim=-1)
         tokens: Tensor = self.block(both)
         return tokens
 
@@ -255,8 +255,8 @@ class Block(nn.Module):
         query, key, value = joint.view(voxels, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         constant, scale = self._constants()[0], self.scale(length)
         if constant is not None:  # which the logarithm does not scale
-            own = constant.view(self.heads, 1, -1).to(query.dtype)
-            query, scale = torch.lerp(own, query, math.log(length)), self.scale(math.e)
+            bias = constant.view(self.heads, 1, -1).to(query.dtype)
+            query, scale = torch.lerp(bias, query, math.log(length)), self.scale(math.e)
         left_out = self.dropout.p if self.training else 0.0
         mixed = functional.scaled_dot_product_attention(
             query, key, value, dropout_p=left_out, scale=scale
@@ -396,9 +396,9 @@ class InContextNetwork(nn.Module):
         HyperWeights
             For z-scored responses.
         """
-        own = self.tokens(images, responses)
-        registers = self.registers.to(own.dtype).expand(len(own), -1, -1)
-        tokens = self.dropout(torch.cat([registers, own], dim=1))
+        read = self.tokens(images, responses)
+        registers = self.registers.to(read.dtype).expand(len(read), -1, -1)
+        tokens = self.dropout(torch.cat([registers, read], dim=1))
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         first, attention = self.blocks[-1].read_first(tokens)  # type: ignore[operator]
@@ -440,7 +440,7 @@ def hyper_weights(
     """
     n_images, n_voxels = responses.shape
     size = voxels_at_once(network, n_images, n_tokens)
-    whole = HyperWeights(
+    weights = HyperWeights(
         torch.empty(n_voxels, embeddings.shape[1], device=embeddings.device),
         torch.empty(n_voxels, device=embeddings.device),
         torch.empty(n_voxels, n_images if attention else 0, device=embeddings.device),
@@ -451,9 +451,9 @@ def hyper_weights(
         images = network.encode_images(embeddings)
         for start in range(0, n_voxels, size):
             part = network(images, responses[:, start : start + size])
-            for target, values in zip(whole[: 2 + attention], part, strict=False):
+            for target, values in zip(weights[: 2 + attention], part, strict=False):
                 target[start : start + size] = values
-    return whole
+    return weights
 
 
 def voxels_at_once(network: InContextNetwork, n_images: int, n_tokens: int | None = None) -> int:

@@ -198,8 +198,8 @@ class TuningVoxels(SyntheticVoxels):
         drawn = np.empty((self.embeddings.shape[1], n_voxels), dtype=np.float32)
         groups = generator.choice(len(names), n_voxels, p=counts / counts.sum())
         for voxel, group in enumerate(groups):
-            own = self.tunings[names[group]]
-            chosen = own[generator.integers(len(own), size=generator.integers(low, high + 1))]
+            tuning = self.tunings[names[group]]
+            chosen = tuning[generator.integers(len(tuning), size=generator.integers(low, high + 1))]
             chosen = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
             drawn[:, voxel] = generator.standard_normal(len(chosen), dtype=np.float32) @ chosen
         plain = super().weights(generator, n_voxels)

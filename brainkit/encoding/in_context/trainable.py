@@ -403,8 +403,8 @@ class TrainableNetwork(BaseEstimator):
         }
         source = SubjectVoxels(subjects, validation, seed=self.seed)
         if self.checkpoint is None and not self._is_open():
-            whole = np.concatenate([subject.embeddings for subject in subjects.values()])
-            self._take(self._new(whole), Origin(embedding_model))
+            embeddings = np.concatenate([subject.embeddings for subject in subjects.values()])
+            self._take(self._new(embeddings), Origin(embedding_model))
         network, origin = self.open()
         check_excluded(excluded, origin.subjects)
         for subject in subjects.values():
@@ -485,12 +485,12 @@ def check_embeddings(
         if known is not None and model != known:
             raise InputError(f"The network reads the embeddings of {known}; got those of {model}.")
         return
-    found = network.strangeness(torch.from_numpy(embeddings).to(network.centre.device))
-    if found > STRANGE:
+    strangeness = network.strangeness(torch.from_numpy(embeddings).to(network.centre.device))
+    if strangeness > STRANGE:
         raise InputError(
-            f"These embeddings do not look like {whose}: their whitened variance is {found:.0f} "
-            "times that of those. Extract them with the network's own model and layer; if they are "
-            "its own, of unusual images, say so by embedding_model."
+            f"These embeddings do not look like {whose}: their whitened variance is "
+            f"{strangeness:.0f} times that of those. Extract them with the network's own model and "
+            "layer; if they are its own, of unusual images, say so by embedding_model."
         )
 
 

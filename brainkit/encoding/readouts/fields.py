@@ -306,8 +306,8 @@ class _Search:
                 targets = np.flatnonzero(chosen == number)
                 scale = _scale(pooled)
                 penalties = torch.from_numpy(alpha[targets]).to(self.device)
-                own = self.Y[:, torch.from_numpy(targets).to(self.device)]
-                weights, offset = solve_ridge(pooled / scale, own, penalties)
+                responses = self.Y[:, torch.from_numpy(targets).to(self.device)]
+                weights, offset = solve_ridge(pooled / scale, responses, penalties)
                 coef[targets] = (weights / scale).cpu().numpy()
                 intercept[targets] = offset.cpu().numpy()
         return coef, intercept

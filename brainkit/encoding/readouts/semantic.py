@@ -238,10 +238,10 @@ class SemanticReadout(MaskReadout):
             From a place in the moved mask to that in the mask, in coordinates from −1 to 1.
         """
         numbers = np.arange(self.n_targets_)[targets]
-        found = []
+        motions = []
         with torch.no_grad():
             for _, x in self._standardised(as_tokens(X, self.n_tokens_, self.n_features_in_)):
                 located = self.module_.locate(x)
                 moved = [self.module_.mask_matrices(located, slice(n, n + 1)) for n in numbers]
-                found.append(torch.cat(moved, dim=1).cpu().numpy())
-        return np.concatenate(found)
+                motions.append(torch.cat(moved, dim=1).cpu().numpy())
+        return np.concatenate(motions)

@@ -193,9 +193,9 @@ class FeatureWeightedRF(MultiOutputMixin, RegressorMixin, BaseEstimator):
         at_once = max(1, CHUNK_BYTES // (4 * widest * self.n_features_in_))
         for rows, values in chunks(tokens, np.arange(len(tokens)), at_once):
             pooled = torch.matmul(weights, torch.from_numpy(values)).numpy()
-            for number, own in enumerate(targets):
-                part = pooled[:, number] @ self.coef_[own].T + self.intercept_[own]
-                predicted[np.ix_(rows, own)] = part
+            for number, columns in enumerate(targets):
+                part = pooled[:, number] @ self.coef_[columns].T + self.intercept_[columns]
+                predicted[np.ix_(rows, columns)] = part
         return predicted[:, 0] if self.single_target_ else predicted
 
     def score_targets(self, X: Any, Y: ArrayLike) -> NDArray[np.float64]:

@@ -348,12 +348,14 @@ class RoutingEncoder(DeepEncoder):
             )
         check_is_fitted(self, "module_")
         self._check_one_layer(X)
-        found, module = [], cast(RoutingDecoder, self.module_)
+        attention_maps, module = [], cast(RoutingDecoder, self.module_)
         with torch.no_grad():
             for _, x in self._standardised(as_tokens(X, self.n_tokens_, self.n_features_in_)):
                 weights = module.attention(x)
-                found.append((weights.mean(dim=1) if average_heads else weights).cpu().numpy())
-        return np.concatenate(found)
+                attention_maps.append(
+                    (weights.mean(dim=1) if average_heads else weights).cpu().numpy()
+                )
+        return np.concatenate(attention_maps)
 
     def score_targets(self, X: Any, Y: ArrayLike) -> NDArray[np.float64]:
         """Return R² of each target, (n_targets,); NaN for a constant one."""

@@ -332,9 +332,9 @@ class RoutingDecoder(nn.Module):
         """Return what each query makes of each image, (n, n_queries, width)."""
         attention, constant = self._attention()
         gathered = attention.mix(tokens) + constant
-        found = self.dropout(self.out(gathered))
-        inner = self.dropout(functional.relu(self.expand(self.norm(found))))
-        done: Tensor = self.final(found + self.dropout(self.contract(inner)))
+        vectors = self.dropout(self.out(gathered))
+        inner = self.dropout(functional.relu(self.expand(self.norm(vectors))))
+        done: Tensor = self.final(vectors + self.dropout(self.contract(inner)))
         return done
 
     def attention(self, tokens: Tensor) -> Tensor:
