@@ -161,6 +161,16 @@ class Prepared:
         finite, varies = (self._mask(name).reshape(inner[0], -1) for name in ("finite", "varies"))
         return np.asarray(finite.all(axis=1) & varies.any(axis=1))
 
+    def usable_of(self, units: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Tell which of the usable targets are of some units, (usable targets,)."""
+        return np.repeat(units, self.n_times)[self.usable]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many units there are, and of how many no target can be used."""
+        useful: NDArray[np.bool_] = self.usable.reshape(-1, self.n_times).max(axis=1)
+        return {"units": len(useful), "constant_or_nan": int((~useful).sum())}
+
     def read(self, part: Part, units: slice | Index) -> Float:
         """Read some units of a part, (items, units × time); nothing is kept.
 

@@ -18,6 +18,7 @@ from brainkit.data.preparing import Prepared, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.data.splits import describe_split
 from brainkit.data.stimuli import Stimuli
+from brainkit.encoding.fit_context import context_of, tell
 from brainkit.encoding.judging import EncodingProtocol, prepare_folds
 from brainkit.encoding.score_tables import mean_weights
 from brainkit.errors import InputError, SplitError
@@ -45,7 +46,8 @@ class SpaceComparison:
         space).
     units : DataFrame
         A row a unit: the test correlation with each space, and ``preferred``, the space with the
-        highest correlation on validation stimuli, which are neither fitted on nor tested.
+        highest correlation on validation stimuli, which are neither fitted on nor tested. Of
+        epochs a row a unit and time point, with the columns ``unit`` and ``time``.
     spaces : list of str
         In the order given.
     n_train : int
@@ -112,7 +114,8 @@ def compare_spaces(
     Parameters
     ----------
     recording : Recording
-        (trial, unit), with image stimuli.
+        (trial, unit) or (trial, unit, time), with stimuli; of epochs each unit and time point is a
+        target of its own.
     spaces : mapping of str to transformer, or array or DataFrame (stimulus, feature)
         From stimuli to features; clones are fitted on the training stimuli. Features that are
         ready, such as a network's layers computed in one pass, see `Precomputed`.
@@ -132,11 +135,6 @@ def compare_spaces(
     SplitError
         If the split has several folds, or too few training stimuli.
     """
-    if len(recording.responses.shape) != 2:
-        raise InputError(
-            "compare_spaces takes (trial, unit) recordings; got shape "
-            f"{recording.responses.shape}. For epochs, fit an estimator on recording.targets()."
-        )
     stimuli = recording.stimuli
     if stimuli is None or not spaces:
         raise InputError("Comparing feature spaces needs stimuli and at least one space.")
@@ -160,7 +158,7 @@ def compare_spaces(
     order = fold.test_rows.exchanged(rng(seed, "shuffled test items"))
     names = list(spaces)
     regions = list(regions or recording.region_names)
-    masks = [recording.roi_mask(region)[fold.usable] for region in regions]
+    masks = [fold.usable_of(recording.roi_mask(region)) for region in regions]
     inside = np.stack([np.ones(int(fold.usable.sum()), bool), *masks], axis=1)
     truth = fold.test[:, fold.usable]
     validation, test, shuffled, sums = {}, {}, {}, {}
@@ -169,6 +167,7 @@ def compare_spaces(
         X = _by_item(fitted.fit_transform, fitted, stimuli, fold.train_stimuli[shown])
         encoder = clone(model)
         Y = fold.train[shown][:, fold.usable]
+        tell(encoder, context_of(recording, fitted, fold.usable, fold.fold.rows["test"]))
         fit_rows(encoder, X, Y, groups=fold.train_rows.groups[shown])
         aside, predicted = (
             predict_rows(encoder, _by_item(fitted.transform, fitted, stimuli, rows), Y.shape[1])
@@ -179,8 +178,12 @@ def compare_spaces(
         shuffled[name] = np.asarray(pearson_r(truth, predicted[order]))
         sums[name] = _means(truth, predicted, test[name], inside, fold.test_rows.groups)
     preferred = np.argmax(np.nan_to_num([validation[name] for name in names], nan=-1.0), axis=0)
-    units = pd.DataFrame(test, columns=names, index=np.flatnonzero(fold.usable))
+    targets = np.flatnonzero(fold.usable)
+    units = pd.DataFrame(test, columns=names, index=targets)
     units["preferred"] = np.array(names)[preferred]
+    if recording.times is not None:
+        units["unit"] = targets // fold.n_times
+        units["time"] = np.asarray(recording.times)[targets % fold.n_times]
     table = [
         _row(region, name, sums[name][place], test[name][mask], shuffled[name][mask], prefers[mask])
         for place, (region, mask) in enumerate(zip(regions, masks, strict=True), start=1)
@@ -194,7 +197,7 @@ def compare_spaces(
         n_train=len(shown),
         metrics=_metrics(sums, test, shuffled, regions),
         recording=recording,
-        counts={"units": len(fold.usable), "constant_or_nan": int((~fold.usable).sum())},
+        counts=fold.counts,
         zscore=fold.zscore,
         prepared=fold,
     )

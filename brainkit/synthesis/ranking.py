@@ -343,7 +343,8 @@ def assess_ranking(
     Parameters
     ----------
     recording : Recording
-        (trial, unit), with stimuli.
+        (trial, unit) or (trial, unit, time), with stimuli; of epochs a region's drive is the mean
+        over its units and all times, of which ``recording.select(times=...)`` leaves a window.
     encoder, judge : (features, model)
         Unfitted, or features that are ready (see `brainkit.features.Precomputed`); the features
         must differ.
@@ -353,10 +354,6 @@ def assess_ranking(
         All that have units where not given.
     """
     stimuli = _shown(recording)
-    if len(recording.responses.shape) != 2:
-        raise InputError(
-            f"assess_ranking takes (trial, unit) recordings; got {recording.responses.shape}."
-        )
     fold = recording.split(protocol.split, seed=protocol.seed).folds[0]
     designs = [Design.from_stimuli(recording, features) for features, _ in (encoder, judge)]
     prepared = prepare(
@@ -372,8 +369,7 @@ def assess_ranking(
         for inside, pair in zip(halves, (encoder, judge), strict=True)
     )
     bank = _bank(recording, prepared, protocol)
-    usable = prepared.usable
-    masks, against = _masks(recording, usable, regions, protocol.against)
+    masks, against = _masks(recording, prepared, regions, protocol.against)
     rankings = rank_regions(first, second, stimuli, bank, masks, against=against, n=protocol.n)
     table = _region_table(recording, prepared, (first, second), rankings, masks)
     return RankingResult(
@@ -382,7 +378,7 @@ def assess_ranking(
         rankings=rankings,
         regions=table,
         metrics=_metrics(table, rankings, protocol.n),
-        counts={"units": len(usable), "constant_or_nan": int((~usable).sum())},
+        counts=prepared.counts,
         encoder=first,
         zscore=prepared.zscore,
         prepared=prepared,
@@ -390,19 +386,21 @@ def assess_ranking(
 
 
 def _masks(
-    recording: Recording, usable: Array, regions: Sequence[str] | None, against: str | None
+    recording: Recording, prepared: Prepared, regions: Sequence[str] | None, against: str | None
 ) -> tuple[dict[str, Array], Array | None]:
-    """Return which usable units lie in each region, and in the one that it is ranked against."""
+    """Return which usable targets lie in each region, and in the one that it is ranked against."""
     names = list(regions) if regions else recording.region_names
     if not names:  # of a recording that knows none, all units are one
-        return {"all": np.ones(int(usable.sum()), dtype=bool)}, None
-    masks = {name: recording.roi_mask(name)[usable] for name in names if name != against}
+        return {"all": np.ones(int(prepared.usable.sum()), dtype=bool)}, None
+    masks = {
+        name: prepared.usable_of(recording.roi_mask(name)) for name in names if name != against
+    }
     masks = {name: inside for name, inside in masks.items() if inside.any()}
     if not masks:
         raise InputError(
             f"Stimuli are ranked by region, but no region of {recording.subject} has a usable unit."
         )
-    return masks, None if against is None else recording.roi_mask(against)[usable]
+    return masks, None if against is None else prepared.usable_of(recording.roi_mask(against))
 
 
 def _halves(stimuli: Array, seed: int) -> tuple[Array, Array]:
@@ -465,6 +463,7 @@ def _region_table(
     stimuli = _shown(recording)
     truth = prepared.test[:, prepared.usable]
     predicted = [model.predict(model.read(stimuli, prepared.test_stimuli)) for model in pair]
+    unit = np.flatnonzero(prepared.usable) // prepared.n_times  # of each target
     rows = []
     for name, ranking in rankings.items():
         inside = masks[name]
@@ -475,7 +474,7 @@ def _region_table(
         rows.append(
             {
                 "region": name,
-                "units": int(inside.sum()),
+                "units": len(np.unique(unit[inside])),
                 "judged percentile": float(ranking.judged_percentile.mean()),
                 "random percentile": 50.0,
                 "agreement": ranking.agreement,

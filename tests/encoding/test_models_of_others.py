@@ -196,12 +196,6 @@ def test_seeds_that_test_other_items_are_refused(recording, features):
         assess_decoder(recording, PixelPCA(4), Ridge(), decoding)
 
 
-def test_spaces_of_epochs_are_refused_by_name(features):
-    epochs = Recording.from_arrays(np.zeros((N, 3, 4)), stimuli=np.zeros((N, 4, 4), np.uint8))
-    with pytest.raises(InputError, match=r"compare_spaces takes \(trial, unit\) recordings"):
-        compare_spaces(epochs, {"a": features}, Ridge(), PROTOCOL)
-
-
 def test_slow_data_are_noticed_in_every_job():
     """What changes slowly on both sides gives r of .3 on noise where neighbours train."""
     rng, n = np.random.default_rng(3), 300

@@ -1,6 +1,7 @@
 """Comparing feature spaces: each region prefers the space that drives it."""
 
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -72,6 +73,44 @@ def test_each_region_prefers_what_drives_it(recording):
         assert abs(table.loc[(region, space), "r"]) < 0.25
     assert found.depth() == {"L": 0.0, "R": 1.0}
     assert found.n_train == 144
+
+
+def test_epochs_are_compared_unit_by_unit_and_time_by_time(recording):
+    """Early in a trial units follow one half of the image, late the other."""
+    values = recording.responses.read()
+    late = np.concatenate([values[:, 10:20], values[:, :10], values[:, 20:]], axis=1)
+    late[:, 24] = 1.0  # of no use at that time
+    epochs = Recording.from_arrays(
+        np.stack([values, late], axis=2), trials=recording.trials, units=recording.units,
+        stimuli=recording.stimuli, times=[0.1, 0.2],
+    )  # fmt: skip
+    both = compare_spaces(epochs, SPACES, MODEL, PROTOCOL, regions=["L", "R"])
+    assert both.units["time"].tolist() == [0.1, 0.2] * 24 + [0.1]
+    assert both.counts == {"units": 25, "constant_or_nan": 0}
+    for time, part in ((0.1, values), (0.2, late)):
+        flat = Recording.from_arrays(
+            part, trials=recording.trials, units=recording.units, stimuli=recording.stimuli
+        )
+        alone = compare_spaces(flat, SPACES, MODEL, PROTOCOL, regions=["L", "R"]).units
+        here = both.units[both.units["time"] == time].set_index("unit")
+        np.testing.assert_allclose(here[list(SPACES)], alone[list(SPACES)], atol=1e-5)
+        assert here["preferred"].tolist() == alone["preferred"].tolist()
+    shares = both.regions.set_index(["region", "space"])["share"]
+    assert shares["L", "left"] == shares["L", "right"] == 0.5
+
+
+def test_models_that_ask_for_it_know_the_spaces_and_the_fold(recording):
+    class Asking(VoxelwiseRidge):
+        known: ClassVar[list] = []
+
+        def set_context(self, context):
+            self.known.append(context)
+
+    compare_spaces(recording, SPACES, Asking(alphas=(1.0,)), PROTOCOL)
+    for context, side in zip(Asking.known, (True, False), strict=True):
+        assert context.space.left is side
+        assert context.held_out.tolist() == list(range(60))
+        assert list(context.regions) == ["L", "R"]
 
 
 def test_shares_add_up_and_the_interval_holds_the_mean(recording):

@@ -77,6 +77,21 @@ def test_each_region_gets_the_stimuli_that_truly_drive_it(world, result):
         )
 
 
+def test_a_regions_drive_in_epochs_is_the_mean_over_its_times(world, result):
+    recording, _ = world
+    values = recording.responses.read()
+    epochs = Recording.from_arrays(
+        np.stack([values, values], axis=2), trials=recording.trials, units=recording.units,
+        stimuli=recording.stimuli, times=[0.1, 0.2],
+    )  # fmt: skip
+    twice = assess_ranking(epochs, ENCODER, JUDGE, RankingProtocol("nsd-shared1000", n=8))
+    assert twice.counts == result.counts
+    assert twice.regions["units"].tolist() == [8, 8]
+    for name, ranking in result.rankings.items():
+        assert twice.rankings[name].rows.tolist() == ranking.rows.tolist()
+        np.testing.assert_allclose(twice.rankings[name].predicted, ranking.predicted, rtol=1e-4)
+
+
 def test_table_and_metrics(result):
     table = result.regions.set_index("region")
     assert table["units"].tolist() == [8, 8]
@@ -183,7 +198,7 @@ def test_bad_input(world):
         assess_ranking(
             Recording.from_arrays(np.ones((9, 2))), ENCODER, JUDGE, RankingProtocol("kfold:3")
         )
-    with pytest.raises(InputError, match=r"takes \(trial, unit\) recordings; got \(9, 2, 4\)"):
+    with pytest.raises(InputError, match=r"None of the 2 units .* all are constant"):
         assess_ranking(
             Recording.from_arrays(np.ones((9, 2, 4)), stimuli=np.zeros((9, 4, 4), np.uint8)),
             ENCODER, JUDGE, RankingProtocol("kfold:3"),
