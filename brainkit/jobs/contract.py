@@ -148,6 +148,8 @@ class Result:
         What the numbers mean, a plain sentence or two each.
     lines : mapping of str to str
         What else the report says of what was run, by label.
+    learned_from : str
+        Whose trials trained, where not the person's own alone; for the report's first sentence.
     source : object
         What the job's ``assess_...`` function returned, for those who call the job from Python.
     """
@@ -165,6 +167,7 @@ class Result:
     fitted: Sequence[Any] = ()
     glossary: Mapping[str, str] = field(default_factory=dict)
     lines: Mapping[str, str] = field(default_factory=dict)
+    learned_from: str = ""
     source: Any = None
 
 

@@ -462,7 +462,7 @@ def of_people(result: Result, folds: Sequence[Together], unseen: str | None = No
 
 
 def said_of_people(result: Result, folds: Sequence[Together]) -> dict[str, Any]:
-    """Return a result's facts and lines with who trained in the first fold, and the access."""
+    """Return a result's facts with who trained in the first fold, and the same in words."""
     first = folds[0]
     facts: dict[str, Any] = {
         "access": first.access,
@@ -471,16 +471,10 @@ def said_of_people(result: Result, folds: Sequence[Together]) -> dict[str, Any]:
         "aligner": None if first.aligner is None else type(first.aligner).__name__,
     }
     others = ", ".join(f"{name} ({n:,} items)" for name, n in facts["trained_on"].items())
-    aligned = f", aligned by {facts['aligner']}" if facts["aligner"] else ""
-    more = f"; in the first of {len(folds)} folds" if len(folds) > 1 else ""
-    line = f"{others or 'nobody else'}{aligned}; {facts['own_trials']:,} trials of its own "
-    return {
-        "facts": {**result.facts, **facts},
-        "lines": {
-            **result.lines,
-            f"Trained on, for {first.person.subject}": f"{line}({first.access}){more}",
-        },
-    }
+    aligned = f"{others}, aligned by {facts['aligner']}, and " if others else ""
+    more = f", in the first of {len(folds)} folds" if len(folds) > 1 else ""
+    told = f"{aligned}{facts['own_trials']:,} trials of its own ({first.access}){more}"
+    return {"facts": {**result.facts, **facts}, "learned_from": told}
 
 
 # --------------------------------------------------------------------------- for decoders

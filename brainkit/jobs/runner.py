@@ -513,11 +513,12 @@ def person_report(name: str, data: Any, results: Mapping[str, Result]) -> Person
         for metric, entry in result.metrics.items():
             metrics[metric if metric not in metrics else f"{metric}[{label}]"] = entry
     each = 1 if len(results) > 1 else PICTURES
+    learned = dict.fromkeys(result.learned_from for result in results.values())
     return PersonReport.of(
         f"Subject {name}" if hasattr(data, "subject") else name,
         [section for result in results.values() for section in result.sections],
         [picture for result in results.values() for picture in list(result.highlights)[:each]],
-        about=data.described,
+        about="; learned from ".join([data.described, *filter(None, learned)]),
         simulated=data.info.get("simulated"),
         metrics=metrics,
         glossary={n: text for result in results.values() for n, text in result.glossary.items()},

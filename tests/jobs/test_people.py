@@ -232,9 +232,12 @@ def test_people_are_judged_over_folds(world, job):
         items = len(np.unique(case.data.stimulus_rows()))
         assert len(result.tables["items"]) == items
         if who == "others":
-            line = result.lines["Trained on, for c"]
-            assert "aligned by SharedResponse; 40 trials of its own (labelled-40); in the" in line
-            assert "of 3 folds" in line
+            told = result.learned_from
+            assert told.startswith("a (")
+            assert told.endswith(
+                "aligned by SharedResponse, and 40 trials of its own (labelled-40), in the first "
+                "of 3 folds"
+            )
     assert scores["others"] > scores["own"] + 0.03
 
 
