@@ -144,9 +144,9 @@ class Together:
         The others' training items in the shared space.
     by : str or None
         What is z-scored.
-    average_repeats : bool or "test"
-        Whether the tested person's repeats are averaged. The others' are, unless it is False for
-        lack of stimuli.
+    average_repeats : bool, "test" or None
+        Whether the tested person's repeats are averaged. The others' are, but in jobs that know no
+        averaging (None), such as those of labels.
     access : str
         ``"none"``, ``"unlabelled-N"``, ``"labelled-N"`` or ``"transductive"``.
     labels : bool
@@ -160,7 +160,7 @@ class Together:
     aligner: Aligner | None
     others: Mapping[str, Recording]
     by: str | None
-    average_repeats: AverageRepeats
+    average_repeats: AverageRepeats | None
     access: str
     labels: bool = True
 
@@ -275,7 +275,7 @@ def bring_together(
             "it into trials, or align the recordings with brainkit.alignment before."
         )
     by = zscore_column(case.data, protocol.zscore)
-    average_repeats = getattr(protocol, "average_repeats", False)
+    average_repeats = getattr(protocol, "average_repeats", None)
     study = _Study(case, recipe, by, protocol.unseen, average_repeats, features, seed_of(protocol))
     folds = case.data.split(protocol.split, seed=study.seed).folds
     return [study.fold(fold.rows, number) for number, fold in enumerate(folds)]
@@ -294,7 +294,7 @@ class _Study:
     recipe: PeopleRecipe
     by: str | None
     unseen: str | None
-    average_repeats: AverageRepeats
+    average_repeats: AverageRepeats | None
     features: Any
     seed: int
 
@@ -365,7 +365,7 @@ class _Study:
         else:
             (fold,) = prepare_split(
                 person, [(chosen, test)], zscore=self.by, unseen=self.unseen,
-                average_repeats=self.average_repeats,
+                average_repeats=self.average_repeats or False,
             )  # fmt: skip
             usable, person = fold.usable_units, self._zscored(person, chosen)
         if not usable.any():
@@ -394,8 +394,10 @@ class _Study:
         return others
 
     def _averaged(self, recording: Recording) -> Recording:
-        """Return the mean response to each stimulus, where stimuli are known."""
-        return recording.average_repeats() if "stimulus" in recording.rows else recording
+        """Return the mean response to each stimulus; of jobs that never average, the trials."""
+        if self.average_repeats is None or "stimulus" not in recording.rows:
+            return recording
+        return recording.average_repeats()
 
 
 def _no_unit(recording: Recording) -> InputError:

@@ -294,6 +294,34 @@ def test_labels_are_decoded_across_people(trials, access, split, tmp_path):
     assert scores["exchanged"] < scores["true"] - 0.1
 
 
+def test_trials_are_not_averaged_where_labels_are_decoded():
+    """Of conditions that come back in every run, each trial is one to learn from."""
+    rng, people = np.random.default_rng(0), {}
+    for name in "abc":
+        shown = np.tile(np.arange(4), 12)
+        trials = pd.DataFrame(
+            {"stimulus": shown, "label": np.array(list("wxyz"))[shown], "run": np.arange(48) // 8}
+        )
+        values = (
+            np.eye(4)[shown] @ np.ones((4, 4)) + np.eye(4)[shown] * 3 + rng.normal(size=(48, 4))
+        )
+        people[name] = Recording.from_arrays(
+            values.astype(np.float32), subject=name, trials=trials, stimuli_are="conditions",
+            stimuli=Stimuli(np.arange(4 * 16, dtype=np.float32).reshape(4, 4, 4) / 64),
+        )  # fmt: skip
+    case = case_of(people)
+    changes = (
+        "subjects.train=a,b", "alignment.kind=identity", "protocol.seeds=[0]",
+        "protocol.permutations=19", "protocol.split=leave-one-run-out",
+    )  # fmt: skip
+    result = run_recipe(case.data, read_recipe("labels-logistic", changes), others=case.others)
+    assert result.facts["trained_on"] == {"a": 48, "b": 48}
+    assert result.facts["own_trials"] == 40
+    assert len(result.tables["items"]) == 48
+    assert result.metrics["decoding_balanced_accuracy"]["value"] > 0.8
+    assert result.metrics["decoding_balanced_accuracy"]["p"] == 0.05
+
+
 # -------------------------------------------------------------------------------------- bad input
 
 
