@@ -352,6 +352,30 @@ def kept_split(split: SplitLike) -> SplitLike:
     return list(split) if hasattr(split, "__next__") else split
 
 
+def split_of_rows(split: SplitLike, kept: NDArray[np.bool_]) -> SplitLike:
+    """Return a split for a recording that keeps some of its rows.
+
+    Presets and splitters are made anew there; numbers of rows, by hand or of a `Split`, follow the
+    rows.
+
+    Parameters
+    ----------
+    split : SplitLike
+        Of the whole recording.
+    kept : array of bool (rows,)
+    """
+    if isinstance(split, str) or (hasattr(split, "split") and not isinstance(split, Split)):
+        return split
+    place = np.cumsum(kept) - 1
+    pairs = [(fold.rows["train"], fold.rows["test"]) for fold in split] if isinstance(
+        split, Split) else split  # fmt: skip
+    moved = []
+    for train, test in pairs:
+        parts = [positions(rows, len(kept), "rows of a split") for rows in (train, test)]
+        moved.append(tuple(place[rows[kept[rows]]] for rows in parts))
+    return moved
+
+
 def describe_split(split: SplitLike) -> str:
     """Say in one line what a split is, for manifests and messages."""
     if isinstance(split, Split):

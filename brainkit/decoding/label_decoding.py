@@ -33,7 +33,7 @@ from brainkit.data.preparing import (
     zscore_column,
 )
 from brainkit.data.recording import Recording
-from brainkit.data.splits import SplitLike, describe_split, kept_split
+from brainkit.data.splits import SplitLike, describe_split, kept_split, split_of_rows
 from brainkit.errors import InputError, PenaltyWarning, SplitError, listed, told_once
 from brainkit.evaluation import Estimate, mean_of, pearson_r, permutation_p, r2
 from brainkit.evaluation.classification import (
@@ -177,7 +177,11 @@ def assess_labels(recording: Recording, decoder: Any, protocol: LabelProtocol) -
     if protocol.roi is not None:
         recording = recording.select(roi=protocol.roi)
     kind = _kind(decoder)
-    recording, labels, n_without = _labelled(recording, protocol.target, kind)
+    known = _known(recording, protocol.target)
+    if not known.all():
+        recording = recording.select(trials=known)
+        protocol = replace(protocol, split=split_of_rows(protocol.split, known))
+    labels, n_without = _labels(recording, protocol.target, kind), int((~known).sum())
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
     look = _one_hot(labels) if kind == CLASSES else labels
     rows = dependence(
@@ -234,8 +238,8 @@ def _kind(decoder: Any) -> str:
     )
 
 
-def _labelled(recording: Recording, target: str, kind: str) -> tuple[Recording, Array, int]:
-    """Return the rows that have a label, their labels, and how many have none."""
+def _known(recording: Recording, target: str) -> Array:
+    """Tell which rows have a label."""
     rows = recording.rows
     what = "samples" if recording.samples is not None else "trials"
     if target not in rows:
@@ -246,11 +250,14 @@ def _labelled(recording: Recording, target: str, kind: str) -> tuple[Recording, 
     known = rows[target].notna().to_numpy()
     if not known.any():
         raise InputError(f"No {what[:-1]} of {recording.subject} has a {target!r}.")
-    if not known.all():
-        recording = recording.select(trials=known)
+    return np.asarray(known)
+
+
+def _labels(recording: Recording, target: str, kind: str) -> Array:
+    """Return the labels of rows that all have one."""
     column = recording.rows[target]
     if kind == NUMBERS:
-        return recording, _numbers(column, target), int((~known).sum())
+        return _numbers(column, target)
     labels = column.astype(str).to_numpy(dtype=str) if column.dtype == object else (
         column.to_numpy())  # fmt: skip
     labels = np.asarray(labels.astype(str) if labels.dtype.kind not in "biufUS" else labels)
@@ -265,7 +272,7 @@ def _labelled(recording: Recording, target: str, kind: str) -> tuple[Recording, 
             f"The column {target!r} holds {len(counts)} different real numbers, which are no "
             "classes: decode numbers by a regressor, such as LabelDecoder('ridge')."
         )
-    return recording, labels, int((~known).sum())
+    return labels
 
 
 def _numbers(column: pd.Series, target: str) -> Array:

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from brainkit import Recording, load_estimator, save_estimator
+from brainkit.data.splits import split_by_hand
 from brainkit.decoding import LabelDecoder, LabelProtocol, RidgeDecoder, assess_labels
 from brainkit.decoding.epoch_features import covariances, in_bins, tangent
 from brainkit.errors import DependenceWarning, InputError, SplitError
@@ -257,6 +258,27 @@ def test_rows_without_a_label_are_left_out():
     result = assess_labels(some, LabelDecoder(), LabelProtocol("leave-one-run-out", **QUICK))
     assert result.counts["without_label"] == 3
     assert len(result.items) == len(table) - 3
+
+
+@pytest.mark.parametrize("form", ["pairs", "masks", "split"])
+def test_rows_by_hand_follow_those_that_have_a_label(form):
+    rng = np.random.default_rng(0)
+    labels = np.resize(["a", "b"], 60).astype(object)
+    labels[:20:3] = None
+    trials = pd.DataFrame({"label": labels, "name": np.arange(60)})
+    recording = Recording.from_arrays(rng.normal(size=(60, 4)), trials=trials)
+    rows = np.arange(40), np.arange(40, 60)
+    split = {
+        "pairs": [rows],
+        "masks": [tuple(np.isin(np.arange(60), part) for part in rows)],
+        "split": split_by_hand(recording, train=rows[0], test=rows[1]),
+    }[form]
+    protocol = LabelProtocol(split, permutations=0, shuffles=1)
+    result = assess_labels(recording, LabelDecoder("logistic"), protocol)
+    assert result.counts["without_label"] == 7
+    tested = result.recording.trials.iloc[result.items["row"]]
+    assert tested["name"].tolist() == list(range(40, 60))
+    assert result.prepared.n_train == 33
 
 
 def test_labels_in_long_blocks_are_told_by_stretches_of_time():
