@@ -275,6 +275,12 @@ def access_within(prepared: Prepared | None) -> str | None:
     return access_protocol(len(prepared.fold.rows["train"]), prepared.zscore)
 
 
+def judged_facts(judged: Any) -> dict[str, Any]:
+    """Return what the manifest says of every judged model: access, z-scoring, units, dependence."""
+    facts = {name: getattr(judged, name) for name in ("zscore", "counts", "resampling")}
+    return {"access": access_within(judged.prepared), **facts}
+
+
 def stimuli_needed(case: Case, purpose: str) -> Stimuli:
     """Return a recording's stimuli; raises `InputError` where there are none, or none are named."""
     stimuli: Stimuli | None = case.data.stimuli

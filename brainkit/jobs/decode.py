@@ -11,7 +11,7 @@ from brainkit.data.splits import describe_split
 from brainkit.decoding import DecodingProtocol, DecodingResult, assess_decoder
 from brainkit.evaluation import pixel_correlation
 from brainkit.features import read_for
-from brainkit.jobs.contract import Case, Result, access_within, stimuli_needed
+from brainkit.jobs.contract import Case, Result, judged_facts, stimuli_needed
 from brainkit.jobs.encode import Unseen, describe_encoder
 from brainkit.jobs.people import (
     PeopleJob,
@@ -118,12 +118,7 @@ def decoding_result(judged: DecodingResult) -> Result:
         tables={"items": judged.items, "seeds": judged.by_seed},
         arrays={"predictions": judged.images["reconstruction"]},
         pipeline=_pipeline(judged),
-        facts={
-            "access": access_within(judged.prepared),
-            "zscore": judged.zscore,
-            "counts": judged.counts,
-            "resampling": judged.resampling,
-        },
+        facts=judged_facts(judged),
         fitted=[judged.fitted],
         glossary=GLOSSARY,
         source=judged,

@@ -8,8 +8,8 @@ from pydantic import Field
 from brainkit.data.splits import describe_split
 from brainkit.decoding import LabelProtocol, LabelResult, assess_labels
 from brainkit.decoding.label_decoding import CLASSES
-from brainkit.errors import InputError
-from brainkit.jobs.contract import Case, Result, Shortcut, access_within
+from brainkit.errors import InputError, listed
+from brainkit.jobs.contract import Case, Result, Shortcut, judged_facts
 from brainkit.jobs.encode import Unseen
 from brainkit.jobs.people import (
     SHORTCUTS,
@@ -83,6 +83,15 @@ class Labels(PeopleJob):
                 f"decode; they have {list(case.data.rows.columns)}. Say which with --target (--set "
                 "protocol.target=)."
             )
+        unlabelled = [
+            name for name in recipe.subjects.train
+            if recipe.protocol.target not in case.others[name].rows
+        ]  # fmt: skip
+        if unlabelled:
+            raise InputError(
+                f"The trials of {listed(unlabelled)}, whom subjects.train names, have no column "
+                f"{recipe.protocol.target!r} to learn from."
+            )
         if recipe.protocol.roi is not None:
             case.data.roi_mask(recipe.protocol.roi)
 
@@ -105,12 +114,7 @@ def label_result(judged: LabelResult) -> Result:
         highlights=_pictures(judged),
         tables={"items": judged.items, "folds": judged.by_fold, **confusion},
         pipeline=_pipeline(judged),
-        facts={
-            "access": access_within(judged.prepared),
-            "zscore": judged.zscore,
-            "counts": judged.counts,
-            "resampling": judged.resampling,
-        },
+        facts=judged_facts(judged),
         fitted=[judged.fitted],
         glossary=GLOSSARY,
         source=judged,

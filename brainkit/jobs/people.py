@@ -22,10 +22,12 @@ from brainkit.alignment import ALIGNERS, Aligner
 from brainkit.alignment.common_stimuli import row_keys
 from brainkit.arrays.seeds import rng
 from brainkit.data.cards import Strict
+from brainkit.data.dependence import dependence, shows_stimuli
 from brainkit.data.preparing import AverageRepeats, prepare_split, zscore_column
 from brainkit.data.recording import Recording
 from brainkit.errors import InputError, listed
-from brainkit.features import read_for
+from brainkit.features import Design, read_for
+from brainkit.features.design import independent_rows
 from brainkit.jobs.contract import Case, Job, Needs, Result, Shortcut, access_protocol
 from brainkit.jobs.pipeline import Preparation
 from brainkit.linear.ridge_estimator import fit_rows, predict_rows
@@ -274,11 +276,31 @@ def bring_together(
             f"{case.data.subject} is continuous, and people are brought together in trials: cut "
             "it into trials, or align the recordings with brainkit.alignment before."
         )
+    _refuse_slow(case.data, protocol, features)
     by = zscore_column(case.data, protocol.zscore)
     average_repeats = getattr(protocol, "average_repeats", None)
     study = _Study(case, recipe, by, protocol.unseen, average_repeats, features, seed_of(protocol))
     folds = case.data.split(protocol.split, seed=study.seed).folds
     return [study.fold(fold.rows, number) for number, fold in enumerate(folds)]
+
+
+def _refuse_slow(recording: Recording, protocol: Any, features: Any) -> None:
+    """Raise where trials depend on their neighbours in time, which pooled trials no longer have.
+
+    A person's own model leaves training trials out that are near a test trial; among trials of
+    several people nobody would know which those are.
+    """
+    if features is not None and shows_stimuli(recording):
+        rows = independent_rows(recording, protocol, [Design.from_stimuli(recording, features)])
+    else:
+        rows = dependence(recording, protocol.resample)
+    if rows.series is not None:
+        raise InputError(
+            f"The trials of {recording.subject} depend on their neighbours in time "
+            f"({rows.facts['independent']}: {rows.facts['because']}), and people are brought "
+            "together as trials in random order. If they are independent in spite of it, say "
+            "protocol.resample=stimulus."
+        )
 
 
 def seed_of(protocol: Any) -> int:
@@ -316,7 +338,7 @@ class _Study:
             held = {person.subject: self._averaged(standardised.select(trials=seen))}
             held |= self._others(rows["test"])
             test = standardised.select(trials=rows["test"])
-            aligner.fit(held, forbidden=test if _names_stimuli(person) else None)
+            aligner.fit(held, forbidden=test if shows_stimuli(person) else None)
             others = {
                 name: aligner.align(one) for name, one in held.items() if name != person.subject
             }
@@ -404,10 +426,6 @@ def _no_unit(recording: Recording) -> InputError:
     return InputError(f"No unit of {recording.subject} can be used: all are constant or NaN.")
 
 
-def _names_stimuli(recording: Recording) -> bool:
-    return "stimulus" in recording.rows and not recording.rows["stimulus"].isna().any()
-
-
 def _chosen(rows: Mapping[str, Array], trials: int | float | None, seed: int, number: int) -> Array:
     """Return the tested person's training rows: those of the align part first, in random order."""
     fold = (number,) if number else ()
@@ -427,7 +445,7 @@ def _away(person: Recording, test: Array, others: list[Recording]) -> list[Array
 
     All of them where stimuli are not known, or are conditions, which training and test share.
     """
-    if not _names_stimuli(person) or person.stimuli_are == "conditions":
+    if not shows_stimuli(person) or person.stimuli_are == "conditions":
         return [np.arange(len(one.rows)) for one in others]
     keys, *theirs = row_keys([person, *others])
     sealed = np.unique(keys[test])
@@ -483,7 +501,11 @@ def said_of_people(result: Result, folds: Sequence[Together]) -> dict[str, Any]:
 
 
 def pool_people(
-    case: Case, recipe: PeopleRecipe, protocol: Any, features: Any = None, columns: Names = ()
+    case: Case,
+    recipe: PeopleRecipe,
+    protocol: Any,
+    features: Any = None,
+    columns: Sequence[str] = (),
 ) -> tuple[Recording, Any, list[Together]]:
     """Return everyone's items in the shared space as one recording, and the protocol for it.
 
@@ -491,7 +513,7 @@ def pool_people(
     ----------
     case, recipe, protocol, features
         See `bring_together`; the protocol may name a region.
-    columns : names
+    columns : sequence of str
         Of the trials, to keep beside the stimulus and the label.
 
     Returns
@@ -515,7 +537,7 @@ def pool_people(
 
 
 def pooled_recording(
-    folds: Sequence[Together], columns: Names = ()
+    folds: Sequence[Together], columns: Sequence[str] = ()
 ) -> tuple[Recording, list[tuple[Array, Array]]]:
     """Return everyone's training items and the tested person's test items as one recording.
 
@@ -525,7 +547,7 @@ def pooled_recording(
     Parameters
     ----------
     folds : sequence of Together
-    columns : names
+    columns : sequence of str
         Of the trials, to keep beside the stimulus and the label.
 
     Returns
@@ -620,10 +642,13 @@ class PooledEncoder(BaseEstimator):
     def __init__(self, model: Any, folds: Any) -> None:
         self.model = model
         self.folds = folds
+        self._known: dict[int, tuple[Any, list[Array]]] = {}
 
     def __sklearn_clone__(self) -> "PooledEncoder":
         """Return one that is not fitted; what others have shown is shared, not copied."""
-        return PooledEncoder(clone(self.model), self.folds)
+        copy = PooledEncoder(clone(self.model), self.folds)
+        copy._known = self._known
+        return copy
 
     def set_context(self, context: Any) -> None:
         """Take the fitted feature space, for the others' stimuli, and which fold it is."""
@@ -636,11 +661,8 @@ class PooledEncoder(BaseEstimator):
         """Fit to the others' items, and to the person's (features, responses of usable units)."""
         together = self._fold
         stimuli, subject = together.person.stimuli, together.person.subject
-        features, shared, shown = [], [], []
+        features, shared, shown = [*self._features_of_others(stimuli)], [], []
         for one in together.others.values():
-            rows, item = np.unique(one.stimulus_rows(), return_inverse=True)
-            known = self._space.transform(read_for(self._space, stimuli, rows))
-            features.append(np.asarray(known)[item])
             shared.append(one.responses.read())
             shown.append(one.stimulus_rows())
         if together.labels:
@@ -654,6 +676,19 @@ class PooledEncoder(BaseEstimator):
             groups=np.concatenate(shown),
         )
         return self
+
+    def _features_of_others(self, stimuli: Any) -> list[Array]:
+        """Return the features of each of the others' items; null runs with the same space share."""
+        place = next(n for n, one in enumerate(self.folds) if one is self._fold)
+        space, features = self._known.get(place, (None, []))
+        if space is not self._space:
+            features = []
+            for one in self._fold.others.values():
+                rows, item = np.unique(one.stimulus_rows(), return_inverse=True)
+                values = self._space.transform(read_for(self._space, stimuli, rows))
+                features.append(np.asarray(values)[item])
+            self._known[place] = self._space, features
+        return features
 
     def predict(self, X: Any) -> Array:
         """Predict the tested person's usable units, (n, units)."""

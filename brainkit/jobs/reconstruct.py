@@ -12,7 +12,7 @@ from brainkit.data.preparing import Prepared
 from brainkit.data.splits import describe_split
 from brainkit.errors import InputError
 from brainkit.features import ModelLayer
-from brainkit.jobs.contract import Case, Result, access_within, stimuli_needed
+from brainkit.jobs.contract import Case, Result, judged_facts, stimuli_needed
 from brainkit.jobs.encode import Unseen
 from brainkit.jobs.people import (
     PeopleJob,
@@ -243,12 +243,7 @@ def reconstruction_result(
         pipeline=None
         if recipe is None or judged.prepared is None
         else _pipeline(judged, judged.prepared, recipe),
-        facts={
-            "access": access_within(judged.prepared),
-            "zscore": judged.zscore,
-            "counts": judged.counts,
-            "resampling": judged.resampling,
-        },
+        facts=judged_facts(judged),
         fitted=[judged.fitted],
         glossary=GLOSSARY,
         source=judged,

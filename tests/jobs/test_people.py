@@ -11,7 +11,8 @@ from brainkit import Recording
 from brainkit.alignment import ALIGNERS
 from brainkit.data.splits import split_by_hand
 from brainkit.data.stimuli import Stimuli
-from brainkit.errors import InputError, LeakError
+from brainkit.errors import DependenceWarning, InputError, LeakError
+from brainkit.features import PixelPCA
 from brainkit.jobs import read_recipe, run_recipe
 from brainkit.jobs.contract import Case
 from brainkit.jobs.people import bring_together, pooled_recording
@@ -322,7 +323,79 @@ def test_trials_are_not_averaged_where_labels_are_decoded():
     assert result.metrics["decoding_balanced_accuracy"]["p"] == 0.05
 
 
+def test_trials_without_a_label_are_left_out_of_everyone():
+    people = people_of_classes()
+    for name in "ac":
+        one = people[name]
+        answers = one.trials["answer"].astype(object).where(np.arange(80) % 5 != 3, None)
+        people[name] = Recording.from_arrays(
+            one.responses.read(), subject=name, times=one.times,
+            trials=one.trials.assign(answer=answers),
+        )  # fmt: skip
+    case = case_of(people)
+    changes = (
+        "subjects.train=a,b", "alignment.kind=identity", "subjects.trials=20",
+        "protocol.target=answer", "protocol.seeds=[0]", "protocol.permutations=0",
+        "protocol.split=leave-one-run-out",
+    )  # fmt: skip
+    result = run_recipe(case.data, read_recipe("labels-logistic", changes), others=case.others)
+    assert len(result.tables["items"]) == 64
+    tested = result.source.recording.trials.iloc[result.tables["items"]["row"]]
+    assert tested["subject"].unique().tolist() == ["c"]
+    assert tested["answer"].tolist() == result.tables["items"]["answer"].tolist()
+    assert result.metrics["decoding_balanced_accuracy"]["value"] > 0.8
+
+
+def test_null_fits_look_at_others_stimuli_once(world, monkeypatch):
+    looked = []
+    true = PixelPCA.transform
+
+    def transform(self, X):
+        looked.append(len(X))
+        return true(self, X)
+
+    monkeypatch.setattr(PixelPCA, "transform", transform)
+    case = case_of(world)
+    changes = ("subjects.trials=60", "protocol.shuffles=4", "features.0.settings.n_components=20")
+    recipe = recipe_of("encode", *OTHERS, *changes)
+    object.__setattr__(recipe.protocol, "split", rows_of(case.data))
+    run_recipe(case.data, recipe, others=case.others)
+    assert looked.count(320) == 2  # the others' items, once each
+
+
 # -------------------------------------------------------------------------------------- bad input
+
+
+def test_trials_that_depend_on_their_neighbours_are_not_pooled(world):
+    """Among others' trials nobody would know which training trials are near a test trial."""
+    rng, people = np.random.default_rng(0), {}
+    drift = np.cumsum(rng.normal(size=(N_IMAGES, SIDE**2)), axis=0).reshape(-1, SIDE, SIDE)
+    images = Stimuli(((drift - drift.min()) / np.ptp(drift)).astype(np.float32))
+    for name, one in world.items():
+        slow = np.cumsum(rng.normal(size=(380, UNITS[name])), axis=0).astype(np.float32)
+        shown = np.sort(one.stimulus_rows())
+        people[name] = Recording.from_arrays(
+            slow, subject=name, trials=pd.DataFrame({"stimulus": shown}), stimuli=images
+        )
+    case = case_of(people)
+    recipe = recipe_of("decode", *OTHERS, "protocol.split=stretches:4", "protocol.zscore=recording")
+    with (
+        pytest.warns(DependenceWarning),
+        pytest.raises(InputError, match=r"depend on their neighbours in time.*resample=stimulus"),
+    ):
+        run_recipe(case.data, recipe, others=case.others)
+
+
+def test_others_need_the_labels_too():
+    people = people_of_classes()
+    people["b"] = Recording.from_arrays(
+        people["b"].responses.read(), subject="b", times=people["b"].times,
+        trials=people["b"].trials.drop(columns="answer"),
+    )  # fmt: skip
+    changes = ("subjects.train=a,b", "alignment.kind=identity", "protocol.target=answer")
+    case = case_of(people)
+    with pytest.raises(InputError, match=r"trials of b, whom subjects.train names, have no column"):
+        run_recipe(case.data, read_recipe("labels-logistic", changes), others=case.others)
 
 
 @pytest.mark.parametrize(
