@@ -88,7 +88,9 @@ def test_stimuli_that_change_meanwhile_leave_no_features(tmp_path: Path) -> None
         """Another program writes to the stimuli while they are read."""
 
         def run(self, batch: torch.Tensor, layers: Any) -> dict[str, torch.Tensor]:
-            files(tmp_path / "images", 255 - IMAGES)
+            # Each file is replaced whole: what is read ahead meanwhile is one set or the other.
+            for new in files(tmp_path / "new", 255 - IMAGES):
+                Path(new).replace(tmp_path / "images" / Path(new).name)
             return super().run(batch, layers)
 
     torch.manual_seed(0)
