@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from brainkit.arrays.registry import Registry
 
 if TYPE_CHECKING:
-    from brainkit.jobs.people import AlignedEncoder
     from brainkit.jobs.pipeline import (
         ImageDecoder,
         ImageEncoder,
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
         LabelPipeline,
         Preparation,
     )
+    from brainkit.jobs.pooled_models import AlignedEncoder
     from brainkit.jobs.runner import read_recipe, run_job, run_recipe
 
 JOBS = Registry(
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AlignedEncoder": "people",
+    "AlignedEncoder": "pooled_models",
     "ImageDecoder": "pipeline",
     "ImageEncoder": "pipeline",
     "ImageReconstructor": "pipeline",

@@ -13,15 +13,9 @@ from brainkit.evaluation import pixel_correlation
 from brainkit.features import read_for
 from brainkit.jobs.contract import Case, Result, judged_facts, stimuli_needed
 from brainkit.jobs.encode import Unseen, describe_encoder
-from brainkit.jobs.people import (
-    PeopleJob,
-    PeopleRecipe,
-    check_people,
-    is_plain,
-    of_people,
-    pool_people,
-)
+from brainkit.jobs.people import PeopleJob, PeopleRecipe, check_people, is_plain
 from brainkit.jobs.pipeline import ImageDecoder, Preparation
+from brainkit.jobs.pooled_models import of_people, pool_people
 from brainkit.recipes.specs import FeatureRecipe, Seeds, settings_of
 from brainkit.reporting import Folded, ImageCell, ImageGrid, Section, Text, Widget
 from brainkit.reporting.markup import join, number, tag

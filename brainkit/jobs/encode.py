@@ -23,14 +23,13 @@ from brainkit.jobs.people import (
     SHORTCUTS,
     PeopleJob,
     PeopleRecipe,
-    PooledEncoder,
     bring_together,
     build_aligner,
     check_people,
     is_plain,
-    said_of_people,
 )
 from brainkit.jobs.pipeline import ImageEncoder
+from brainkit.jobs.pooled_models import PooledEncoder, said_of_people
 from brainkit.recipes.specs import (
     AtLeastTwo,
     Count,

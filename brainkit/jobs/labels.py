@@ -11,16 +11,9 @@ from brainkit.decoding.label_decoding import CLASSES
 from brainkit.errors import InputError, listed
 from brainkit.jobs.contract import Case, Result, Shortcut, judged_facts
 from brainkit.jobs.encode import Unseen
-from brainkit.jobs.people import (
-    SHORTCUTS,
-    PeopleJob,
-    PeopleRecipe,
-    check_people,
-    is_plain,
-    of_people,
-    pool_people,
-)
+from brainkit.jobs.people import SHORTCUTS, PeopleJob, PeopleRecipe, check_people, is_plain
 from brainkit.jobs.pipeline import LabelPipeline, Preparation
+from brainkit.jobs.pooled_models import of_people, pool_people
 from brainkit.recipes.specs import Count, ModelSpec, Seeds, build_model, settings_of
 from brainkit.reporting import Folded, Picture, Section, Table, Text, Widget
 from brainkit.reporting.figures import literal

@@ -14,15 +14,9 @@ from brainkit.errors import InputError
 from brainkit.features import ModelLayer
 from brainkit.jobs.contract import Case, Result, judged_facts, stimuli_needed
 from brainkit.jobs.encode import Unseen
-from brainkit.jobs.people import (
-    PeopleJob,
-    PeopleRecipe,
-    check_people,
-    is_plain,
-    of_people,
-    pool_people,
-)
+from brainkit.jobs.people import PeopleJob, PeopleRecipe, check_people, is_plain
 from brainkit.jobs.pipeline import ImageReconstructor, Preparation
+from brainkit.jobs.pooled_models import of_people, pool_people
 from brainkit.recipes.manifest import what_ran
 from brainkit.recipes.specs import (
     AtLeastTwo,

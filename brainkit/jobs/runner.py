@@ -37,6 +37,7 @@ from brainkit.jobs.pipeline import row_table
 from brainkit.jobs.run_folder import PERSON, RunFolder, run_folder, save_result
 from brainkit.recipes.manifest import describe_run, git_state, part_facts, what_ran
 from brainkit.recipes.reading import (
+    RECIPES,
     check_places,
     checked_options,
     checked_recipe,
@@ -164,7 +165,11 @@ def plan_job(
     kind = JOBS[job]
     changes = [*changes, *_shortcut_changes(kind, shortcuts)]
     if recipe_name is None and job not in card.recipes:
-        raise InputError(f"The card {card.name} has no default recipe to {job}; give --recipe.")
+        known = listed(name for name in RECIPES if recipe_content(name).get("job") == job)
+        raise InputError(
+            f"The card {card.name} has no default recipe to {job}: give one with --recipe, of "
+            f"{known}, or a file of your own."
+        )
     recipe = read_recipe(recipe_name or card.recipes[job], changes)
     if recipe_name is not None and Path(recipe_name).suffix == ".json":
         check_places(recipe_name, recipe.model_dump(mode="json"))

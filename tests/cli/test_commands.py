@@ -95,7 +95,7 @@ def test_a_card_without_a_default_recipe(refused, nsd, tmp_path):
     content = {**read_card("nsd").model_dump(mode="json"), "recipes": {}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
     said = refused("encode", tmp_path / "mine.yaml", "--root", nsd)
-    assert "no default recipe to encode; give --recipe" in said
+    assert "no default recipe to encode: give one with --recipe, of" in said
 
 
 FULL = OSError(28, "No space left on device", "x")

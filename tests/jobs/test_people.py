@@ -15,7 +15,8 @@ from brainkit.errors import DependenceWarning, InputError, LeakError
 from brainkit.features import PixelPCA
 from brainkit.jobs import read_recipe, run_recipe
 from brainkit.jobs.contract import Case
-from brainkit.jobs.people import bring_together, pooled_recording
+from brainkit.jobs.people import bring_together
+from brainkit.jobs.pooled_models import pooled_recording
 
 N_IMAGES, N_COMMON, N_TEST, SIDE, N_LATENT = 900, 120, 60, 8, 3
 UNITS = {"a": 60, "b": 75, "c": 90}
@@ -384,6 +385,18 @@ def test_trials_that_depend_on_their_neighbours_are_not_pooled(world):
         pytest.raises(InputError, match=r"depend on their neighbours in time.*resample=stimulus"),
     ):
         run_recipe(case.data, recipe, others=case.others)
+
+
+def test_a_test_part_that_shows_all_common_stimuli_leaves_none_to_align_by(world):
+    """As NSD's split on all shared images does."""
+    case = case_of(world)
+    shown = case.data.stimulus_rows()
+    common = shown < N_COMMON + N_TEST
+    recipe = recipe_of("decode", *OTHERS)
+    pair = [(np.flatnonzero(~common), np.flatnonzero(common))]
+    protocol = replace(recipe.protocol.build(), split=pair)
+    with pytest.raises(InputError, match=r"All 180 stimuli that c and the others saw.*nsd-515"):
+        bring_together(case, recipe, protocol)
 
 
 def test_others_need_the_labels_too():
