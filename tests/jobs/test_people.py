@@ -347,6 +347,40 @@ def test_trials_without_a_label_are_left_out_of_everyone():
     assert result.metrics["decoding_balanced_accuracy"]["value"] > 0.8
 
 
+def people_of_noise(seed, conditions):
+    """Three people whose responses know nothing of the labels."""
+    rng, people = np.random.default_rng([3, seed]), {}
+    for name in "abc":
+        shown = np.concatenate([rng.permutation(np.repeat(np.arange(4), 2)) for _ in range(5)])
+        trials = pd.DataFrame({"label": np.array(list("wxyz"))[shown], "run": np.arange(40) // 8})
+        known = {}
+        if conditions:
+            trials["stimulus"] = shown
+            known = {"stimuli": images()[0].select(np.arange(4)), "stimuli_are": "conditions"}
+        values = rng.normal(size=(40, 5)).astype(np.float32)
+        people[name] = Recording.from_arrays(values, subject=name, trials=trials, **known)
+    return people
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conditions", [False, True])
+def test_labels_of_noise_are_at_chance_across_people_and_folds(conditions):
+    changes = (
+        "subjects.train=a,b", "alignment.kind=identity", "protocol.seeds=[0]",
+        "protocol.permutations=19", "protocol.shuffles=1", "protocol.split=leave-one-run-out",
+    )  # fmt: skip
+    n, values, p = 40, [], []
+    for seed in range(n):
+        case = case_of(people_of_noise(seed, conditions))
+        result = run_recipe(case.data, read_recipe("labels-logistic", changes), others=case.others)
+        entry = result.metrics["decoding_balanced_accuracy"]
+        values.append(entry["value"])
+        p.append(entry["p"])
+    assert abs(np.mean(values) - 0.25) < 4 * np.std(values, ddof=1) / np.sqrt(n)
+    assert abs(np.mean(p) - 0.525) < 4 * 0.29 / np.sqrt(n)  # uniform on 0.05, 0.10 ... 1
+    assert np.mean(np.array(p) <= 0.1) < 0.1 + 4 * np.sqrt(0.1 * 0.9 / n)
+
+
 def test_null_fits_look_at_others_stimuli_once(world, monkeypatch):
     looked = []
     true = PixelPCA.transform
