@@ -65,10 +65,10 @@ from brainkit.encoding.in_context import (
     save_network,
     train_stage,
 )
-from brainkit.encoding.in_context.tasks import unit_norm
 from brainkit.errors import InputError
 from brainkit.evaluation import bootstrap_difference
 from brainkit.training import Schedule
+from brainkit.training.set_networks import unit_norm
 
 Float = NDArray[np.floating[Any]]
 Regions = Mapping[str, Float]  # (voxel, feature), each of unit length

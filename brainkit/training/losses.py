@@ -6,47 +6,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from brainkit.errors import InputError
+from brainkit.training.contrastive import info_nce
 
 
-def matched_contrast(a: Tensor, b: Tensor, log_scale: Tensor, same: Tensor | None = None) -> Tensor:
-    """Contrast two sets of embeddings, both ways, with several right answers where there are some.
+def cosine_and_contrast(
+    predicted: Tensor, truth: Tensor, log_scale: Tensor, weight: float = 0.1
+) -> Tensor:
+    r"""Return how far embeddings point from the true ones, plus how ill each finds its own.
 
-    With unit vectors a_i and b_j, the similarities are s_ij = exp(log_scale) a_i · b_j, and the
-    loss is the mean of the cross-entropies of softmax_j(s_ij) and softmax_i(s_ij) against the
-    matches, each row's right answers weighing the same. With the identity as the matches this is
-    the loss of CLIP (Radford et al. 2021); several right answers follow supervised contrastive
-    learning (Khosla et al. 2020).
+    .. math:: \frac{1}{n} \sum_i (1 - \cos(p_i, t_i)) + \lambda\, C(p, t)
+
+    with the contrast C of `brainkit.training.contrastive.info_nce`, as the in-context decoder is
+    trained (BrainCoDec).
 
     Parameters
     ----------
-    a, b : tensor (n, width)
-        Embeddings; they are normalised here.
+    predicted, truth : tensor (n, width)
+        Their lengths do not matter.
     log_scale : tensor ()
-        Logarithm of the inverse temperature.
-    same : bool tensor (n, n), optional
-        The pairs (i, j) that match; the diagonal where not given.
-
-    Returns
-    -------
-    loss : tensor ()
+        Logarithm of the inverse temperature of the contrast.
+    weight : float, default=0.1
+        The factor λ.
 
     Raises
     ------
     InputError
         If the shapes differ.
     """
-    if a.shape != b.shape or a.ndim != 2:
-        raise InputError(
-            f"Two sets (n, width) of one shape are contrasted; got {tuple(a.shape)} and "
-            f"{tuple(b.shape)}."
-        )
-    similarity = functional.normalize(a, dim=1) @ functional.normalize(b, dim=1).T  # (n, n)
-    logits = log_scale.exp() * similarity.float()  # (n, n)
-    matches = torch.eye(len(a), device=a.device) if same is None else same.to(logits.dtype)
-    forward = functional.cross_entropy(logits, matches / matches.sum(dim=1, keepdim=True))
-    backward = functional.cross_entropy(logits.T, matches.T / matches.T.sum(dim=1, keepdim=True))
-    return (forward + backward) / 2
+    contrast = info_nce(predicted, truth, log_scale)
+    return 1 - functional.cosine_similarity(predicted, truth).mean() + weight * contrast
 
 
 def variance_matched_l1(decoded: Tensor, shown: Tensor, latents: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from brainkit.arrays.atomic import write_json
-from brainkit.training import Report, Schedule, Step, matched_contrast, train
+from brainkit.training import Report, Schedule, Step, info_nce, train
 from brainkit.world import SceneWorld
 from tiny_models.files import declare_single, finish, what_decides
 from tiny_models.scenes import (
@@ -91,11 +91,11 @@ def fit(work: Path, pool: int) -> tuple[nn.Module, Report]:
         _, which = np.unique(texts, return_inverse=True)
         same = torch.from_numpy(which[:, None] == which[None, :])
         # Where two scenes share a caption, each is a right answer to it.
-        return matched_contrast(
+        return info_nce(
             module.encode_image(as_tensor(images[rows])),
             module.encode_text(tokens),
             module.logit_scale.clamp(max=np.log(100)),
-            same,
+            same=same,
         )
 
     held_out = paint_pool(work, VALIDATION, 1000)

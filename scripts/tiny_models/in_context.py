@@ -24,12 +24,11 @@ from brainkit.encoding.in_context.tasks import (
     Subject,
     SubjectVoxels,
     SyntheticVoxels,
-    check_excluded,
-    unit_norm,
 )
 from brainkit.encoding.in_context.trainable import Stage, train_stage
 from brainkit.features import ModelLayer, extract
 from brainkit.training import Report, Schedule
+from brainkit.training.set_networks import check_excluded, unit_norm
 from brainkit.world import Population, SceneWorld, SimulatedBrain
 from brainkit.world.versions import VERSIONS
 

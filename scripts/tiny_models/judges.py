@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from brainkit.arrays.atomic import write_json
-from brainkit.training import Report, Schedule, Step, matched_contrast, train
+from brainkit.training import Report, Schedule, Step, info_nce, train
 from brainkit.world import SceneWorld
 from brainkit.world.painting import BACKGROUNDS, CATEGORIES
 from brainkit.world.scenes import COLOURS, KINDS
@@ -124,7 +124,7 @@ def fit_contrastive(work: Path) -> tuple[nn.Module, Report]:
         rows = np.sort(step.rng("scenes").choice(POOL, BATCH, replace=False))
         shown = as_tensor(images[rows])
         first, second = changed(shown, step.generator), changed(shown, step.generator)
-        return matched_contrast(module(first), module(second), scale)
+        return info_nce(module(first), module(second), scale)
 
     def validate(module: nn.Module) -> float:
         generator = torch.Generator().manual_seed(0)

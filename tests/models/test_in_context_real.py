@@ -25,9 +25,9 @@ from in_context_real_tunings import (
     turned,
 )
 
-from brainkit.encoding.in_context.tasks import unit_norm
 from brainkit.errors import InputError
 from brainkit.evaluation import pearson_r
+from brainkit.training.set_networks import unit_norm
 
 SMALL = Plan(
     dimensions=16, supports=(12,), ceilings=(0.3,), draws=2, seeds=1, voxels=20, clusters=3,

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from brainkit.errors import InputError
-from brainkit.training import matched_contrast, variance_matched_l1
+from brainkit.training import variance_matched_l1
 from brainkit.training.losses import (
     REGRESSION_LOSSES,
     concordance_loss,
+    cosine_and_contrast,
     squared_error_and_concordance,
 )
 
@@ -20,46 +20,21 @@ def pair():
     return torch.randn(6, 4), torch.randn(6, 4)
 
 
-def test_one_match_each_is_the_loss_of_clip(pair):
-    from open_clip.loss import ClipLoss
-
-    a, b = (functional.normalize(x, dim=1) for x in pair)
-    scale = torch.tensor(np.log(14.0))
-    expected = ClipLoss()(a, b, scale.exp())
-    assert torch.allclose(matched_contrast(*pair, scale), expected, atol=1e-6)
-
-
-def test_several_matches_share_the_target(pair):
-    a, b = pair
-    same = torch.eye(6, dtype=torch.bool)
-    same[0, 1] = same[1, 0] = True
-    logits = functional.normalize(a, dim=1) @ functional.normalize(b, dim=1).T
-    rows = logits.log_softmax(dim=1)
-    columns = logits.log_softmax(dim=0)
-    by_row = [-(rows[0, 0] + rows[0, 1]) / 2, -(rows[1, 0] + rows[1, 1]) / 2]
-    by_column = [-(columns[0, 0] + columns[1, 0]) / 2, -(columns[0, 1] + columns[1, 1]) / 2]
-    by_row += [-rows[i, i] for i in range(2, 6)]
-    by_column += [-columns[i, i] for i in range(2, 6)]
-    expected = (torch.stack(by_row).mean() + torch.stack(by_column).mean()) / 2
-    found = matched_contrast(a, b, torch.tensor(0.0), same)
-    assert torch.allclose(found, expected, atol=1e-6)
-
-
-def test_the_temperature_is_exponentiated_and_has_a_gradient(pair):
-    scale = torch.tensor(1.0, requires_grad=True)
-    matched_contrast(*pair, scale).backward()
-    step = 1e-3
-    with torch.no_grad():
-        high = matched_contrast(*pair, torch.tensor(1.0 + step))
-        low = matched_contrast(*pair, torch.tensor(1.0 - step))
-    assert scale.grad is not None
-    assert float(scale.grad) == pytest.approx(float((high - low) / (2 * step)), rel=1e-2)
-    assert abs(float(scale.grad)) > 1e-3
-
-
-def test_other_shapes_are_refused(pair):
-    with pytest.raises(InputError, match=r"\(6, 4\) and \(5, 4\)"):
-        matched_contrast(pair[0], pair[1][:5], torch.tensor(0.0))
+def test_cosine_and_contrast_in_closed_form_whatever_the_lengths():
+    truth = torch.eye(2)
+    predicted = torch.tensor([[3.0, 4.0], [0.0, 7.0]])  # cosines .6 and 1 with their own
+    scale = torch.tensor(np.log(2.0), requires_grad=True)
+    s = np.array([[0.6, 0.8], [0.0, 1.0]]) * 2
+    rows = -(s.diagonal() - np.log(np.exp(s).sum(axis=1))).mean()
+    columns = -(s.diagonal() - np.log(np.exp(s).sum(axis=0))).mean()
+    loss = cosine_and_contrast(predicted, 5 * truth, scale)
+    assert float(loss) == pytest.approx(0.2 + 0.1 * (rows + columns) / 2, rel=1e-5)
+    alone = cosine_and_contrast(predicted, truth, scale, weight=0.0)
+    assert float(alone) == pytest.approx(0.2, rel=1e-5)
+    loss.backward()
+    assert abs(float(scale.grad)) > 1e-4
+    with pytest.raises(InputError, match="2 brain embeddings and 1 of images"):
+        cosine_and_contrast(predicted, truth[:1], scale)
 
 
 def test_the_loss_of_an_autoencoder_in_closed_form():

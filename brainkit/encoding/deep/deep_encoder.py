@@ -5,7 +5,7 @@ early stopping, resuming, predicting and saving are the same for all and stand h
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict
@@ -41,8 +41,9 @@ from brainkit.evaluation.response_scores import pearson_r, r2
 from brainkit.linear.folds import group_codes
 from brainkit.training import Report, Schedule, Step, train
 from brainkit.training.losses import REGRESSION_LOSSES
+from brainkit.training.weights import load_weights, weights_of
 
-# -- the parameters that deep encoders share, and their modules' weights as arrays -----------------
+# -- the parameters that deep encoders share -------------------------------------------------------
 
 
 class Training(TypedDict, total=False):
@@ -64,28 +65,6 @@ class Training(TypedDict, total=False):
     grid: tuple[int, int] | None
     folder: str | Path | None
     progress: bool
-
-
-def weights_of(module: nn.Module) -> dict[str, NDArray[Any]]:
-    """Return a module's parameters and buffers as arrays, by name."""
-    return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
-
-
-def load_weights(module: nn.Module, weights: Mapping[str, NDArray[Any]], name: str) -> None:
-    """Put arrays in place of a module's parameters and buffers, every one of them.
-
-    Raises
-    ------
-    CorruptFileError
-        If names or shapes are not the module's; the message names the encoder.
-    """
-    tensors = {key: torch.from_numpy(value.copy()) for key, value in weights.items()}
-    try:
-        module.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise CorruptFileError(
-            f"The weights of this {name} are not those of its module ({error})."
-        ) from error
 
 
 # -- the encoder -----------------------------------------------------------------------------------

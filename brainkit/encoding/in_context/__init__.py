@@ -14,9 +14,9 @@ from brainkit.encoding.in_context.tasks import (
     SyntheticVoxels,
     Tasks,
     TuningVoxels,
-    check_excluded,
 )
 from brainkit.encoding.in_context.trainable import Stage, published_stages, train_stage
+from brainkit.training.set_networks import check_excluded
 
 __all__ = [
     "Architecture",

@@ -19,11 +19,12 @@ from brainkit.encoding.in_context.module import (
     hyper_weights,
     voxels_at_once,
 )
-from brainkit.encoding.in_context.tasks import Scale, check_excluded, unit_norm
-from brainkit.encoding.in_context.trainable import TrainableNetwork, check_embeddings
+from brainkit.encoding.in_context.tasks import Scale
+from brainkit.encoding.in_context.trainable import TrainableNetwork
 from brainkit.errors import InputError
 from brainkit.evaluation import r2
 from brainkit.features.weights import weights_hash
+from brainkit.training.set_networks import check_embeddings, check_excluded, unit_norm
 
 Float = NDArray[np.float32]
 

@@ -18,30 +18,25 @@ not be computed: :math:`q \cdot K x = (K'q) \cdot x` and :math:`\sum_i a_i V x_i
 x_i`.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from brainkit.errors import InputError, unknown_name
+from brainkit.training.set_networks import (
+    Block,
+    ResidualBlock,
+    add_linear,
+    half_whitened,
+    rectified,
+)
 
 Form = Literal["product", "published"]
 
-SLOPE = 0.1  # of the leaky rectifiers
 TOKENS_AT_ONCE = (2048, 1 << 17)  # on a processor, on a GPU
 KEPT = 31 << 20  # bytes; glibc learns from blocks of less than 32 MiB
-
-
-def _add_linear(total: Tensor, part: Tensor, linear: nn.Linear) -> Tensor:
-    """Return ``total + linear(part)``; changes a contiguous `total` where no gradient is kept."""
-    if torch.is_grad_enabled():
-        return total + linear(part)
-    flat = total.view(-1, total.shape[-1])
-    flat.addmm_(part.reshape(-1, part.shape[-1]), linear.weight.T)
-    return total if linear.bias is None else total.add_(linear.bias)
 
 
 @dataclass(frozen=True)
@@ -105,39 +100,6 @@ class HyperWeights(NamedTuple):
     attention: Tensor
 
 
-def _rectified(values: Tensor) -> Tensor:
-    return functional.leaky_relu(values, SLOPE, inplace=not torch.is_grad_enabled())
-
-
-class ResidualBlock(nn.Module):
-    """Two layers beside a linear bypass: ``B x + W₂ leaky(LN(W₁ leaky(LN(x))))``.
-
-    Before each of the two layers stands a dropout.
-
-    Parameters
-    ----------
-    n_inputs, hidden, n_outputs : int
-    bias : bool
-        Whether the bypass has a constant, beside that of the second layer.
-    dropout : float
-    """
-
-    def __init__(
-        self, n_inputs: int, hidden: int, n_outputs: int, *, bias: bool, dropout: float
-    ) -> None:
-        super().__init__()
-        self.first_norm, self.second_norm = nn.LayerNorm(n_inputs), nn.LayerNorm(hidden)
-        self.first, self.second = nn.Linear(n_inputs, hidden), nn.Linear(hidden, n_outputs)
-        self.bypass = nn.Linear(n_inputs, n_outputs, bias=bias)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Map (..., n_inputs) to (..., n_outputs)."""
-        inner = self.first(self.dropout(_rectified(self.first_norm(values))))
-        inner = self.dropout(_rectified(self.second_norm(inner)))
-        return _add_linear(self.bypass(values), inner, self.second)
-
-
 class ProductTokens(nn.Module):
     r"""Tokens of a support set: a residual block on :math:`h_i = P x_i + y_i (Q x_i + v)`.
 
@@ -173,7 +135,7 @@ class ProductTokens(nn.Module):
         """
         alone, gated = images.chunk(2, dim=-1)
         total = torch.addcmul(alone, responses.T.contiguous().unsqueeze(-1), gated)
-        return _add_linear(total, self.dropout(_rectified(self.norm(total))), self.mix)
+        return add_linear(total, self.dropout(rectified(self.norm(total))), self.mix)
 
 
 class PublishedTokens(nn.Module):
@@ -205,111 +167,6 @@ class PublishedTokens(nn.Module):
         both = torch.cat([images.expand(len(response), -1, -1), response.to(images.dtype)], dim=-1)
         tokens: Tensor = self.block(both)
         return tokens
-
-
-class Block(nn.Module):
-    r"""A pre-norm block: attention with queries scaled by the logarithm of the length, and SwiGLU.
-
-    With S tokens, registers among them, and normalised tokens x, the query is
-    :math:`q = W_q (\ln(S)\, x) + b_q` and attention :math:`\mathrm{softmax}(q \cdot k / \sqrt d)`:
-    without the logarithm attention would spread out as the context grows. There is no positional
-    encoding.
-
-    Parameters
-    ----------
-    width, heads, hidden : int
-    bias : bool, default=False
-        Whether linear layers have constants.
-    dropout : float, default=0
-        Of attention weights, and of what attention adds.
-    """
-
-    def __init__(
-        self, width: int, heads: int, hidden: int, *, bias: bool = False, dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.in_projection = nn.Linear(width, 3 * width, bias=bias)  # queries, keys, values
-        self.out_projection = nn.Linear(width, width, bias=bias)
-        self.feed_norm = nn.LayerNorm(width)
-        self.gate = nn.Linear(width, 2 * hidden, bias=bias)  # what is squashed, what it gates
-        self.down = nn.Linear(hidden, width, bias=bias)
-        self.dropout = nn.Dropout(dropout)
-
-    def scale(self, length: float) -> float:
-        """Return the factor on query times key for a number of tokens, registers counted."""
-        return math.log(length) / math.sqrt(self.in_projection.in_features // self.heads)
-
-    def _constants(self) -> tuple[Tensor, ...] | tuple[None, None, None]:
-        """Return the constants of queries, keys and values, each (width,), where there are any."""
-        bias = self.in_projection.bias
-        return (None, None, None) if bias is None else bias.chunk(3)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return tokens (n_voxels, length, width); changes its input where no gradient is kept."""
-        voxels, length, width = tokens.shape
-        joint = functional.linear(
-            self.attention_norm(tokens), self.in_projection.weight, self.in_projection.bias
-        )
-        query, key, value = joint.view(voxels, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        constant, scale = self._constants()[0], self.scale(length)
-        if constant is not None:  # which the logarithm does not scale
-            bias = constant.view(self.heads, 1, -1).to(query.dtype)
-            query, scale = torch.lerp(bias, query, math.log(length)), self.scale(math.e)
-        left_out = self.dropout.p if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(
-            query, key, value, dropout_p=left_out, scale=scale
-        )
-        mixed = mixed.transpose(1, 2).reshape(voxels, length, width)
-        return self._feed(self._add(tokens, mixed))
-
-    def read_first(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the block gives for token 0 alone, and how that attends.
-
-        Returns
-        -------
-        first : tensor (n_voxels, width)
-            As `forward`'s first token, to rounding.
-        attention : tensor (n_voxels, length)
-            Mean over heads; sums to 1.
-        """
-        length, width = tokens.shape[1:]
-        normed = self.attention_norm(tokens)
-        query_weight, key_weight, value_weight = self.in_projection.weight.view(
-            3, self.heads, -1, width
-        )
-        query = math.log(length) * torch.einsum("vw,hdw->vhd", normed[:, 0], query_weight)
-        asked, _, given = self._constants()  # the keys' adds the same to all scores of a query
-        if asked is not None:
-            query = query + asked.view(self.heads, -1)
-        probe = torch.einsum("vhd,hdw->vhw", query, key_weight) / math.sqrt(query.shape[-1])
-        attention = torch.softmax(probe @ normed.transpose(1, 2), dim=-1)  # (voxels, heads, length)
-        kept = functional.dropout(attention, self.dropout.p, self.training)
-        mixed = torch.einsum("vhw,hdw->vhd", kept @ normed, value_weight).flatten(1)
-        if given is not None:  # as often as attention is left: once, but where dropout took some
-            mixed = mixed + (kept.sum(dim=-1, keepdim=True) * given.view(self.heads, -1)).flatten(1)
-        first = self._add(tokens[:, 0].contiguous(), mixed)
-        return self._feed(first), attention.mean(dim=1)
-
-    def _add(self, tokens: Tensor, mixed: Tensor) -> Tensor:
-        """Add what attention mixed."""
-        if self.training and self.dropout.p:
-            added: Tensor = tokens + self.dropout(self.out_projection(mixed))
-            return added
-        return _add_linear(tokens, mixed, self.out_projection)
-
-    def _feed(self, tokens: Tensor) -> Tensor:
-        normed = self.feed_norm(tokens)
-        if torch.is_grad_enabled():
-            squashed, gated = self.gate(normed).chunk(2, dim=-1)
-            return _add_linear(tokens, functional.silu(squashed) * gated, self.down)
-        # Two products: each half lies contiguous, is changed in place, and fits into the cache.
-        squashing, gating = self.gate.weight.chunk(2)
-        below, above = (None, None) if self.gate.bias is None else self.gate.bias.chunk(2)
-        inner = functional.silu(functional.linear(normed, squashing, below), inplace=True)
-        inner.mul_(functional.linear(normed, gating, above))
-        return _add_linear(tokens, inner, self.down)
 
 
 class InContextNetwork(nn.Module):
@@ -357,18 +214,10 @@ class InContextNetwork(nn.Module):
     @torch.no_grad()
     def set_space(self, embeddings: Tensor) -> None:
         """Take centre, axes and spread from unit-norm embeddings (n_images, embedding)."""
-        wide = embeddings.double()
-        n_images, width = wide.shape
-        centre = wide.mean(dim=0)
-        values, axes = torch.linalg.eigh((wide - centre).T @ (wide - centre) / n_images)
-        # Axes of which few images tell little are taken to vary more than they did in those.
-        share = width / (width + 10 * n_images)
-        deviation = ((1 - share) * values.clamp_min(0) + share * values.mean()).sqrt()
-        # A mean square of 1 over all axes, whatever share of the variance the first ones hold.
-        factor = 1 / (deviation * deviation.mean()).sqrt()
+        centre, axes, spread = half_whitened(embeddings)
         self.centre.copy_(centre)
-        self.axes.copy_(axes * factor)
-        self.spread.copy_(deviation * factor)
+        self.axes.copy_(axes)
+        self.spread.copy_(spread)
 
     def strangeness(self, embeddings: Tensor) -> float:
         """Return the mean squared whitened embedding: 1 for images like those of `set_space`."""

@@ -4,16 +4,15 @@ Voxels of one draw share their images. Synthetic voxels weigh real image embeddi
 subjects' voxels are measured.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainkit.arrays.array_likes import unmasked
 from brainkit.arrays.seeds import rng
-from brainkit.errors import InputError, LeakError, listed
+from brainkit.errors import InputError
 
 Float = NDArray[np.float32]
 TINY = 1e-6  # standard deviations below this times the largest value count as none
@@ -48,28 +47,6 @@ class TaskSource(Protocol):
     @property
     def longest(self) -> int:
         """The most support images that a task may have."""
-
-
-def unit_norm(embeddings: Any) -> Float:
-    """Return embeddings (n, embedding) of length 1 each, as float32.
-
-    Raises
-    ------
-    InputError
-        If they are not a table of finite numbers, are masked, or one of them is zero.
-    """
-    values = np.asarray(unmasked(embeddings, "The embeddings"), dtype=np.float32)
-    if values.ndim != 2 or not len(values):
-        raise InputError(f"Embeddings are (n_images, embedding); got the shape {values.shape}.")
-    if not np.isfinite(values).all():
-        raise InputError("The embeddings hold NaN or infinities; leave those images out.")
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    if not length.all():
-        raise InputError(
-            f"{int((length == 0).sum())} embeddings are zero and have no direction, the first of "
-            f"them number {int(np.flatnonzero(length == 0)[0])}; leave those images out."
-        )
-    return values / length
 
 
 @dataclass(frozen=True)
@@ -308,21 +285,3 @@ class SubjectVoxels:
             responses += drawn * (subject.noise[voxels] / averaged)
         answers = subject.responses[np.ix_(asked, voxels)].astype(np.float32)
         return Tasks(subject.embeddings[shown], responses, subject.embeddings[asked], answers)
-
-
-def check_excluded(held_out: Iterable[str], trained_on: Iterable[str]) -> None:
-    """Raise if a subject that is to be predicted was, or is to be, learned from.
-
-    Raises
-    ------
-    LeakError
-        With the subjects in ``ids``.
-    """
-    both = sorted(set(held_out) & set(trained_on))
-    if both:
-        raise LeakError(
-            f"{listed(both)} {'is' if len(both) == 1 else 'are'} to be predicted as new, but "
-            "belongs to the subjects that the network learns from. Leave it out of the training, "
-            "or take a checkpoint that was trained without it.",
-            both,
-        )

@@ -25,12 +25,11 @@ from brainkit.encoding.in_context.tasks import (
     SyntheticVoxels,
     Tasks,
     TaskSource,
-    check_excluded,
-    unit_norm,
 )
 from brainkit.errors import InputError, listed
 from brainkit.evaluation import pearson_r
 from brainkit.training import Report, Schedule, Step, train
+from brainkit.training.set_networks import check_embeddings, check_excluded, unit_norm
 
 # -- the three stages of training: synthetic voxels, longer contexts, subjects' voxels -------------
 #
@@ -211,7 +210,6 @@ def train_stage(
 
 
 Float = NDArray[np.float32]
-STRANGE = 30.0  # mean squared whitened embedding from which they are another model's
 
 
 class TrainableNetwork(BaseEstimator):
@@ -458,40 +456,6 @@ class TrainableNetwork(BaseEstimator):
         if self._is_open():
             twin._take(self._network, self._origin)
         return twin
-
-
-def check_embeddings(
-    network: InContextNetwork, origin: Origin, embeddings: Float, model: str | None = None
-) -> None:
-    """Raise `InputError` unless embeddings are, as far as can be told, of the network's model.
-
-    Parameters
-    ----------
-    network : InContextNetwork
-    origin : Origin
-    embeddings : float32 array (n_images, embedding)
-        Unit norm.
-    model : str, optional
-        Spec of their model; where it is given, it is believed, else their distribution is looked
-        at.
-    """
-    width, known = network.architecture.embedding, origin.embedding_model
-    whose = f"those of {known}" if known else "those that it was trained on"
-    if embeddings.shape[1] != width:
-        raise InputError(
-            f"The network reads embeddings of {width} numbers, {whose}; got {embeddings.shape[1]}."
-        )
-    if model is not None:
-        if known is not None and model != known:
-            raise InputError(f"The network reads the embeddings of {known}; got those of {model}.")
-        return
-    strangeness = network.strangeness(torch.from_numpy(embeddings).to(network.centre.device))
-    if strangeness > STRANGE:
-        raise InputError(
-            f"These embeddings do not look like {whose}: their whitened variance is "
-            f"{strangeness:.0f} times that of those. Extract them with the network's own model and "
-            "layer; if they are its own, of unusual images, say so by embedding_model."
-        )
 
 
 def _shortened(stages: Sequence[Stage], steps: int | None, longest: int) -> list[Stage]:

@@ -13,10 +13,10 @@ from brainkit.arrays.seeds import rng
 from brainkit.encoding.fit_context import FitContext
 from brainkit.encoding.in_context import InContextEncoder, Stage, load_network
 from brainkit.encoding.in_context.module import hyper_weights
-from brainkit.encoding.in_context.tasks import unit_norm
 from brainkit.errors import CorruptFileError, InputError, LeakError, MissingFileError
 from brainkit.features.weights import weights_hash
 from brainkit.training import Schedule
+from brainkit.training.set_networks import unit_norm
 
 SIZE = {"width": 32, "layers": 2, "heads": 4, "hidden": 32}
 

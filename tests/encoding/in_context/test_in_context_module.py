@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from brainkit.encoding.in_context import module
 from brainkit.encoding.in_context.module import (
     Architecture,
     Block,
@@ -16,6 +15,7 @@ from brainkit.encoding.in_context.module import (
     hyper_weights,
 )
 from brainkit.errors import InputError
+from brainkit.training import set_networks
 
 
 def make(layers=3, seed=0):
@@ -69,8 +69,8 @@ def test_a_layer_is_added_in_place_where_no_gradient_is_kept(bias):
     kept, before = part.clone(), total.clone()
     expected = (total + linear(part)).detach()
     with torch.no_grad():
-        torch.testing.assert_close(module._add_linear(total.clone(), part, linear), expected)
-    with_gradients = module._add_linear(total, part, linear)
+        torch.testing.assert_close(set_networks.add_linear(total.clone(), part, linear), expected)
+    with_gradients = set_networks.add_linear(total, part, linear)
     torch.testing.assert_close(with_gradients.detach(), expected)
     assert with_gradients.requires_grad
     assert torch.equal(total, before)

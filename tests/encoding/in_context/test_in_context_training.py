@@ -13,8 +13,6 @@ from brainkit.encoding.in_context.tasks import (
     SyntheticVoxels,
     Tasks,
     TuningVoxels,
-    check_excluded,
-    unit_norm,
 )
 from brainkit.encoding.in_context.trainable import (
     Stage,
@@ -26,6 +24,7 @@ from brainkit.encoding.in_context.trainable import (
 from brainkit.errors import InputError, LeakError
 from brainkit.linear.ridge_solver import solve_ridge
 from brainkit.training import Schedule
+from brainkit.training.set_networks import check_excluded, unit_norm
 
 
 def embeddings(n=400, width=6, seed=0):
