@@ -3,6 +3,7 @@
 | name | common stimuli | way back | shared space |
 |---|---|---|---|
 | `Identity` | no | yes | the units as they stand; as many in everyone |
+| `OwnUnits` | no | yes | everyone's own units; a decoder that tells people apart aligns them |
 | `PCA` | no | yes | each person's leading components, which do not correspond |
 | `Pooled` | no | no | means of stretches of units in a stated order |
 | `Resample` | no | no | parcels of a label map, or a template's voxels |
@@ -19,6 +20,7 @@ from brainkit.alignment.by_features import ByFeatures
 from brainkit.alignment.functional import (
     PCA,
     Identity,
+    OwnUnits,
     Procrustes,
     RidgeToReference,
     SharedResponse,
@@ -30,6 +32,7 @@ ALIGNERS = Registry(
     "aligner",
     {
         "identity": Identity,
+        "own-units": OwnUnits,
         "pca": PCA,
         "pooled": Pooled,
         "resample": Resample,
@@ -49,6 +52,7 @@ __all__ = [
     "ByFeatures",
     "Coordinates",
     "Identity",
+    "OwnUnits",
     "Pooled",
     "Procrustes",
     "Resample",

@@ -113,6 +113,9 @@ class Aligner(BaseEstimator, ABC):  # type: ignore[misc]
         Of the class: whether people must have seen the same stimuli (heard the same story).
     needs_responses : bool
         Of the class: whether a person's map is learned from responses, not from where units are.
+    aligns : bool
+        Of the class: whether a dimension of the shared space means the same in everybody, as all
+        models want it but those that tell people apart.
     invertible : bool
         Of the class: whether the shared space leads back to everyone's units.
     n_units_ : dict of str to int
@@ -127,6 +130,7 @@ class Aligner(BaseEstimator, ABC):  # type: ignore[misc]
 
     needs_common_stimuli: ClassVar[bool] = False
     needs_responses: ClassVar[bool] = True
+    aligns: ClassVar[bool] = True
     invertible: ClassVar[bool] = False
 
     def fit(self, recordings: Recordings, *, forbidden: Any = None) -> Self:
@@ -294,7 +298,8 @@ class Aligner(BaseEstimator, ABC):  # type: ignore[misc]
         """Return the map from the shared space to a person's units."""
         from brainkit.alignment import ALIGNERS
 
-        others = [kind.__name__ for kind in ALIGNERS.builtin.values() if kind.invertible]
+        kinds = [kind for kind in ALIGNERS.builtin.values() if kind.invertible and kind.aligns]
+        others = [kind.__name__ for kind in kinds]
         raise InputError(
             f"{self!r} has no way back from the shared space to the units of {subject!r}. These "
             f"have one to everybody's: {listed(others)}; RidgeToReference has one to its reference."
@@ -332,7 +337,7 @@ def _without_common() -> str:
     from brainkit.alignment import ALIGNERS
 
     kinds = ALIGNERS.builtin.values()
-    names = [kind.__name__ for kind in kinds if not kind.needs_common_stimuli]
+    names = [kind.__name__ for kind in kinds if kind.aligns and not kind.needs_common_stimuli]
     return f"These need no stimuli in common: {listed(names)}."
 
 

@@ -47,6 +47,14 @@ def unit_positions(recording: Recording) -> Float64:
     return places
 
 
+def known_positions(recording: Recording) -> Float64 | None:
+    """Return where units are, see `unit_positions`; None where the recording does not say."""
+    try:
+        return unit_positions(recording)
+    except InputError:
+        return None
+
+
 # -- parcels ----------------------------------------------------------------------------------
 
 

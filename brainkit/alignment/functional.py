@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainkit.alignment.aligner import Affine, Aligner, Block, Real
-from brainkit.alignment.anatomical import parcel_units, refuse_other_parcels
+from brainkit.alignment.anatomical import known_positions, parcel_units, refuse_other_parcels
 from brainkit.alignment.common_stimuli import Person
 from brainkit.alignment.solutions import (
     Scores,
@@ -71,6 +71,60 @@ class Identity(Aligner):
         return Affine.of()
 
     _inverse_map = _map
+
+
+class OwnUnits(Aligner):
+    """Everyone's own units, side by side with nobody else's: the decoder aligns people itself.
+
+    For decoders that tell people apart and train a part of themselves for each, such as
+    `brainkit.decoding.ContrastiveDecoder` (see `brainkit.alignment.trained`). What is called the
+    shared space here is as wide as the widest person; beyond a person's units it holds zeros, and
+    its columns mean something else in everybody. No other model may take it.
+
+    Attributes
+    ----------
+    width_ : int
+        Units of whoever has the most.
+    columns_ : dict of str to array of int (n_units,)
+        Columns of the shared space that are each person's.
+    positions_ : dict of str to array (n_units, 3)
+        Where the units are, of people whose recording says it; see
+        `brainkit.alignment.anatomical.unit_positions`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainkit import Recording
+    >>> from brainkit.alignment import OwnUnits
+    >>> people = [Recording.from_arrays(np.ones((4, n)), subject=f"s{n}") for n in (2, 3)]
+    >>> OwnUnits().fit(people).transform(np.ones((1, 2)), "s2")
+    array([[1., 1., 0.]], dtype=float32)
+    """
+
+    aligns = False
+    invertible = True
+
+    def _learn(self, people: list[Person]) -> None:
+        self.width_ = max(person.values.shape[1] for person in people)
+        super()._learn(people)
+
+    def _learn_new(self, person: Person, rows: Index) -> None:
+        n_units = person.values.shape[1]
+        if n_units > self.width_:
+            raise InputError(
+                f"{person.subject!r} has {n_units} units, more than all in fit ({self.width_}): "
+                "fit with this person among the others."
+            )
+        self._keep("columns_", person.subject, np.arange(n_units))
+        positions = known_positions(person.recording)
+        if positions is not None:
+            self._keep("positions_", person.subject, positions)
+
+    def _map(self, subject: str) -> Affine:
+        return Affine((Block(None, ()),), places=self.columns_[subject], width=self.width_)
+
+    def _inverse_map(self, subject: str) -> Affine:
+        return Affine((Block(self.columns_[subject], ()),))
 
 
 class PCA(Aligner):

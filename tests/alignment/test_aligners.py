@@ -23,6 +23,7 @@ from brainkit.alignment import (
     ByFeatures,
     Coordinates,
     Identity,
+    OwnUnits,
     Pooled,
     Procrustes,
     Resample,
@@ -48,6 +49,7 @@ def correlation(one, other):
 def every_aligner(shared):
     """One of each kind that fits the people of these tests, with places and labels for units."""
     return [
+        OwnUnits(),
         PCA(5),
         Pooled(16, axis="x"),
         Resample(parcels="parcel"),
@@ -81,12 +83,27 @@ def placed(people):
 
 def test_every_name_is_a_class_that_says_what_it_needs():
     assert list(ALIGNERS) == [
-        "identity", "pca", "pooled", "resample", "coordinates", "by-features",
+        "identity", "own-units", "pca", "pooled", "resample", "coordinates", "by-features",
         "ridge-to-reference", "procrustes", "shared-response",
     ]  # fmt: skip
     for kind in ALIGNERS.values():
         assert kind.needs_common_stimuli in (True, False)
         assert kind().get_params() == clone(kind()).get_params()
+
+
+def test_own_units_stand_first_and_zeros_fill_up(people):
+    aligner = OwnUnits().fit(people)
+    widest = max(len(one.units) for one in people.values())
+    assert aligner.n_shared_ == widest
+    for name, one in people.items():
+        values = one.responses.read()
+        out = aligner.transform(values, name)
+        np.testing.assert_array_equal(out[:, : values.shape[1]], values)
+        assert not out[:, values.shape[1] :].any()
+        np.testing.assert_array_equal(aligner.inverse_transform(out, name), values)
+    wide = Recording.from_arrays(np.ones((3, widest + 1)), subject="wide")
+    with pytest.raises(InputError, match=r"more than all in fit"):
+        aligner.add_subject(wide)
 
 
 def test_everyone_comes_to_the_shared_space_of_one_width(placed, shared):
@@ -102,7 +119,7 @@ def test_modules_do_what_transform_does_and_are_frozen(placed, shared):
     for aligner in every_aligner(shared):
         module = aligner.fit(placed).as_module()
         parameters = list(module.parameters())
-        assert parameters
+        assert parameters or not aligner.aligns  # own units go through as they are
         assert not any(parameter.requires_grad for parameter in parameters)
         for name, one in placed.items():
             values = one.responses.read()[:20]
@@ -761,7 +778,8 @@ def test_people_without_common_stimuli_are_told_what_would_do(people, aligner):
     bob = people["bob"]
     trials = bob.trials.assign(stimulus=bob.trials["stimulus"] + 100)
     other = Recording.from_arrays(bob.responses.read(), subject="bob", trials=trials)
-    free = [kind.__name__ for kind in ALIGNERS.values() if not kind.needs_common_stimuli]
+    kinds = [kind for kind in ALIGNERS.values() if kind.aligns]
+    free = [kind.__name__ for kind in kinds if not kind.needs_common_stimuli]
     assert free == ["Identity", "PCA", "Pooled", "Resample", "Coordinates", "ByFeatures"]
     with pytest.raises(InputError) as raised:
         clone(aligner).fit([people["ann"], other])
