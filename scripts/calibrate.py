@@ -23,7 +23,7 @@ import argparse
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ from brainkit.encoding import (
     compare_spaces,
 )
 from brainkit.evaluation.metrics import METRICS, metric_of
+from brainkit.evaluation.preset_scores import Network, PresetScores
+from brainkit.evaluation.presets import PRESETS
 from brainkit.features import PixelPCA, Precomputed
 from brainkit.synthesis import RankingProtocol, assess_ranking
 
@@ -203,7 +205,7 @@ def readings(metrics: dict[str, Any]) -> Iterator[Reading]:
     for name, entry in metrics.items():
         metric = metric_of(name)
         null = metric.chance if isinstance(metric.chance, str) else None
-        if null in (None, "1/n"):
+        if null is None or null.endswith("/n"):
             ci = entry.get("ci")
             few = bool(entry.get("few_units"))
             yield Reading(name, entry["value"], entry["chance"], ci and tuple(ci), few=few)
@@ -383,7 +385,7 @@ def reconstruct(case: Case, seed: int) -> list[Reading]:
     scenes = SceneWorld(seed=1000 + seed, size=64)
     shown = range(case.items)
     images, table = scenes.paint(shown), scenes.table(shown)
-    recipe = read_recipe("brain_diffuser_simple", ["generator.latents=null"])
+    recipe = read_recipe("brain_diffuser", ["generator.latents=null"])
     parts = build_tools(recipe)
     recording = Recording.from_arrays(
         generator.normal(size=(case.items, UNITS)).astype(np.float32),
@@ -398,6 +400,49 @@ def reconstruct(case: Case, seed: int) -> list[Reading]:
     return list(readings(assess_reconstruction(recording, protocol, parts).metrics))
 
 
+def presets(case: Case, seed: int) -> list[Reading]:
+    """Score what has to do with nothing by every metric preset, judged by random projections."""
+    generator = rng(seed, "calibration", "presets", case.items)
+    n, words = case.items, [f"{a}{b}" for a in "bcdfghj" for b in "aeio"]
+    nothing = np.zeros((n, UNITS))
+    sides = [smooth_images(generator, n, nothing, 0.0) for _ in range(2)]
+    images, made = (np.repeat(one[..., None], 3, axis=-1) for one in sides)  # grey as RGB
+    brain, shown = generator.normal(size=(2, n, UNITS))
+    captions = [" ".join(generator.choice(words, size=8)) for _ in range(2 * n)]
+    references = {str(i): [captions[i]] for i in range(n)}
+    other = np.roll(np.arange(n), 1)  # the shuffled brain: nobody keeps its own
+    measured: dict[str, Any] = {}
+    for preset in PRESETS.values():
+        judge = _random_judge(rng(0, "judge", preset.id))
+        networks = dict.fromkeys(preset.networks, judge)
+        scored: list[list[PresetScores]] = [[], []]
+        for which, rows in enumerate((np.arange(n), other)):
+            if preset.images:
+                scored[which].append(preset.score(images, made[rows], networks, any_number=True))
+            for gallery in dict.fromkeys(one.gallery for one in preset.retrieval):
+                scored[which].append(
+                    preset.score_retrieval(brain[rows], shown, gallery, any_number=True)
+                )
+            if preset.captions:
+                said = {str(i): captions[n + row] for i, row in enumerate(rows)}
+                scored[which].append(preset.score_captions(said, references, any_number=True))
+        for true, null in zip(*scored, strict=True):
+            measured |= true.entries({"shuffled_brain": null})
+    return list(readings(measured))
+
+
+def _random_judge(generator: np.random.Generator) -> Network:
+    """Return a network that sees a coarse picture and projects it at random."""
+    weights = generator.normal(size=(3 * 6 * 6, UNITS))
+
+    def judge(images: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
+        places = np.linspace(0, images.shape[-1] - 1, 6).astype(int)
+        coarse = images[:, :, places][..., places].reshape(len(images), -1)
+        return dict.fromkeys(layers, coarse @ weights)
+
+    return judge
+
+
 JOBS: dict[str, Callable[[Case, int], list[Reading]]] = {
     "encode": encode,
     "samples": samples,
@@ -408,6 +453,7 @@ JOBS: dict[str, Callable[[Case, int], list[Reading]]] = {
     "rank": rank,
     "rsa": rsa,
     "reconstruct": reconstruct,
+    "presets": presets,
 }
 
 NOISE = [
@@ -433,6 +479,7 @@ NOISE = [
     Case("rank", 1, 90), Case("rank", 1, 300),
     Case("rsa", 1, 20), Case("rsa", 1, 60),
     Case("reconstruct", 1, 90), Case("reconstruct", 3, 60),
+    Case("presets", 1, 12), Case("presets", 1, 60),
 ]  # fmt: skip
 SIGNAL = [
     *(Case("encode", folds, items, signal=signal) for signal in (0.05, 0.4)

@@ -1,13 +1,29 @@
 """Noise ceilings, scores, identification, image agreement and statistics, as pure functions."""
 
+from brainkit.evaluation.caption_scores import (
+    CAPTION_METRICS,
+    CaptionScores,
+    score_captions,
+    tokenise,
+)
 from brainkit.evaluation.cross_subject import CrossSubjectCeiling, cross_subject_ceiling
-from brainkit.evaluation.identification import (
-    IDENTIFICATION_METRICS,
+from brainkit.evaluation.gallery_retrieval import (
     RetrievalResult,
-    identification,
+    class_centroids,
+    drawn_retrieval,
+    gallery_rows,
     retrieval,
 )
-from brainkit.evaluation.image_scores import SSIM_VARIANTS, greyscale, pixel_correlation, ssim
+from brainkit.evaluation.identification import IDENTIFICATION_METRICS, identification
+from brainkit.evaluation.image_scores import (
+    SSIM_VARIANTS,
+    correlation_distance,
+    greyscale,
+    kernel_distance,
+    perceptual_distance,
+    pixel_correlation,
+    ssim,
+)
 from brainkit.evaluation.intervals import (
     Estimate,
     Interval,
@@ -38,6 +54,8 @@ from brainkit.evaluation.permutation import (
     permutation_test,
     shuffled_indices,
 )
+from brainkit.evaluation.preset_scores import PresetScores, comparison
+from brainkit.evaluation.presets import PRESETS, Preset, get_preset
 from brainkit.evaluation.quantities import (
     NCSNR,
     CeilingFraction,
@@ -67,9 +85,12 @@ from brainkit.evaluation.score_intervals import (
 )
 
 __all__ = [
+    "CAPTION_METRICS",
     "IDENTIFICATION_METRICS",
     "NCSNR",
+    "PRESETS",
     "SSIM_VARIANTS",
+    "CaptionScores",
     "CeilingFraction",
     "CeilingPercent",
     "Correlation",
@@ -81,22 +102,31 @@ __all__ = [
     "Interval",
     "NoiseCeiling",
     "PermutationResult",
+    "Preset",
+    "PresetScores",
     "RSquared",
     "RegionDifference",
     "RetrievalResult",
     "ScoreIntervals",
     "bootstrap_ci",
     "bootstrap_difference",
+    "class_centroids",
     "compare_encoders",
+    "comparison",
+    "correlation_distance",
     "correlation_length",
     "cross_subject_ceiling",
+    "drawn_retrieval",
     "effective_repeats",
     "exchanged_rows",
     "explainable_variance",
     "explained_variance",
     "fdr_bh",
+    "gallery_rows",
+    "get_preset",
     "greyscale",
     "identification",
+    "kernel_distance",
     "mean_estimate",
     "mean_of",
     "ncsnr",
@@ -104,6 +134,7 @@ __all__ = [
     "noise_ceiling",
     "pattern_correlation",
     "pearson_r",
+    "perceptual_distance",
     "permutation_p",
     "permutation_test",
     "pixel_correlation",
@@ -111,6 +142,7 @@ __all__ = [
     "pooled_correlation_fraction",
     "r2",
     "retrieval",
+    "score_captions",
     "score_intervals",
     "shuffled_indices",
     "spearman_brown",
@@ -119,6 +151,7 @@ __all__ = [
     "thresholded_ceiling_fraction",
     "thresholded_correlation_fraction",
     "time_blocks",
+    "tokenise",
     "training_share",
     "two_vs_two",
     "two_vs_two_ci",

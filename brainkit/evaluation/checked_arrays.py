@@ -4,6 +4,7 @@ Scores of targets go through columns, identification and pattern scores through 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,8 +86,8 @@ def centred(values: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[n
     return block, sum_of_squares
 
 
-def row_vectors(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Return items as float64 rows.
+def item_rows(values: ArrayLike, name: str) -> NDArray[np.generic]:
+    """Return items as rows, in their own dtype.
 
     Raises
     ------
@@ -98,13 +99,18 @@ def row_vectors(values: ArrayLike, name: str) -> NDArray[np.float64]:
         raise InputError(
             f"{name} has shape {array.shape}, expected (n_items, ...) with at least 1 number each."
         )
-    vectors = array.reshape(len(array), -1).astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    rows = array.reshape(len(array), -1)
+    bad = np.flatnonzero([not np.isfinite(row).all() for row in rows])
     if bad.size:
         raise InputError(
             f"{name} {listed(bad)} hold NaN or infinity: leave those items out of both sides."
         )
-    return vectors
+    return rows
+
+
+def row_vectors(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Return items as float64 rows; raises as :func:`item_rows` does."""
+    return item_rows(values, name).astype(np.float64)
 
 
 def unit_rows(
@@ -124,3 +130,51 @@ def unit_rows(
     scaled /= np.where(lengths > 0, lengths, 1.0)
     scaled[lost] = 0.0
     return scaled, lost
+
+
+@dataclass(frozen=True)
+class RowDirections:
+    """What turns rows of numbers into rows of length 1: (row / largest - mean) / length.
+
+    Attributes
+    ----------
+    largest, mean, length : numpy.ndarray of shape (n_rows,)
+        Scaling first keeps the squares of very small or large vectors in range; the mean is 0
+        where rows are not centred.
+    lost : numpy.ndarray of bool of shape (n_rows,)
+        Rows without a direction; they become zeros.
+    """
+
+    largest: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    length: NDArray[np.float64]
+    lost: NDArray[np.bool_]
+
+    def applied(
+        self, block: NDArray[np.generic], rows: slice | NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return some columns of some rows as they stand in rows of length 1, in float64."""
+        scaled = block.astype(np.float64)
+        scaled /= self.largest[rows, None]
+        scaled -= self.mean[rows, None]
+        scaled /= self.length[rows, None]
+        scaled[self.lost[rows]] = 0.0
+        return scaled
+
+
+def row_directions(vectors: NDArray[np.generic], *, centre: bool) -> RowDirections:
+    """Measure rows as :func:`unit_rows` does, without a copy of all of them."""
+    n_rows, width = vectors.shape
+    largest, mean, squares = np.ones(n_rows), np.zeros(n_rows), np.zeros(n_rows)
+    for rows in column_batches(width, n_rows):
+        scaled = vectors[rows].astype(np.float64)
+        extent = np.abs(scaled).max(axis=1, initial=0.0)
+        largest[rows] = np.where(extent > 0, extent, 1.0)
+        scaled /= largest[rows, None]
+        if centre:
+            mean[rows] = scaled.mean(axis=1)
+            scaled -= mean[rows, None]
+        squares[rows] = np.einsum("ij,ij->i", scaled, scaled)
+    length = np.sqrt(squares)
+    lost = length <= np.finfo(np.float64).eps * np.sqrt(width)
+    return RowDirections(largest, mean, np.where(length > 0, length, 1.0), lost)

@@ -1,4 +1,4 @@
-"""Which reconstruction belongs to which image: two-way identification and retrieval.
+"""Which reconstruction belongs to which image: identification and retrieval within folds.
 
 Identification, retrieval and 2V2 all ask of every item how its right candidate compares with
 others. Rivals come from the item's own fold, since the items of one fold were predicted by one
@@ -12,14 +12,18 @@ answers the other question, and the two answers can differ by tens of percent.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainkit.errors import InputError, listed, unknown_name
-from brainkit.evaluation.checked_arrays import TIE_TOLERANCE, row_vectors, unit_rows
+from brainkit.errors import InputError, unknown_name
+from brainkit.evaluation.checked_arrays import (
+    TIE_TOLERANCE,
+    column_batches,
+    item_rows,
+    row_directions,
+)
 from brainkit.evaluation.intervals import Estimate, ItemScores, group_labels, group_members
 
 Float = NDArray[np.float64]
@@ -237,56 +241,6 @@ def _without_each(
     return total / np.where(known > 0, known, 1)
 
 
-@dataclass(frozen=True)
-class RetrievalResult:
-    """Outcome of a retrieval, which names its direction and its gallery.
-
-    Attributes
-    ----------
-    metric : str
-        ``"retrieval_image_from_brain_top1"`` or its like.
-    gallery : str
-        What the queries were compared with, such as ``"test-images"``.
-    ranks : numpy.ndarray of shape (n_queries,)
-        Gallery items at least as similar to the query as the right one; 0 is best.
-    k : int
-        A query succeeds where its rank is below k.
-    sizes : numpy.ndarray of shape (n_queries,)
-        Gallery items that each query chose from, the right one among them.
-    """
-
-    metric: str
-    gallery: str
-    ranks: NDArray[np.intp]
-    k: int
-    sizes: NDArray[np.intp]
-
-    @property
-    def id(self) -> str:
-        """The metric with its gallery; scores of different ids do not compare."""
-        return f"{self.metric}[{self.gallery}]"
-
-    @property
-    def hits(self) -> NDArray[np.bool_]:
-        """Whether each query succeeded; shape (n_queries,)."""
-        return self.ranks < self.k
-
-    @property
-    def value(self) -> float:
-        """Share of queries that succeeded."""
-        return float(self.hits.mean())
-
-    @property
-    def chance(self) -> float:
-        """Share that guessing would reach, the mean of k / n_gallery over queries."""
-        return float(np.minimum(self.k / self.sizes, 1.0).mean())
-
-    @property
-    def n_gallery(self) -> int:
-        """Largest number of gallery items that a query chose from."""
-        return int(self.sizes.max())
-
-
 def identification(
     reconstructions: ArrayLike,
     images: ArrayLike,
@@ -374,7 +328,7 @@ def identification_contest(
     """
     if direction not in IDENTIFICATION_METRICS:
         raise unknown_name("identification direction", direction, list(IDENTIFICATION_METRICS))
-    recon, real = row_vectors(reconstructions, "reconstructions"), row_vectors(images, "images")
+    recon, real = item_rows(reconstructions, "reconstructions"), item_rows(images, "images")
     if len(recon) != len(real):
         raise InputError(
             f"There are {len(recon)} reconstructions and {len(real)} images: give pairs in order."
@@ -409,7 +363,7 @@ def retrieval_contest(
     """
     if direction not in RETRIEVAL_DIRECTIONS:
         raise unknown_name("retrieval direction", direction, RETRIEVAL_DIRECTIONS)
-    asked, shown = row_vectors(brain, "brain"), row_vectors(images, "images")
+    asked, shown = item_rows(brain, "brain"), item_rows(images, "images")
     if len(asked) != len(shown):
         raise InputError(
             f"There are {len(asked)} brain embeddings and {len(shown)} of images: give pairs in "
@@ -420,10 +374,10 @@ def retrieval_contest(
 
 
 def _similar(
-    items: NDArray[np.float64], candidates: NDArray[np.float64], similarity: Similarity
-) -> Callable[[NDArray[np.intp]], NDArray[np.float64]]:
+    items: NDArray[np.generic], candidates: NDArray[np.generic], similarity: Similarity
+) -> Callable[[NDArray[np.intp]], Float]:
     """Return what compares some items with the candidates of the same."""
-    return lambda rows: _similarities(items[rows], candidates[rows], similarity)
+    return lambda rows: similarity_matrix(items[rows], candidates[rows], similarity)
 
 
 def _tie_score(ties: Ties) -> WinScore:
@@ -432,103 +386,22 @@ def _tie_score(ties: Ties) -> WinScore:
     return share_beaten if ties == "half" else share_strictly_beaten
 
 
-def retrieval(
-    queries: ArrayLike,
-    gallery: ArrayLike,
-    *,
-    direction: RetrievalDirection,
-    gallery_name: str,
-    truth: ArrayLike | None = None,
-    k: int = 1,
-    similarity: Similarity = "cosine",
-    fold: ArrayLike | None = None,
-    image: ArrayLike | None = None,
-) -> RetrievalResult:
-    """Rank a gallery by its similarity to each query and ask where the right item comes.
+def similarity_matrix(
+    first: NDArray[np.generic], second: NDArray[np.generic], similarity: Similarity
+) -> Float:
+    """Compare every row of one with every row of the other, a batch of columns at a time.
 
     Parameters
     ----------
-    queries : array_like of shape (n_queries, ...)
-        Brain embeddings for ``"image_from_brain"``, image embeddings for ``"brain_from_image"``.
-    gallery : array_like of shape (n_gallery, ...)
-        Embeddings of the other side.
-    direction : {"image_from_brain", "brain_from_image"}
-        What is looked for, from what.
-    gallery_name : str
-        What the gallery holds, such as ``"test-images"`` or ``"class-centroids"``; part of the
-        result's id.
-    truth : array_like of int of shape (n_queries,), optional
-        Row of the gallery that is right for each query; row i for query i when not given.
-    k : int, default 1
-        A query succeeds where the right item is among the k most similar.
-    similarity : {"cosine", "pearson"}, default "cosine"
-        Measure by which flattened vectors are compared.
-    fold : array_like of shape (n_gallery,), optional
-        Fold that each gallery item was held out in; a query is compared with those of its right
-        item's fold alone.
-    image : array_like of shape (n_gallery,), optional
-        The image that each gallery item belongs to. Further items of the right item's image, such
-        as unaveraged repeats, are no distractors; all images differ where not given.
+    first, second : array (n_first, width), (n_second, width)
+        Real, finite numbers of any dtype; sums are in float64, and no copy is made of all columns.
+    similarity : {"pearson", "cosine"}
 
     Returns
     -------
-    RetrievalResult
-        Its ``id`` is such as ``"retrieval_image_from_brain_top1[test-images]"``. A gallery item
-        exactly as similar as the right one counts against it.
-
-    Raises
-    ------
-    InputError
-        If the shapes do not fit, an index of `truth` or `k` is out of range, the gallery has no
-        name, or values are not finite.
+    float64 array (n_first, n_second)
+        -inf where one of two has no direction: constant (Pearson) or all zeros (cosine).
     """
-    if direction not in RETRIEVAL_DIRECTIONS:
-        raise unknown_name("retrieval direction", direction, RETRIEVAL_DIRECTIONS)
-    if not gallery_name.strip():
-        raise InputError("gallery_name is empty: name what the queries are compared with.")
-    asked, shown = row_vectors(queries, "queries"), row_vectors(gallery, "gallery")
-    if not 1 <= k <= len(shown):
-        raise InputError(f"k={k}, expected 1 to {len(shown)}, the size of the gallery.")
-    right = _gallery_rows(truth, len(asked), len(shown))
-    # n_queries, n_gallery = similarities.shape
-    similarities = _similarities(asked, shown, similarity)
-    right_similarity = similarities[np.arange(len(asked)), right][:, None]
-    folds = np.zeros(len(shown)) if fold is None else group_labels(fold, len(shown), "fold")
-    images = group_labels(image, len(shown), "image")
-    rivals = (folds[right][:, None] == folds) & (images[right][:, None] != images)
-    ranks = (rivals & ~(similarities < right_similarity - TIE_TOLERANCE)).sum(axis=1)
-    metric = f"retrieval_{direction}_top{k}"
-    sizes = rivals.sum(axis=1) + 1
-    return RetrievalResult(metric, gallery_name.strip(), ranks, k, sizes)
-
-
-def _gallery_rows(truth: ArrayLike | None, n_queries: int, n_gallery: int) -> NDArray[np.intp]:
-    if truth is None:
-        if n_queries != n_gallery:
-            raise InputError(
-                f"There are {n_queries} queries and {n_gallery} gallery items: give `truth`, the "
-                "gallery row that is right for each query."
-            )
-        return np.arange(n_queries)
-    rows = np.asarray(truth)
-    if rows.shape != (n_queries,) or rows.dtype.kind not in "iu":
-        raise InputError(
-            f"truth has shape {rows.shape} and dtype {rows.dtype}, "
-            f"expected ({n_queries},) integers."
-        )
-    outside = rows[(rows < 0) | (rows >= n_gallery)]
-    if outside.size:
-        raise InputError(
-            f"truth names gallery rows {listed(outside)}, but the gallery has rows 0 to "
-            f"{n_gallery - 1}."
-        )
-    return rows.astype(np.intp)
-
-
-def _similarities(
-    first: NDArray[np.float64], second: NDArray[np.float64], similarity: Similarity
-) -> NDArray[np.float64]:
-    """Similarity of every row of one to every row of the other: (n_first, n_second)."""
     if similarity not in ("pearson", "cosine"):
         raise unknown_name("similarity", similarity, ("pearson", "cosine"))
     if first.shape[1] != second.shape[1]:
@@ -536,9 +409,12 @@ def _similarities(
             f"Vectors of {first.shape[1]} and {second.shape[1]} numbers cannot be compared: "
             "bring both sides to one shape."
         )
-    unit_first, lost_first = unit_rows(first, centre=similarity == "pearson")
-    unit_second, lost_second = unit_rows(second, centre=similarity == "pearson")
-    matrix = unit_first @ unit_second.T  # (n_first, n_second)
-    matrix[lost_first] = -np.inf
-    matrix[:, lost_second] = -np.inf
-    return np.asarray(matrix)
+    centre = similarity == "pearson"
+    sides = [(rows, row_directions(rows, centre=centre)) for rows in (first, second)]
+    product = np.zeros((len(first), len(second)))
+    for columns in column_batches(len(first) + len(second), first.shape[1]):
+        one, two = (directions.applied(rows[:, columns], slice(None)) for rows, directions in sides)
+        product += one @ two.T
+    for axis, (_, directions) in enumerate(sides):
+        product[(slice(None),) * axis + (directions.lost,)] = -np.inf
+    return product

@@ -1,5 +1,11 @@
-"""Low-level agreement of images: pixel correlation and structural similarity."""
+"""Agreement of images: pixel correlation, structural similarity, and distances of features.
 
+Pixels are compared pair by pair (:func:`pixel_correlation`, :func:`ssim`); what networks make of
+images pair by pair too (:func:`correlation_distance`, :func:`perceptual_distance`), or set by set
+(:func:`kernel_distance`). Networks themselves are none of this module's business: it takes arrays.
+"""
+
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +24,16 @@ _SIGMA = 1.5
 _RADIUS = 5  # the window is cut at 3.5 sigma, hence 11 pixels wide
 _K1, _K2 = 0.01, 0.03
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])  # ITU-R BT.709
+# What all variants share, for whoever states how a score was formed.
+SSIM_SETTINGS: dict[str, object] = {
+    "weights": "gaussian",
+    "sigma": _SIGMA,
+    "window": 2 * _RADIUS + 1,
+    "k1": _K1,
+    "k2": _K2,
+    "covariance": "population",
+    "luminance": tuple(_LUMINANCE.tolist()),
+}
 
 
 def pixel_correlation(a: ArrayLike, b: ArrayLike) -> Correlation:
@@ -112,6 +128,131 @@ def ssim(
         )
         scores[batch] = maps.mean(axis=(1, 2))
     return scores
+
+
+def correlation_distance(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """Give 1 - r of the features of each pair of images; lower is better.
+
+    Parameters
+    ----------
+    a, b : array_like of shape (n_images, ...)
+        A network's features of the two sides; they need one shape.
+
+    Returns
+    -------
+    numpy.ndarray of shape (n_images,)
+        In [0, 2], 1 where they are unrelated; NaN where one of a pair is constant or holds NaN.
+
+    Raises
+    ------
+    InputError
+        As :func:`pixel_correlation` does.
+    """
+    return np.asarray(1.0 - np.asarray(pixel_correlation(a, b)))
+
+
+def perceptual_distance(
+    a: Sequence[ArrayLike], b: Sequence[ArrayLike], weights: Sequence[ArrayLike]
+) -> NDArray[np.float64]:
+    r"""Give LPIPS of each pair of images from features of several layers (Zhang et al., 2018).
+
+    .. math:: d = \sum_l \frac{1}{H_l W_l} \sum_{h, w, c} w_{lc} (\hat a_{lchw} - \hat b_{lchw})^2
+
+    with features divided by their length over channels at each position (plus 1e-10), and weights
+    that were fitted to what people call similar. Lower is better; 0 for equal images.
+
+    Parameters
+    ----------
+    a, b : sequence of array_like of shape (n_images, channels, height, width)
+        A layer's features each, the same layers on both sides.
+    weights : sequence of array_like of shape (channels,)
+        Weights of each layer's channels, none of them negative.
+
+    Returns
+    -------
+    numpy.ndarray of shape (n_images,)
+
+    Raises
+    ------
+    InputError
+        If layers, shapes or numbers of channels do not fit, or a weight is negative.
+    """
+    if not len(a) == len(b) == len(weights) or not len(a):
+        raise InputError(
+            f"There are {len(a)} and {len(b)} layers of features and {len(weights)} of weights: "
+            "give the same layers of all three."
+        )
+    total: NDArray[np.float64] | float = 0.0
+    for layer, (one, two, weight) in enumerate(zip(a, b, weights, strict=True)):
+        first, second = _image_pairs(one, two)
+        by_channel = np.asarray(weight, dtype=np.float64).ravel()
+        if first.ndim != 4 or by_channel.shape != first.shape[1:2]:
+            raise InputError(
+                f"Layer {layer} has features {first.shape} and {len(by_channel)} weights: expected "
+                "(n_images, channels, height, width) and one weight a channel."
+            )
+        if (by_channel < 0).any():
+            raise InputError(
+                f"Layer {layer} has negative weights: those of LPIPS are none below 0. The file "
+                "is of another kind."
+            )
+        gap = (_unit_channels(first) - _unit_channels(second)) ** 2
+        total = total + np.einsum("nchw,c->nhw", gap, by_channel).mean(axis=(1, 2))
+    return np.asarray(total)
+
+
+def _unit_channels(features: NDArray[np.generic]) -> NDArray[np.float64]:
+    values = features.astype(np.float64)
+    return np.asarray(values / (np.sqrt((values**2).sum(axis=1, keepdims=True)) + 1e-10))
+
+
+def kernel_distance(a: ArrayLike, b: ArrayLike) -> float:
+    r"""Give KID, how far two sets of images are apart (Bińkowski et al., 2018); lower is better.
+
+    The unbiased estimate of the squared maximum mean discrepancy,
+
+    .. math:: \frac{\sum_{i \ne j} k(a_i, a_j)}{n (n - 1)}
+              + \frac{\sum_{i \ne j} k(b_i, b_j)}{m (m - 1)}
+              - \frac{2}{n m} \sum_{i, j} k(a_i, b_j), \quad k(x, y) = (x \cdot y / d + 1)^3
+
+    over all images rather than random subsets, so that nothing is drawn. Unlike the Fréchet
+    distance it has no bias with few images: its mean is 0 for two samples of one distribution, and
+    it may be below 0.
+
+    Parameters
+    ----------
+    a, b : array_like of shape (n, d) and (m, d)
+        Features of the images of each set, such as Inception v3's average pool, d = 2048.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        If widths differ, or a set has fewer than 2 images.
+    """
+    first, second = (real_array(one, name) for one, name in ((a, "a"), (b, "b")))
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
+        raise InputError(
+            f"a has shape {first.shape} and b {second.shape}, expected (n, d) and (m, d): features "
+            "of one network."
+        )
+    if min(len(first), len(second)) < 2:
+        raise InputError(
+            f"Sets of {len(first)} and {len(second)} images: an unbiased distance needs 2 of each."
+        )
+    one, two = first.astype(np.float64), second.astype(np.float64)
+
+    def kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((x @ y.T / x.shape[1] + 1.0) ** 3)
+
+    within = 0.0
+    for rows in (one, two):
+        values = kernel(rows, rows)
+        within += (values.sum() - np.trace(values)) / (len(rows) * (len(rows) - 1))
+    return float(within - 2.0 * kernel(one, two).mean())
 
 
 def _image_pairs(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.generic], NDArray[np.generic]]:

@@ -7,7 +7,7 @@ items (``scripts/calibrate.py``). Another package registers a `Metric` by an ent
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from brainkit.arrays.registry import Registry
-from brainkit.errors import unknown_name
+from brainkit.errors import QuantityError, listed, unknown_name
 from brainkit.evaluation.intervals import Estimate, Interval
+from brainkit.evaluation.presets import PRESETS, CaptionScore, ImageScore, RetrievalScore
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Metric:
         Name of the way it is formed; scores of two presets never stand in one table. ``{}`` in it
         stand for settings of the run.
     chance : float or str
-        What noise gives: a number, ``"1/n"`` of n candidates, or the name of the null whose
-        expectation it is, where guessing has no value that is known without the data.
+        What noise gives: a number, ``"1/n"`` (or ``"5/n"``) of n candidates, or the name of the
+        null whose expectation it is, where guessing has no value that is known without the data.
     bounds : (float, float), optional
         Limits of the score.
     direction : {"higher", "lower"}
@@ -51,6 +52,12 @@ class Metric:
 _IDENTIFICATION = "pearson/others-of-the-fold/ties-half"
 _TOP1 = "{similarity}/1-of-{n}/others-of-the-fold/all-draws/ties-at-random"
 _RSA = "rsa/{dissimilarity}/{comparison}"
+_IMAGE_BOUNDS: dict[str, tuple[float, float]] = {
+    "pixel_correlation": (-1.0, 1.0),
+    "ssim": (-1.0, 1.0),
+    "identification": (0.0, 1.0),
+    "correlation_distance": (0.0, 2.0),
+}
 
 _BUILTIN = (
     Metric("encoding_r", "pearson-r/within-folds/mean-over-units", 0.0, (-1.0, 1.0)),
@@ -96,10 +103,30 @@ _BUILTIN = (
     Metric("rsa_layers_between_best", _RSA, 0.0),
     Metric("rsa_rise_over_layers", _RSA, 0.0),
 )
+
+
+def _of_presets() -> Iterator[Metric]:
+    """Give the kinds of score of all presets; what a judge or gallery names is no other kind."""
+    for preset in PRESETS.values():
+        for name, score in preset.metrics.items():
+            kind = name.split("[", maxsplit=1)[0]
+            chance: float | str = "shuffled_brain"
+            bounds: tuple[float, float] | None = None
+            if isinstance(score, ImageScore):
+                chance = 0.5 if score.kind == "identification" else chance
+                bounds = _IMAGE_BOUNDS[score.kind]
+            elif isinstance(score, RetrievalScore) and score.top is not None:
+                chance = "1/n" if score.top == 1 else f"{score.top}/n"
+                bounds = (0.0, 1.0)
+            elif isinstance(score, CaptionScore) and score.name != "cider_d":
+                bounds = (0.0, 1.0)
+            yield Metric(kind, preset.name, chance, bounds, score.better)
+
+
 METRICS = Registry(
     "metric",
     "metric",
-    {metric.id: metric for metric in _BUILTIN},
+    {metric.id: metric for metric in (*_BUILTIN, *_of_presets())},
     has=("id", "preset", "chance", "bounds", "direction"),
 )
 
@@ -192,9 +219,42 @@ def metric_entry(
 def chance_of(name: str, n_candidates: int | None = None) -> float | None:
     """Return what guessing reaches as a number; None where it is a null's expectation."""
     chance = metric_of(name).chance
-    if chance == "1/n":
-        return None if not n_candidates else 1.0 / n_candidates
-    return chance if isinstance(chance, float) else None
+    if isinstance(chance, float):
+        return chance
+    right, _, of_n = chance.partition("/")
+    if of_n != "n":
+        return None
+    return None if not n_candidates else min(float(right) / n_candidates, 1.0)
+
+
+def one_preset(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the preset that all metrics of a table have; two never share one (trap T13).
+
+    Parameters
+    ----------
+    metrics : mapping of str to mapping
+        Entries as in ``metrics.json``, by metric id.
+
+    Returns
+    -------
+    str
+        ``"not stated"`` where none of them states one.
+
+    Raises
+    ------
+    QuantityError
+        If there are several; the message says which metrics have which.
+    """
+    by_preset: dict[str, list[str]] = {}
+    for name, entry in metrics.items():
+        by_preset.setdefault(str(entry.get("preset", "not stated")), []).append(name)
+    if len(by_preset) > 1:
+        told = "; ".join(f"{preset}: {listed(names)}" for preset, names in by_preset.items())
+        raise QuantityError(
+            f"Metrics of {len(by_preset)} presets cannot share a table, since a score says nothing "
+            f"beside one that was formed in another way ({told}). Make a table for each preset."
+        )
+    return next(iter(by_preset), "not stated")
 
 
 def by_region(values: Mapping[str, Estimate | None]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pandas as pd
 from brainkit.arrays.atomic import plain, write_text
 from brainkit.errors import InputError
 from brainkit.evaluation.intervals import FEWEST_UNITS
+from brainkit.evaluation.metrics import one_preset
 from brainkit.reporting.figures import region_scores
 from brainkit.reporting.markup import (
     CSS,
@@ -356,7 +357,7 @@ def every_number(metrics: Mapping[str, Entry]) -> Html:
     for metric, entry in metrics.items():
         key = str(entry.get("preset", "not stated")), metric if entry.get("by_subject") else ""
         groups.setdefault(key, {})[metric] = entry
-    tables = [_preset_table(preset, chosen) for (preset, _), chosen in groups.items()]
+    tables = [_preset_table(chosen) for chosen in groups.values()]
     return tag("div", *tables, class_="tables")
 
 
@@ -369,7 +370,8 @@ def _lines(metrics: Mapping[str, Entry]) -> Iterator[tuple[str, str, Entry]]:
             yield metric, subject, part if isinstance(part, Mapping) else {"value": part}
 
 
-def _preset_table(preset: str, metrics: Mapping[str, Entry]) -> Html:
+def _preset_table(metrics: Mapping[str, Entry]) -> Html:
+    preset = one_preset(metrics)
     lines = list(_lines(metrics))
     nulls = list(dict.fromkeys(null for *_, entry in lines for null in entry.get("nulls") or {}))
     several = any(whose for _, whose, _ in lines)

@@ -38,6 +38,7 @@ RUNS = {
     Case("rank", 1, 90): 40,
     Case("rsa", 1, 20): 30,
     Case("reconstruct", 3, 60): 6,
+    Case("presets", 1, 12): 10,
 }
 PIECES = [(case, seed) for case, n in RUNS.items() for seed in range(n)]
 

@@ -2,11 +2,21 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import correlation
 from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
 from brainkit.errors import InputError, UnknownNameError
-from brainkit.evaluation import Correlation, checked_arrays, greyscale, pixel_correlation, ssim
+from brainkit.evaluation import (
+    Correlation,
+    checked_arrays,
+    correlation_distance,
+    greyscale,
+    kernel_distance,
+    perceptual_distance,
+    pixel_correlation,
+    ssim,
+)
 
 
 def peer(a, b, data_range, **options):
@@ -102,3 +112,68 @@ def test_pixel_correlation_bad_input():
         pixel_correlation(np.zeros((2, 4, 4)), np.zeros((2, 4, 5)))
     with pytest.raises(InputError, match="one shape"):
         pixel_correlation(np.zeros(4), np.zeros(4))
+
+
+# -- distances of features -------------------------------------------------------------------------
+
+
+def test_correlation_distance_equals_scipy_and_is_not_inverted():
+    a, b = np.random.default_rng(0).normal(size=(2, 5, 4, 3))
+    expected = [correlation(x.ravel(), y.ravel()) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(correlation_distance(a, b), expected)
+    np.testing.assert_allclose(correlation_distance(a, a), 0, atol=1e-12)
+    np.testing.assert_allclose(correlation_distance(a, -a), 2)
+
+
+def test_perceptual_distance_by_hand():
+    a, b = np.array([[[[3.0]], [[4.0]]]]), np.array([[[[2.0]], [[0.0]]]])
+    # (.6, .8) and (1, 0) differ by .4 and .8.
+    assert perceptual_distance([a], [b], [[1, 2]]) == pytest.approx([0.16 + 2 * 0.64])
+    # Positions are averaged, layers added.
+    wide = [np.concatenate([one, a], axis=3) for one in (a, b)]
+    found = perceptual_distance([a, wide[0]], [b, wide[1]], [[1, 2], [0, 1]])
+    assert found == pytest.approx([1.44 + 0.64 / 2])
+    np.testing.assert_array_equal(perceptual_distance([a], [2 * a], [[1, 2]]) < 1e-15, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"b": []}, "1 and 0 layers"),
+        ({"weights": [[1, 2, 3]]}, "3 weights"),
+        ({"weights": [[1, -2]]}, "negative weights"),
+        ({"a": [np.zeros((1, 2))], "b": [np.zeros((1, 2))]}, "one weight a channel"),
+    ],
+)
+def test_perceptual_distance_of_bad_layers(change, message):
+    layer = np.ones((1, 2, 3, 3))
+    arguments = {"a": [layer], "b": [layer], "weights": [[1, 2]]} | change
+    with pytest.raises(InputError, match=message):
+        perceptual_distance(**arguments)
+
+
+def test_kernel_distance_by_hand():
+    # k(x, y) = (x y + 1)³: within {0, 1} it is 1, within {1, 2} 27; between 1, 1, 8 and 27.
+    found = kernel_distance([[0.0], [1.0]], [[1.0], [2.0]])
+    assert found == pytest.approx(1 + 27 - 2 * 37 / 4)
+
+
+def test_kernel_distance_has_no_bias():
+    generator = np.random.default_rng(0)
+    same = [kernel_distance(*generator.normal(size=(2, 8, 5))) for _ in range(600)]
+    assert np.mean(same) == pytest.approx(0, abs=4 * np.std(same) / np.sqrt(600))
+    assert min(same) < 0
+    assert kernel_distance(generator.normal(size=(40, 5)), 2 + generator.normal(size=(9, 5))) > 1
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (np.zeros((3, 4)), np.zeros((3, 5)), "one network"),
+        (np.zeros(3), np.zeros((3, 5)), "expected .n, d."),
+        (np.zeros((1, 4)), np.zeros((3, 4)), "1 and 3 images"),
+    ],
+)
+def test_kernel_distance_of_bad_sets(a, b, message):
+    with pytest.raises(InputError, match=message):
+        kernel_distance(a, b)

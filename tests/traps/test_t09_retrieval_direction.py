@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from brainkit.evaluation import retrieval
+from brainkit.evaluation.presets import PRESETS
 
 # Unit vectors at these angles: similarity falls with the angle between two.
 #   brain 0 at 0°, brain 1 at 20°, brain 2 at 90°; image 0 at 15°, image 1 at 60°, image 2 at 85°.
@@ -41,3 +42,17 @@ def test_galleries_of_unequal_size_show_which_side_is_searched():
     )
     assert (len(result.hits), result.n_gallery) == (2, 3)
     np.testing.assert_array_equal(result.hits, [True, False])
+
+
+@pytest.mark.parametrize("name", ["mindeye1", "mindeye2"])
+def test_presets_give_each_direction_by_its_name_and_say_where_tables_print_it(name):
+    preset = PRESETS[name]
+    values = preset.score_retrieval(BRAINS, IMAGES, "test-images", any_number=True).values
+    start = f"{name}_retrieval"
+    assert values == pytest.approx({
+        f"{start}_image_from_brain_top1[test-images]": 2 / 3,
+        f"{start}_brain_from_image_top1[test-images]": 1 / 3,
+    })  # fmt: skip
+    # What the published code prints as "Image" ranks brains for a given image.
+    columns = {score.column: score.direction for score in preset.retrieval}
+    assert columns == {"Image": "brain_from_image", "Brain": "image_from_brain"}
