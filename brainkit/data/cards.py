@@ -25,6 +25,7 @@ READERS = Registry(
     {
         "bold5000": "brainkit.data.bold5000",
         "digits69": "brainkit.data.digits69",
+        "haxby": "brainkit.data.haxby",
         "nsd": "brainkit.data.nsd",
         "rsa92": "brainkit.data.rsa92",
     },

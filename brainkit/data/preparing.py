@@ -127,6 +127,15 @@ class Prepared:
         return self.test_rows.shown
 
     @property
+    def train_people(self) -> NDArray[Any] | None:
+        """Whose each training item is, where people stand side by side; None where all are one's.
+
+        The person that is tested comes last.
+        """
+        names = self.train_trials.get("subject")
+        return None if names is None else np.asarray(names.astype(str))
+
+    @property
     def n_train(self) -> int:
         """Number of training items."""
         return len(self.train_rows.place)
@@ -515,15 +524,18 @@ def _standardising(
     SplitError
         If a group has too few training trials.
     """
+    before = dict(fold.recording.info.get("zscore", {}))
     if by is None:
-        return None, dict(fold.recording.info.get("zscore", {}))
+        return None, before
     if unseen not in UNSEEN:
         raise InputError(f"unseen must be None or 'session-unlabelled'; got {unseen!r}.")
     keys = run_keys(fold.recording.rows, by)
     group, members, transductive = training_members(
         keys, np.asarray(fold.rows["train"]), by, unseen
     )
-    facts = {"by": by, "transductive": bool(transductive), "unseen": transductive}
+    # Test rows that have met their own statistics once stay transductive.
+    itself = bool(transductive) or bool(before.get("transductive"))
+    facts = {"by": by, "transductive": itself, "unseen": transductive}
     return Standardising(group, members), facts
 
 

@@ -477,7 +477,9 @@ class Recording:
         group, members, transductive = training_members(keys, fitted, by, unseen)
         shift, scale = group_statistics(self.responses.source, members)
         source = Standardised(self.responses.source, group, shift, scale)
-        record = {"by": by, "transductive": bool(transductive), "unseen": transductive}
+        # Rows that have met their own statistics once stay transductive.
+        itself = bool(transductive) or bool(self.info.get("zscore", {}).get("transductive"))
+        record = {"by": by, "transductive": itself, "unseen": transductive}
         info = {**self.info, "zscore": record, "measure": "standard deviations"}
         return self._with(responses=Responses(source), info=info)
 

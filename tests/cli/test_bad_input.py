@@ -14,6 +14,7 @@ from scipy.io import loadmat, savemat
 import brainkit
 from brainkit.cli.app import _show_warning, in_options
 from brainkit.data.cards import read_card
+from brainkit.jobs import JOBS
 
 BETAS = "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
 ROIS = "nsddata/ppdata/subj01/func1pt8mm/roi"
@@ -436,7 +437,7 @@ def test_roots(refused, nsd, recipes, tmp_path, monkeypatch):
     said = refused("encode", "digits69", "--root", tmp_path / "empty", "--out", tmp_path / "out")
     assert "69digits.mat" in said
     said = refused("encode", "nope", "--root", nsd)
-    assert "Unknown dataset card 'nope': there are bold5000, digits69, nsd, rsa92." in said
+    assert "Unknown dataset card 'nope': there are bold5000, digits69, haxby, nsd, rsa92." in said
 
 
 def test_a_faulty_card(refused, tmp_path):
@@ -466,6 +467,7 @@ def test_a_faulty_card(refused, tmp_path):
     ],
 )
 def test_settings_are_said_as_options(message, said):
+    assert list(JOBS.values())  # settings are those of jobs that are loaded
     assert in_options(message) == said
 
 

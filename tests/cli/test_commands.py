@@ -74,7 +74,7 @@ def test_datasets(call, refused):
     (given,) = json.loads(call("datasets", "nsd", "--json").stdout)
     assert given == card.model_dump(mode="json")
     assert [c["name"] for c in json.loads(call("datasets", "--json").stdout)] == card_names()
-    assert "there are bold5000, digits69, nsd" in refused("datasets", "nope")
+    assert "there are bold5000, digits69, haxby, nsd" in refused("datasets", "nope")
 
 
 def test_a_card_of_ones_own(call, nsd, recipes, tmp_path, monkeypatch):
