@@ -477,6 +477,7 @@ def reconstruct(
             Z,
             groups=fold.train_rows.groups,
             exchange=fold.train_rows.exchanged(generator),
+            people=fold.train_people,
         )
         decoded = decoder.predict(X_test)
         by_chance = null.predict(X_test[fold.test_rows.exchanged(generator)])

@@ -124,7 +124,13 @@ class RidgeDecoder(CrossValidatedRidge):
 
 
 def fit_with_null(
-    model: Any, X: Array, Z: Array, *, groups: ArrayLike, exchange: Array
+    model: Any,
+    X: Array,
+    Z: Array,
+    *,
+    groups: ArrayLike,
+    exchange: Array,
+    people: ArrayLike | None = None,
 ) -> tuple[Any, Any]:
     """Fit clones of a model to responses: to what evoked them, and to what did not.
 
@@ -140,6 +146,8 @@ def fit_with_null(
     exchange : array of int (n_samples,)
         For each response another one, whose image it is now said to have been evoked by; see
         `brainkit.data.dependence.Rows.exchanged`.
+    people : array of str (n_samples,), optional
+        Whose each response is, for models that tell people apart.
 
     Returns
     -------
@@ -150,6 +158,7 @@ def fit_with_null(
     fitted = clone(model)
     if type(fitted) is RidgeDecoder and fitted.shares_decompositions:
         return fitted, fitted.fit_with_null(X, Z, exchange, groups=groups)
-    fit_rows(fitted, X, Z, groups=groups)
+    by_row: dict[str, Any] = {"groups": groups, "people": people}
+    fit_rows(fitted, X, Z, **by_row)
     with told_once(PenaltyWarning, silent=True):
-        return fitted, fit_rows(clone(model), X, Z[exchange], groups=groups)
+        return fitted, fit_rows(clone(model), X, Z[exchange], **by_row)
