@@ -30,6 +30,7 @@ FEATURES = Registry(
         "pixel-pca": "brainkit.features:PixelPCA",
         "model-layer": "brainkit.features:ModelLayer",
         "caption-layer": "brainkit.features:CaptionLayer",
+        "learned-latents": "brainkit.decoding:LearnedLatents",
     },
     has=("fit", "transform", "get_params", "set_params"),
 )
@@ -39,7 +40,7 @@ MODELS = Registry(
     ENCODERS | DECODERS | {"embedding-decoder": "brainkit.reconstruction:EmbeddingDecoder"},
     has=("fit", "predict", "get_params", "set_params"),
 )
-PIXEL_FITS = "fits of pixel components"
+PIXEL_FITS = "fits of pixel components and latents"
 # Features of one person that several jobs share: spaces that remember, and fits of components.
 Known = dict[str, Remembered | RememberedFits]
 

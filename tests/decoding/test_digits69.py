@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 import brainkit
-from brainkit.decoding import DecodingProtocol, RidgeDecoder, assess_decoder
+from brainkit.decoding import (
+    BayesianDecoder,
+    DecodingProtocol,
+    LearnedLatents,
+    RidgeDecoder,
+    assess_decoder,
+)
+from brainkit.evaluation import mean_estimate
 from brainkit.features import PixelPCA
 
 
@@ -56,3 +63,40 @@ def test_every_digit_is_held_out_once_a_seed(result):
     assert len(result.by_seed) == 5
     assert result.images["reconstruction"].shape == result.images["shown"].shape == (100, 28, 28)
     assert result.counts == {"units": 3092, "constant_or_nan": 0}
+
+
+# ------------------------------------------- through an encoding model, and through learned latents
+
+
+def judged(shared_data, features, model, seeds):
+    recording = brainkit.load("digits69", shared_data / "digits69")
+    protocol = DecodingProtocol("kfold:10", seeds=seeds, zscore=None, average_repeats=False)
+    return assess_decoder(recording, features, model, protocol)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_an_encoding_model_turned_round_decodes_better_than_ridge(shared_data, result):
+    bayesian = judged(shared_data, PixelPCA(20), BayesianDecoder(), (0, 1, 2, 3, 4))
+    assert bayesian.metrics["pixel_correlation"]["value"] >= 0.75
+    better = bayesian.items["pixel_correlation"] - result.items["pixel_correlation"]
+    assert mean_estimate(better, bounds=(-1, 1)).interval().low > 0
+    for direction in ("reconstruction_given_image", "image_given_reconstruction"):
+        name = f"identification_{direction}"
+        assert bayesian.metrics[name]["value"] > result.metrics[name]["value"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_learned_latents_are_above_the_linear_reference(shared_data, result):
+    """The settings of the recipe decode-learned-latents, of the first fold seed."""
+    learned = judged(shared_data, LearnedLatents(), BayesianDecoder(), (0,))
+    metric = learned.metrics["pixel_correlation"]
+    assert metric["value"] >= 0.747
+    assert metric["value"] > result.by_seed["pixel_correlation"][0]
+    sharper = learned.metrics["ssim_gaussian-2d"]["value"]
+    assert sharper > result.metrics["ssim_gaussian-2d"]["value"] + 0.03
+    for name, gap in metric["above_nulls"].items():
+        assert gap["ci"][0] > 0, name
+    assert learned.metrics["identification_reconstruction_given_image"]["value"] >= 0.94
+    assert learned.metrics["identification_image_given_reconstruction"]["value"] >= 0.89

@@ -7,7 +7,6 @@ import mne
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.signal import detrend
 
 from brainkit import Recording
 from brainkit.decoding import LabelDecoder, LabelProtocol, assess_labels
@@ -141,46 +140,6 @@ def volumes(folder):
     return table.assign(label=table["label"].where(table["label"] != "rest"))
 
 
-def blocks_of(series):
-    """Blocks of a BOLD series as trials: linear trends taken off each run, means of volumes."""
-    values, table = series.responses.read(), series.samples
-    for run in table["run"].unique():
-        rows = np.flatnonzero(table["run"] == run)
-        values[rows] = detrend(values[rows], axis=0)
-        values[rows] /= np.maximum(values[rows].std(axis=0), 1e-6)
-    known = table[table["label"].notna()]
-    each = [part for _, part in known.groupby("trial", sort=True)]
-    trials = pd.DataFrame(
-        [{"label": part["label"].iloc[0], "run": part["run"].iloc[0]} for part in each]
-    )
-    return Recording.from_arrays(
-        np.stack([values[part.index].mean(axis=0) for part in each]), trials=trials,
-        units=series.units, space=series.space,
-    )  # fmt: skip
-
-
-def test_eight_categories_are_told_in_runs_left_out(shared_data):
-    series = Recording.from_nifti(
-        shared_data / "haxby" / "bold.nii.gz", shared_data / "haxby" / "mask.nii.gz",
-        samples=volumes(shared_data), tr=2.5,
-    )  # fmt: skip
-    assert series.responses.shape == (1452, 530)
-    assert series.sfreq == pytest.approx(0.4)
-    recording = blocks_of(series)
-    assert recording.responses.shape == (96, 530)
-    result = assess_labels(
-        recording, LabelDecoder("ridge_classifier"),
-        LabelProtocol("leave-one-run-out", permutations=19, shuffles=3),
-    )  # fmt: skip
-    entry = result.metrics[BALANCED]
-    assert entry["value"] >= 0.646
-    assert entry["chance"] == 0.125
-    assert entry["p"] == 0.05
-    assert abs(entry["nulls"]["exchanged_labels"] - 0.125) < 0.08
-    assert entry["ci"][0] > 0.5
-    assert result.confusion.shape == (8, 8)
-
-
 def test_volumes_are_told_one_by_one(shared_data):
     """As samples of a continuous series, standardised by their runs' own volumes."""
     series = Recording.from_nifti(
@@ -196,21 +155,3 @@ def test_volumes_are_told_one_by_one(shared_data):
     assert abs(result.metrics[BALANCED]["nulls"]["exchanged_labels"] - 0.125) < 0.1
     assert result.zscore["transductive"]
     assert result.counts["without_label"] == 588
-
-
-def test_the_whole_brain_in_coarse_voxels(shared_data):
-    folder = shared_data / "haxby" / "haxby2001" / "sub001"
-    runs = sorted((folder / "BOLD").glob("task001_run*"))
-    images = [run / "bold_25mm.nii.gz" for run in runs]
-    import nibabel
-
-    shape = nibabel.load(images[0]).shape[:3]
-    series = Recording.from_nifti(
-        images, np.ones(shape, dtype=int), samples=volumes(shared_data), tr=2.5
-    )
-    result = assess_labels(
-        blocks_of(series), LabelDecoder("ridge_classifier"),
-        LabelProtocol("leave-one-run-out", permutations=19, shuffles=3),
-    )  # fmt: skip
-    assert result.metrics[BALANCED]["value"] >= 0.240
-    assert result.metrics[BALANCED]["p"] == 0.05

@@ -22,7 +22,13 @@ from sklearn.base import (
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from brainkit.decoding import LabelDecoder, RidgeDecoder
+from brainkit.decoding import (
+    BayesianDecoder,
+    LabelDecoder,
+    LearnedLatents,
+    MassiveRidge,
+    RidgeDecoder,
+)
 from brainkit.encoding import (
     BandedRidge,
     FactorizedReadout,
@@ -139,6 +145,8 @@ QUICK = {"epochs": 1, "device": "cpu", "progress": False, "batch_size": 64}
 LINEAR = [
     VoxelwiseRidge(),
     RidgeDecoder(),
+    MassiveRidge(),
+    BayesianDecoder(),
     KernelRidge(),
     BandedRidge(draws=4),
     ReducedRankRidge(),
@@ -157,6 +165,7 @@ TRANSFORMERS = [
     FeaturePCA(n_components=2),
     SparseProjection(n_components=8),
     Images(PixelPCA(n_components=1)),
+    Images(LearnedLatents(n_latents=2, n_hidden=4, steps=2, batch_size=4)),
     Images(OrientedEnergy(frequencies=(1.0,), side=8, n_orientations=2)),
 ]
 
@@ -167,7 +176,9 @@ LABELS = [
 # Estimators whose inputs are no numbers, which no shell can make of a table: they take stimuli, or
 # models and folders of models, or subjects; their own tests are in the rooms that they are in.
 NOT_OF_TABLES = {
+    "ContrastiveDecoder": "embeddings of images, dozens of them, and whose each row is",
     "InContextEncoder": "a network trained on other subjects, and conditions on images",
+    "InContextDecoder": "a network trained on other people, and embeddings that it knows",
     "CaptionLayer": "captions", "ModelLayer": "images through a model that is named",
     "FeatureStack": "stimuli", "PrincipalSpace": "stimuli", "Remembered": "stimuli",
     "Precomputed": "numbers of stimuli, to find the rows of a table that it holds",
@@ -261,6 +272,8 @@ MAPS = np.repeat(ROWS[:, None], SIDE**2, axis=1)
         (KernelRidge(), ROWS),
         (ReducedRankRidge(), ROWS),
         (RidgeDecoder(), ROWS),
+        (MassiveRidge(), ROWS),
+        (BayesianDecoder(), ROWS),
         (EmbeddingDecoder(), ROWS),
         (FeatureWeightedRF(), MAPS),
         (LinearReadout(), MAPS),
@@ -268,6 +281,7 @@ MAPS = np.repeat(ROWS[:, None], SIDE**2, axis=1)
         (SparseProjection(2), ROWS),
         (Delays([1]), ROWS),
         (PixelPCA(2), PICTURES),
+        (LearnedLatents(steps=2), PICTURES),
         (OrientedEnergy(), PICTURES),
     ],
     ids=lambda value: type(value).__name__,

@@ -10,7 +10,7 @@ import pytest
 from brainkit import Recording
 from brainkit.data.preparing import prepare
 from brainkit.data.stimuli import Stimuli
-from brainkit.decoding import RidgeDecoder
+from brainkit.decoding import MassiveRidge, RidgeDecoder
 from brainkit.decoding.image_decoding import fit_spaces, reconstruct
 from brainkit.encoding import VoxelwiseRidge
 from brainkit.features import FeatureStack, OrientedEnergy, PixelPCA, Remembered, SingleSpace
@@ -42,7 +42,7 @@ def test_features(space):
     same_alone_and_among_others(space.transform, IMAGES[40:])
 
 
-@pytest.mark.parametrize("kind", [VoxelwiseRidge, RidgeDecoder, EmbeddingDecoder])
+@pytest.mark.parametrize("kind", [VoxelwiseRidge, RidgeDecoder, MassiveRidge, EmbeddingDecoder])
 @pytest.mark.parametrize("n_features", [10, 80])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_predictions(kind, n_features, dtype):
