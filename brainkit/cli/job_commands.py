@@ -30,8 +30,8 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="A recipe by name, a YAML file, or an earlier run's manifest.json. Default: the "
-        "card's.",
+        help="A recipe by name (or NAME@PROFILE, as mindeye2@published), a YAML file, or an "
+        "earlier run's manifest.json. Default: the card's.",
         show_default=False,
     ),
 ]

@@ -15,11 +15,12 @@ from brainkit.jobs.contract import Case, Result, judged_facts, stimuli_needed
 from brainkit.jobs.encode import Unseen, describe_encoder
 from brainkit.jobs.people import PeopleJob, PeopleRecipe, check_people, is_plain
 from brainkit.jobs.pipeline import ImageDecoder, Preparation
-from brainkit.jobs.pooled_models import of_people, pool_people
+from brainkit.jobs.pooled_models import of_people, pool_people, with_positions
 from brainkit.recipes.specs import FeatureRecipe, Seeds, settings_of
 from brainkit.reporting import Folded, ImageCell, ImageGrid, Section, Text, Widget
 from brainkit.reporting.markup import join, number, tag
 from brainkit.reporting.widgets import (
+    chance_alarm,
     every_kth,
     in_order,
     kind_name,
@@ -99,7 +100,7 @@ class Decode(PeopleJob):
             return decoding_result(assess_decoder(case.data, features, model, protocol))
         unseen = protocol.unseen
         recording, protocol, folds = pool_people(case, recipe, protocol, features)
-        judged = assess_decoder(recording, features, model, protocol)
+        judged = assess_decoder(recording, features, with_positions(model, folds), protocol)
         return of_people(decoding_result(judged), folds, unseen)
 
 
@@ -151,7 +152,8 @@ def _widgets(judged: DecodingResult) -> list[Widget]:
         metric_table(name, entry, _seeds_text(judged, name))
         for name, entry in judged.metrics.items()
     ]
-    return [
+    widgets: list[Widget | None] = [
+        chance_alarm(judged.metrics),
         image_pairs(judged, SHOWN_ITEMS),
         Text([about], kind="note"),
         left_out(judged.counts),
@@ -159,6 +161,7 @@ def _widgets(judged: DecodingResult) -> list[Widget]:
         resampled(judged.resampling),
         Folded("Every metric beside its nulls", tables),
     ]
+    return [one for one in widgets if one is not None]
 
 
 def _seeds_text(judged: DecodingResult, metric: str) -> str:

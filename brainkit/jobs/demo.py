@@ -64,6 +64,15 @@ SMALL, FULL = Size(2, 1500), Size(4, 9000)
 CEILING_TARGETS = ((FULL.images, 0.8), (SMALL.images, 0.6), (0, 0.3))
 SAID = "captions that name the largest category"
 FEWEST_IMAGES = 500  # half the training part must hold the judge's 200 pixel components
+# A contrastive decoder of one person, trained for as long as a demonstration may take.
+CONTRASTIVE = (
+    "protocol.split=nsd-shared1000",
+    "model.settings.steps=200",
+    "model.settings.cv=3",
+    "model.settings.batch_size=256",
+    "generator.latents={kind: embedding-decoder, alphas: {low: 100, high: 1.0e+6, count: 9}, "
+    "cv: 3, settings: {renormalise: false}}",
+)
 FEWEST_SUBJECTS = 2  # what one person never saw is what another saw
 
 
@@ -149,7 +158,7 @@ def demo_plan(options: Mapping[str, Any]) -> Plan:
             "clip_layers",
             ("protocol.n_train=800", "layers=[stem, blocks.1, blocks.3, embedding]"),
         ),
-        "reconstruct": read_recipe("brain_diffuser_simple", drawing if large else few),
+        "reconstruct": read_recipe("mindeye2", (*CONTRASTIVE, *(drawing if large else few))),
     }
     citation = CITATION.format(world=SceneWorld.version, brain=options["brain"])
     return Plan(

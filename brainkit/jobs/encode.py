@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from brainkit.alignment import ALIGNERS
 from brainkit.data.preparing import AverageRepeats
+from brainkit.data.recording import Recording
 from brainkit.data.simulation import names_of
 from brainkit.data.splits import describe_split
 from brainkit.data.units import VolumeSpace
@@ -142,7 +143,8 @@ class Encode(PeopleJob):
         recipe.build(case.known)
         check_people(case, recipe)
         if recipe.subjects.train and not build_aligner(recipe).leads_back_to(case.data.subject):
-            ways = [name for name, kind in ALIGNERS.builtin.items() if kind.invertible]
+            kinds = ALIGNERS.builtin.items()
+            ways = [name for name, kind in kinds if kind.invertible and kind.aligns]
             raise InputError(
                 f"{recipe.alignment.kind} leads to the shared space alone, and an encoder has to "
                 f"come back to the voxels of {case.data.subject!r}: take one of {listed(ways)}, or "
@@ -175,12 +177,11 @@ def describe_encoder(spaces: list[FeatureSpec], model: ModelSpec) -> dict[str, s
     return {"Features": "; ".join(named), "Model": model.kind}
 
 
-def _network_lines(judged: EncodingResult) -> dict[str, str]:
+def network_lines(model: Any, recording: Recording) -> dict[str, str]:
     """Say from whom a network learned that stood ready before the run; nothing without one."""
-    model = judged.fitted[1]
     if not hasattr(model, "describe_network"):
         return {}
-    network = model.describe_network(names_of(judged.recording))
+    network = model.describe_network(names_of(recording))
     whom = ", ".join(network["learned_from"])
     among = f"{whom}, predicted here, among them" if whom else (
         "none of those predicted here among them"
@@ -215,7 +216,7 @@ def encoding_result(judged: EncodingResult) -> Result:
         },
         fitted=[judged.fitted],
         glossary=glossary | (PATTERN_GLOSSARY if "2V2" in judged.regions else {}),
-        lines=_network_lines(judged),
+        lines=network_lines(judged.fitted[1], judged.recording),
         source=judged,
     )
 

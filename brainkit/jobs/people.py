@@ -9,6 +9,7 @@ test part takes part, and the aligner refuses one that does.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -26,7 +27,7 @@ from brainkit.errors import InputError, listed
 from brainkit.features import Design
 from brainkit.features.design import independent_rows
 from brainkit.jobs.contract import Case, Job, Needs, Shortcut, access_protocol
-from brainkit.recipes.specs import Recipe, build_part
+from brainkit.recipes.specs import Recipe, build_model, build_part
 
 Array = NDArray[Any]
 
@@ -212,8 +213,25 @@ def check_people(case: Case, recipe: Any) -> None:
             f"subjects.train (--train-subjects) names {listed(lacking)}; beside {name} there are "
             f"{listed(case.others)}."
         )
-    if recipe.alignment is not None:
-        build_aligner(recipe)
+    if recipe.alignment is not None and train:
+        _check_model(recipe, build_aligner(recipe))
+
+
+def _check_model(recipe: Any, aligner: Aligner) -> None:
+    """Raise where everyone's own units stand side by side for a model that cannot tell whose."""
+    specs = [getattr(recipe, "model", None)]
+    specs.append(getattr(getattr(recipe, "generator", None), "latents", None))
+    models = [build_model(spec) for spec in specs if spec is not None]
+    if aligner.aligns or (
+        models and all("people" in signature(model.fit).parameters for model in models)
+    ):
+        return
+    aligning = [name for name, kind in ALIGNERS.builtin.items() if kind.aligns]
+    raise InputError(
+        f"{recipe.alignment.kind} leaves everyone their own units, for a model that aligns people "
+        f"itself, such as contrastive-decoder; a model of {recipe.name} does not. Take an aligner "
+        f"(--align) of {listed(aligning)}."
+    )
 
 
 def _check_protocol(protocol: Any) -> None:

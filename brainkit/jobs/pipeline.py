@@ -26,6 +26,7 @@ from brainkit.decoding.image_decoding import RetrievalBank, invert
 from brainkit.errors import InputError, SplitError, listed
 from brainkit.features import read_for
 from brainkit.linear.ridge_estimator import predict_rows
+from brainkit.reconstruction.drawing import further_seeds, nearest_drawing
 
 Array = NDArray[Any]
 PLACES = ("i", "j", "k", "name", "vertex", "hemisphere")  # columns that say which unit it is
@@ -329,7 +330,8 @@ class ImageReconstructor(BaseEstimator):
     captioner : dict, optional
         What `Captioner.from_pretrained` is given.
     drawing : dict, optional
-        ``steps``, ``guidance``, ``noise_level`` and ``strength`` of `Generator.generate`.
+        ``steps``, ``guidance``, ``noise_level`` and ``strength`` of `Generator.generate`, and
+        ``samples``, the drawings of each item of which one is kept.
     saying : dict, optional
         ``max_new_tokens`` and ``num_beams`` of `Captioner.caption`.
     """
@@ -383,17 +385,19 @@ class ImageReconstructor(BaseEstimator):
 
         values = self.preparation.values(given, average_repeats=average_repeats)
         generator = self._loaded("generator", Generator, self.generator)
-        settings = {"strength": None, **(self.drawing or {})}
-        strength = settings.pop("strength")
+        settings = {"strength": None, "samples": 1, **(self.drawing or {})}
+        strength, samples = settings.pop("strength"), settings.pop("samples")
         if self.latent_model is not None:
             flat = np.asarray(self.latent_model.predict(values), dtype=np.float32)
             settings["init_latents"] = flat.reshape(-1, *generator.latent_shape)
             settings["strength"] = strength
         embeddings = np.asarray(self.embedding_model.predict(values))
         numbers = range(len(embeddings)) if seeds is None else seeds
-        return np.asarray(
-            generator.generate(image_embeds=embeddings, seeds=list(numbers), **settings)
-        )
+        drawn = [
+            generator.generate(image_embeds=embeddings, seeds=further_seeds(numbers, k), **settings)
+            for k in range(samples)
+        ]
+        return np.asarray(nearest_drawing(generator, drawn, embeddings))
 
     def caption(self, given: Any, *, average_repeats: bool = False) -> list[str]:
         """Say what was shown, a sentence a row; see `predict_embeddings`."""

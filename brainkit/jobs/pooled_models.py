@@ -51,7 +51,9 @@ def said_of_people(result: Result, folds: Sequence[Together]) -> dict[str, Any]:
         "aligner": None if first.aligner is None else type(first.aligner).__name__,
     }
     others = ", ".join(f"{name} ({n:,} items)" for name, n in facts["trained_on"].items())
-    aligned = f"{others}, aligned by {facts['aligner']}, and " if others else ""
+    aligner = first.aligner
+    by = "each by their own units" if aligner and not aligner.aligns else None
+    aligned = f"{others}, {by or 'aligned by ' + str(facts['aligner'])}, and " if others else ""
     more = f", in the first of {len(folds)} folds" if len(folds) > 1 else ""
     told = f"{aligned}{facts['own_trials']:,} trials of its own ({first.access}){more}"
     return {"facts": {**result.facts, **facts}, "learned_from": told}
@@ -94,6 +96,14 @@ def pool_people(
         # they are to be averaged, so that nothing happens to them again.
         done["average_repeats"] = "test" if protocol.average_repeats else False
     return recording, replace(protocol, **done), folds
+
+
+def with_positions(model: Any, folds: Sequence[Together]) -> Any:
+    """Return a model that is told where everyone's units are, if it asks and the aligner knows."""
+    positions = getattr(folds[0].aligner, "positions_", None)
+    if positions is None or "positions" not in model.get_params(deep=False):
+        return model
+    return clone(model).set_params(positions=dict(positions))
 
 
 def pooled_recording(

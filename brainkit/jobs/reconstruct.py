@@ -1,6 +1,7 @@
 """Reconstruct: responses → embeddings → images and sentences by frozen models, beside the nulls."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -10,13 +11,15 @@ from pydantic import Field, model_validator
 from brainkit.data.cards import Strict
 from brainkit.data.preparing import Prepared
 from brainkit.data.splits import describe_split
-from brainkit.errors import InputError
+from brainkit.errors import InputError, listed
+from brainkit.evaluation.presets import PRESETS, get_preset
 from brainkit.features import ModelLayer
-from brainkit.jobs.contract import Case, Result, judged_facts, stimuli_needed
-from brainkit.jobs.encode import Unseen
+from brainkit.features.judging_networks import load_networks
+from brainkit.jobs.contract import Case, Result, Shortcut, judged_facts, stimuli_needed
+from brainkit.jobs.encode import Unseen, network_lines
 from brainkit.jobs.people import PeopleJob, PeopleRecipe, check_people, is_plain
 from brainkit.jobs.pipeline import ImageReconstructor, Preparation
-from brainkit.jobs.pooled_models import of_people, pool_people
+from brainkit.jobs.pooled_models import of_people, pool_people, with_positions
 from brainkit.recipes.manifest import what_ran
 from brainkit.recipes.specs import (
     AtLeastTwo,
@@ -40,6 +43,7 @@ from brainkit.reporting import Folded, ImageCell, ImageGrid, Picture, Section, T
 from brainkit.reporting.figures import score_dots
 from brainkit.reporting.markup import Html, join, number, tag
 from brainkit.reporting.widgets import (
+    chance_alarm,
     every_kth,
     in_order,
     kind_name,
@@ -63,12 +67,12 @@ SENTENCES = {
     "no_brain": "no brain: a training caption at random",
 }
 GLOSSARY = {
-    "drawn and said": "From the embedding that ridge predicts from the brain a frozen generator "
+    "drawn and said": "From the embedding that is decoded from the brain a frozen generator "
     "draws an image and a frozen captioner says a sentence. Both make convincing ones of anything: "
     "what counts is the distance from the nulls.",
     "from the true embedding": "The same generator and captioner, given the embedding of the image "
     "shown: what a perfect decoder of embeddings would reach.",
-    "low-level look": "The autoencoder's latents that ridge predicts from the brain, decoded: "
+    "low-level look": "The autoencoder's latents that are decoded from the brain, as an image: "
     "where drawing starts.",
     "retrieval, image from brain": "Share of comparisons in which the embedding of the image shown "
     "is the most similar, of all in the gallery, to the one predicted from the brain. The preset "
@@ -106,6 +110,7 @@ Settings = settings_of(
     average_repeats=Literal[True, "test"],
     strength=Annotated[float, Field(ge=0, le=1)],
     steps=Count | None,
+    samples=Count,
     guidance=Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
     noise_level=Annotated[int, Field(ge=0)],
     identify_among=AtLeastTwo,
@@ -150,6 +155,10 @@ class ReconstructRecipe(PeopleRecipe):
 
     job: Literal["reconstruct"]
     embedding: ModelName = Field(description="As for brainkit.features.extract.")
+    fused: list[ModelName] = Field(
+        default_factory=list,
+        description="Further embeddings that the target of a contrastive decoder is fused of.",
+    )
     model: ModelSpec
     generator: GeneratorSpec | None = None
     captioner: CaptionerSpec | None = None
@@ -158,6 +167,13 @@ class ReconstructRecipe(PeopleRecipe):
         description="Held-out networks that judge the images; names as for extract.",
     )
     store: StoreName | None = Field(default=None, description="Folder where embeddings are kept.")
+    preset: str | None = Field(
+        default=None,
+        description=f"Score as a published system does, too: {listed(PRESETS)}.",
+    )
+    networks: FolderName | None = Field(
+        default=None, description="Folder with the weights of the networks that a preset judges by."
+    )
     protocol: Settings  # type: ignore[valid-type]
 
     @model_validator(mode="after")
@@ -173,11 +189,18 @@ class Reconstruct(PeopleJob):
     name = "reconstruct"
     schema = ReconstructRecipe
     headline = ("identification_image_given_reconstruction_top1", NAMING)
-    example = "brainkit reconstruct nsd --root /data/nsd --recipe brain_diffuser_simple"
+    shortcuts = (
+        *PeopleJob.shortcuts,
+        Shortcut("preset", "preset", f"Score as a published system does, too: {listed(PRESETS)}."),
+        Shortcut("networks", "networks", "Folder with the weights of a preset's networks."),
+    )
+    example = "brainkit reconstruct nsd --root /data/nsd --recipe brain_diffuser"
 
     def describe(self, recipe: Any) -> dict[str, str]:
         """Name the frozen models."""
         models = {"Embedding": recipe.embedding}
+        if recipe.fused:
+            models["Fused with"] = ", ".join(recipe.fused)
         for role, spec in (("Generator", recipe.generator), ("Captioner", recipe.captioner)):
             if spec is not None:
                 models[role] = spec.name
@@ -202,6 +225,12 @@ class Reconstruct(PeopleJob):
         """Raise where there are no image stimuli, or no such region."""
         stimuli_needed(case, "Reconstruction")
         check_people(case, recipe)
+        if recipe.protocol.repeats == "embeddings" and not is_plain(recipe):
+            raise InputError(
+                "protocol.repeats=embeddings decodes single test trials, and those of people who "
+                "are brought together are averaged before. Take repeats=voxels, or one person's "
+                "own trials, all of them (no subjects.train, no subjects.trials)."
+            )
         if recipe.protocol.roi is not None:
             case.data.roi_mask(recipe.protocol.roi)
 
@@ -212,6 +241,7 @@ class Reconstruct(PeopleJob):
             return reconstruction_result(assess_reconstruction(case.data, protocol, tools), recipe)
         unseen = protocol.unseen
         recording, protocol, folds = pool_people(case, recipe, protocol, tools.embed)
+        tools = replace(tools, embedding_model=with_positions(tools.embedding_model, folds))
         judged = assess_reconstruction(recording, protocol, tools)
         return of_people(reconstruction_result(judged, recipe), folds, unseen)
 
@@ -240,6 +270,7 @@ def reconstruction_result(
         facts=judged_facts(judged),
         fitted=[judged.fitted],
         glossary=GLOSSARY,
+        lines=network_lines(judged.fitted[0], judged.recording),
         source=judged,
     )
 
@@ -259,10 +290,16 @@ def build_tools(recipe: ReconstructRecipe) -> ReconstructionParts:
     if not hasattr(decoder, "predict_standardised"):
         raise InputError(
             f"The model of {recipe.name} is {recipe.model.kind!r}; embeddings are decoded by "
-            "'embedding-decoder'."
+            "'embedding-decoder', 'massive-ridge', 'contrastive-decoder' or 'in-context-decoder'."
         )
     latents = recipe.generator.latents if recipe.generator is not None else None
     embed = _layer(recipe.embedding, recipe.store)
+    fused = [_layer(spec, recipe.store) for spec in recipe.fused]
+    if fused and "fused_width" not in decoder.get_params(deep=False):
+        raise InputError(
+            f"{recipe.name} fuses {listed(recipe.fused)} into the target, which its model, "
+            f"{recipe.model.kind!r}, cannot do: take 'contrastive-decoder', or leave fused out."
+        )
     judges = {name: _layer(spec) for name, spec in recipe.judges.items()}
     captioner = load_captioner(recipe.captioner)
     reads_images = captioner is not None and getattr(captioner, "embedding_width", None) is None
@@ -271,10 +308,14 @@ def build_tools(recipe: ReconstructRecipe) -> ReconstructionParts:
             f"The captioner of {recipe.name} reads images, and the recipe names no generator to "
             "make them. Name one, or a captioner that reads embeddings, such as 'tiny'."
         )
+    preset = None if recipe.preset is None else get_preset(recipe.preset)
     return ReconstructionParts(
+        preset=preset,
+        networks={} if preset is None else load_networks(preset, recipe.networks),
         generator=load_generator(recipe.generator),
         judges=judges,
         embed=embed,
+        fused=fused,
         captioner=captioner,
         embedding_model=decoder,
         latent_model=None if latents is None else build_model(latents),
@@ -308,10 +349,12 @@ def describe_models(tools: ReconstructionParts) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``embedding``, ``judges`` by name and, where there are any, ``generator`` and
-        ``captioner``.
+        ``embedding``, ``judges`` by name and, where there are any, ``fused``, ``generator``,
+        ``captioner`` and ``preset``.
     """
     described: dict[str, Any] = {"embedding": tools.embed.identity()}
+    if tools.fused:
+        described["fused"] = [one.identity() for one in tools.fused]
     if tools.generator is not None:
         from brainkit.generators.generator import describe_generator
 
@@ -321,6 +364,8 @@ def describe_models(tools: ReconstructionParts) -> dict[str, Any]:
 
         described["captioner"] = {**tools.captioner.identity(), "batch_size": BATCH_SIZE}
     described["judges"] = {name: judge.identity() for name, judge in tools.judges.items()}
+    if tools.preset is not None:
+        described["preset"] = {"id": tools.preset.id, "hash": tools.preset.hash}
     return described
 
 
@@ -335,7 +380,7 @@ def _captions(judged: ReconstructionResult) -> dict[str, Any]:
 def _pipeline(
     judged: ReconstructionResult, fold: Prepared, recipe: ReconstructRecipe
 ) -> ImageReconstructor:
-    drawing = ("steps", "guidance", "noise_level", "strength")
+    drawing = ("steps", "guidance", "noise_level", "strength", "samples")
     saying = ("max_new_tokens", "num_beams")
     return ImageReconstructor(
         *judged.fitted,
@@ -354,6 +399,7 @@ def _widgets(judged: ReconstructionResult) -> list[Widget]:
     units = {name: judged.counts[name] for name in ("units", "constant_or_nan")}
     tables = [metric_table(name, entry) for name, entry in judged.metrics.items()]
     widgets: list[Widget | None] = [
+        chance_alarm(judged.metrics),
         image_grid(judged, SHOWN_ITEMS),
         _sentence_grid(judged),
         _score_picture(judged),
@@ -380,6 +426,11 @@ def _about(judged: ReconstructionResult) -> Text:
         sentences.append(
             f"{counts['images_drawn']:,} of them, chosen at random (seed {protocol.seed}), are "
             f"{what}, by models that were not fitted here and are given no test image."
+        )
+    if drawn and protocol.samples > 1:
+        sentences.append(
+            f"Of {protocol.samples} drawings of each the one is kept whose embedding is nearest to "
+            "the decoded one; no drawing is ever compared with the image shown. Nulls draw as many."
         )
     if "low_level" in judged.images:
         strength = number(protocol.strength)

@@ -32,6 +32,7 @@ TOLD = {
     "precision_": "precision",
     "batch_size_": "batch_size",
     "primal_": "primal",
+    "checkpoint_": "checkpoint",
 }
 
 
@@ -112,10 +113,10 @@ def what_ran(*parts: Any) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``part``, its class, and of ``device``, ``dtype``, ``precision``, ``batch_size`` and
-        ``primal`` what it says; ``trained_on`` where steps of a training ran (how many on which
-        kind of device). Parts that say nothing, as they have no choice, are left out; what several
-        say alike stands there once.
+        ``part``, its class, and of ``device``, ``dtype``, ``precision``, ``batch_size``,
+        ``primal`` and ``checkpoint`` (which weights of a training were kept) what it says;
+        ``trained_on`` where steps of a training ran (how many on which kind of device). Parts that
+        say nothing, as they have no choice, are left out; what several say alike stands there once.
     """
     ran: list[dict[str, Any]] = []
     for part in parts_within(parts):

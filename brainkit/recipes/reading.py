@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from brainkit.arrays.files import named_once, parse_yaml_text, read_text
 from brainkit.arrays.registry import FileRegistry
 from brainkit.data.cards import DatasetCard
-from brainkit.errors import InputError, MissingFileError
+from brainkit.errors import InputError, MissingFileError, unknown_name
 from brainkit.features.spec import parse_spec
 
 FILES = (".yaml", ".yml", ".json")
@@ -31,7 +31,8 @@ def recipe_content(name: str | Path, changes: Sequence[str] = ()) -> dict[str, A
     ----------
     name : str or path
         A recipe of brainkit or of an installed package, a YAML file, or the ``manifest.json`` of
-        an earlier run.
+        an earlier run. ``NAME@PROFILE`` changes what the recipe's ``profiles`` have under that
+        name, settings and their values, as in ``mindeye2@published``.
     changes : sequence of str
         Settings to change, such as ``"protocol.permutations=20"`` or, for the first of several
         feature spaces, ``"features.0.settings.n_components=30"``; values are YAML.
@@ -41,19 +42,38 @@ def recipe_content(name: str | Path, changes: Sequence[str] = ()) -> dict[str, A
     UnknownNameError, MissingFileError, InputError
         If there is no such recipe, it cannot be read, or a change names no setting.
     """
-    if is_file_name(name):
-        content = read_content(Path(name))
-        if Path(name).suffix == ".json" and "recipe" in content:
+    place, _, profile = str(name).rpartition("@") if "@" in Path(name).name else (str(name), "", "")
+    if is_file_name(place):
+        content = read_content(Path(place))
+        if Path(place).suffix == ".json" and "recipe" in content:
             content = content["recipe"]
             if not isinstance(content, dict) or "job" not in content:
                 raise InputError(
-                    f"{name} does not hold one recipe, as the manifest of a run of one job does."
+                    f"{place} does not hold one recipe, as the manifest of a run of one job does."
                 )
     else:
-        content = read_content(RECIPES[str(name)])
+        content = read_content(RECIPES[place])
+    profiles = content.pop("profiles", None) or {}
+    if profile:
+        _take_profile(content, profiles, place, profile)
     for change in changes:
         _apply(content, change)
     return content
+
+
+def recipe_profiles(name: str) -> list[str]:
+    """Return the names of a recipe's profiles, such as its published size."""
+    return list(read_content(RECIPES[name]).get("profiles") or {})
+
+
+def _take_profile(
+    content: dict[str, Any], profiles: Mapping[str, Any], recipe: str, profile: str
+) -> None:
+    """Change the settings that a profile names, in place."""
+    if profile not in profiles:
+        raise unknown_name(f"profile of the recipe {recipe}", profile, list(profiles))
+    for setting, value in dict(profiles[profile]).items():
+        _apply(content, f"{setting}={json.dumps(value)}")
 
 
 def checked_recipe(schema: type[BaseModel], name: str | Path, content: Mapping[str, Any]) -> Any:

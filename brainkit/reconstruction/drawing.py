@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainkit.arrays.seeds import rng
 from brainkit.data.stimuli import Stimuli
+from brainkit.decoding.spread import to_length
 from brainkit.features.pixels import as_float
 from brainkit.reconstruction.nulls import Condition
 
@@ -21,6 +22,13 @@ def item_seeds(rows: ArrayLike, seed: int) -> list[int]:
     return [int(rng(seed, "drawing", int(row)).integers(2**31)) for row in np.asarray(rows)]
 
 
+def further_seeds(seeds: Sequence[int], sample: int) -> list[int]:
+    """Return the seeds of another drawing of each item; those given for sample 0."""
+    if sample == 0:
+        return list(seeds)
+    return [int(rng(seed, "drawing", "sample", sample).integers(2**31)) for seed in seeds]
+
+
 def draw(
     generator: Any,
     conditions: Mapping[str, Condition],
@@ -28,8 +36,12 @@ def draw(
     settings: Mapping[str, Any],
     *,
     strength: float | None = None,
+    samples: int = 1,
 ) -> dict[str, NDArray[np.float32]]:
     """Draw images for each kind of condition; all kinds share the items' seeds.
+
+    What an item is drawn from is all that is known of it here: neither the drawing nor the choice
+    among several can depend on the image shown (trap T02).
 
     Parameters
     ----------
@@ -40,6 +52,9 @@ def draw(
         ``steps``, ``guidance`` and ``noise_level`` of `Generator.generate`.
     strength : float, optional
         Where a condition has latents to start from.
+    samples : int, default=1
+        Drawings of each item. Of several the one is kept whose embedding points most nearly where
+        the embedding that it was drawn from does; the first where there is no such embedding.
 
     Returns
     -------
@@ -53,13 +68,43 @@ def draw(
             extra |= {"init_latents": condition.init_latents, "strength": strength}
         if condition.image_embeds is None:
             extra.pop("noise_level", None)
-        images[kind] = np.asarray(
-            generator.generate(
-                image_embeds=condition.image_embeds, text=condition.text, seeds=list(seeds), **extra
-            ),
-            dtype=np.float32,
-        )
+        wanted = condition.image_embeds
+        drawn = [
+            np.asarray(
+                generator.generate(
+                    image_embeds=wanted, text=condition.text, seeds=further_seeds(seeds, k), **extra
+                ),
+                dtype=np.float32,
+            )
+            for k in range(1 if wanted is None else samples)
+        ]
+        images[kind] = drawn[0] if wanted is None else nearest_drawing(generator, drawn, wanted)
     return images
+
+
+def nearest_drawing(
+    generator: Any, drawn: Sequence[NDArray[np.float32]], wanted: Array
+) -> NDArray[np.float32]:
+    """Return, item by item, the drawing whose embedding has the largest cosine with the wanted one.
+
+    Parameters
+    ----------
+    generator : brainkit.generators.Generator
+        Whose image encoder looks at the drawings.
+    drawn : sequence of array (n, height, width, 3)
+        Drawings of the same items.
+    wanted : array (n, width)
+        The embeddings that they were drawn from.
+    """
+    if len(drawn) == 1:
+        return drawn[0]
+    target = to_length(np.asarray(wanted).reshape(len(drawn[0]), -1), 1.0)
+    cosines = [
+        (to_length(generator.embed_images(images).reshape(len(images), -1), 1.0) * target).sum(1)
+        for images in drawn
+    ]
+    best = np.argmax(np.stack(cosines), axis=0)
+    return np.stack([drawn[k][item] for item, k in enumerate(best)])
 
 
 def say(

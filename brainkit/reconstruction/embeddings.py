@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding.ridge_decoder import DEFAULT_ALPHAS
+from brainkit.decoding.spread import SPREADS, spread_gain, standard_scores, to_length
 from brainkit.errors import InputError, unknown_name
 from brainkit.linear.folds import kfold
 from brainkit.linear.ridge_estimator import judge_choice, training_scale, validated
@@ -26,7 +27,6 @@ from brainkit.linear.spectrum import is_primal
 from brainkit.linear.targets import batch_size, checked_penalties, column_mean, deviations
 
 Array = NDArray[Any]
-SPREADS = ("dimension", "whole", None)
 IMAGES_AT_ONCE = 512
 
 
@@ -156,7 +156,7 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         )  # fmt: skip
         self.predicted_mean_ = fit.predicted_mean.astype(np.float32)
         self.predicted_scale_ = fit.predicted_scale.astype(np.float32)
-        self.gain_ = _gain(self.predicted_scale_, self.spread)
+        self.gain_ = spread_gain(self.predicted_scale_, self.spread)
 
     @property
     def dtype_(self) -> str:
@@ -170,8 +170,11 @@ class EmbeddingDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def standardise(self, embeddings: ArrayLike) -> NDArray[np.float32]:
         """Return embeddings minus the training mean, over the training standard deviation."""
-        values = (np.asarray(embeddings, dtype=np.float32) - self.mean_) / self.scale_
-        return np.asarray(values, dtype=np.float32)
+        return standard_scores(embeddings, self.mean_, self.scale_)
+
+    def retrieval_targets(self, embeddings: ArrayLike) -> NDArray[np.float32]:
+        """Return what images are retrieved by, in the space of `predict_standardised`."""
+        return self.standardise(embeddings)
 
     def predict_standardised(self, X: ArrayLike) -> NDArray[np.float32]:
         """Predict standardised embeddings, shrunken as ridge leaves them: best to compare by.
@@ -260,26 +263,6 @@ def _null_of(decoder: EmbeddingDecoder) -> EmbeddingDecoder:
     for name in ("mean_", "scale_", "norm_", "batch_size_", "primal_", "n_features_in_"):
         setattr(null, name, getattr(decoder, name))
     return null
-
-
-def _gain(predicted_scale: Array, spread: str | None) -> NDArray[np.float32]:
-    """Return the factor of each dimension; 1 where nothing is predicted at all."""
-    if spread is None:
-        return np.ones_like(predicted_scale)
-    if spread == "whole":
-        predicted_scale = np.full_like(
-            predicted_scale, np.sqrt(np.mean(predicted_scale**2, dtype=np.float64))
-        )
-    return np.divide(
-        1.0, predicted_scale, out=np.ones_like(predicted_scale), where=predicted_scale > 1e-6
-    )
-
-
-def to_length(vectors: ArrayLike, length: float) -> NDArray[np.float32]:
-    """Return vectors (n, width) of one length; a vector of zeros stays one."""
-    values = np.asarray(vectors, dtype=np.float32)
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.asarray(values * (length / np.where(norms > 0, norms, 1.0)), dtype=np.float32)
 
 
 def embed_stimuli(

@@ -1,6 +1,6 @@
 """Judge a reconstruction: pictures and sentences from decoded embeddings.
 
-Responses are mapped by ridge to image embeddings and, where asked for, to an autoencoder's latents
+Responses are decoded to image embeddings and, where asked for, to an autoencoder's latents
 as the place where drawing starts (the low-level look). A frozen generator makes images of them and
 a frozen captioner sentences. Neither is fitted, and neither is ever given a test image; test
 images are read to score by, and for the figures that their true embeddings reach.
@@ -19,9 +19,10 @@ from brainkit.arrays.seeds import rng
 from brainkit.data.dependence import dependence
 from brainkit.data.preparing import Prepared, check_folds, prepare_split, zscore_column
 from brainkit.data.recording import Recording
+from brainkit.data.simulation import names_of
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding.image_decoding import item_scores
-from brainkit.errors import InputError
+from brainkit.errors import InputError, listed
 from brainkit.evaluation.identification import RETRIEVAL_DIRECTIONS
 from brainkit.evaluation.intervals import mean_score
 from brainkit.reconstruction.decoded import SHUFFLED, Decoded, decode
@@ -120,32 +121,39 @@ def assess_reconstruction(
     InputError
         If there are no image stimuli, the embeddings are not the generator's, or a judge is the
         model whose embeddings are decoded.
+    LeakError
+        If the decoder is a network that learned from this person.
     """
     stimuli = recording.stimuli
     if stimuli is None:
         raise InputError("Reconstruction needs image stimuli; this recording has none.")
+    if hasattr(parts.embedding_model, "refuse_people"):
+        parts.embedding_model.refuse_people(names_of(recording))
     if protocol.roi is not None:
         recording = recording.select(roi=protocol.roi)
     protocol = replace(protocol, zscore=zscore_column(recording, protocol.zscore))
     rows = dependence(recording, protocol.resample, features=[partial(parts.embeddings, stimuli)])
-    folds = prepare_split(
+    prepared = partial(
+        prepare_split,
         recording,
         protocol.split,
         seed=protocol.seed,
         zscore=protocol.zscore,
         unseen=protocol.unseen,
-        average_repeats=protocol.average_repeats,
         n_train=protocol.n_train,
         rows=rows,
     )
+    folds = prepared(average_repeats=protocol.average_repeats)
+    trials = prepared(average_repeats=False) if protocol.repeats == "embeddings" else None
     check_folds(folds, protocol.split)
     parts.check_judges(stimuli, folds[0].train_stimuli)
     with waiting(f"{recording.subject}: embed and decode"):
-        decoded, training = decode(folds, stimuli, parts, protocol.seed)
+        decoded, training = decode(folds, stimuli, parts, protocol.seed, trials)
     run = _Run(stimuli, parts, protocol, decoded, _choose(decoded.fold, protocol), training)
     images = run.images()
     captions = run.captions(images)
     scores = run.image_scores(images) | run.caption_scores(captions)
+    by_preset = run.preset_entries(images, captions)
     retrieved = run.retrieval_scores()
     usable = folds[0].usable
     return ReconstructionResult(
@@ -156,7 +164,7 @@ def assess_reconstruction(
         images=images,
         captions=captions,
         embeddings={kind: run.embeddings(kind) for kind in (MADE, TRUE)},
-        metrics=summarise(scores | retrieved, run.settings()),
+        metrics=summarise(scores | retrieved, run.settings()) | by_preset,
         counts={
             "units": len(usable),
             "constant_or_nan": int((~usable).sum()),
@@ -258,7 +266,14 @@ class _Run:
             "guidance": protocol.guidance,
             "noise_level": protocol.noise_level,
         }
-        drawn = draw(generator, conditions, self.seeds, settings, strength=protocol.strength)
+        drawn = draw(
+            generator,
+            conditions,
+            self.seeds,
+            settings,
+            strength=protocol.strength,
+            samples=protocol.samples,
+        )
         start = conditions[MADE].init_latents
         if start is not None:
             drawn["low_level"] = np.asarray(generator.decode_latents(start), dtype=np.float32)
@@ -310,9 +325,45 @@ class _Run:
         return scores
 
     def retrieval_scores(self) -> Scores:
-        compared = {kind: self.decoded.compared[kind] for kind in (MADE, SHUFFLED)}
-        truth = self.decoded.compared[TRUE]
-        return retrieval_scores(compared, truth, self.among[1], **self.every_item)
+        """Retrieve by what each decoder predicts, in its own space."""
+        scores: Scores = {}
+        for kind, predicted in self.decoded.compared.items():
+            truth = self.decoded.sought[kind]
+            scores |= retrieval_scores({kind: predicted}, truth, self.among[1], **self.every_item)
+        return scores
+
+    def preset_entries(self, images: Images, captions: Captions) -> dict[str, Any]:
+        """Return the preset's scores of what was drawn or said, beside those of every null."""
+        preset, scored = self.parts.preset, {}
+        if preset is None:
+            return {}
+        apart = ("shown", "low_level", TRUE)
+        if preset.images and MADE in images:
+            scored = {
+                kind: preset.score(
+                    images["shown"], drawn, self.parts.networks, any_number=True,
+                    **self.drawn_items,
+                )
+                for kind, drawn in images.items() if kind not in apart
+            }  # fmt: skip
+        elif preset.captions and "shown" in captions:
+            ids = [str(name) for name in self.stimuli.ids[self.rows]]
+            references = {name: [text] for name, text in zip(ids, captions["shown"], strict=True)}
+            scored = {
+                kind: preset.score_captions(
+                    dict(zip(ids, lines, strict=True)), references, any_number=True
+                )
+                for kind, lines in captions.items() if kind not in apart
+            }  # fmt: skip
+        if MADE not in scored:
+            raise InputError(
+                f"The preset {preset.id} finds nothing to score: {preset.offers()}, and of the "
+                "test images these were made: "
+                f"{listed([*(['images'] if images else []), *(['captions'] if captions else [])])}."
+            )
+        nulls = {kind: one for kind, one in scored.items() if kind != MADE}
+        entries: dict[str, Any] = scored[MADE].entries(nulls)
+        return entries
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Return what the presets of the metrics leave open."""

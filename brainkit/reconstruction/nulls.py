@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from brainkit.data.stimuli import Stimuli
 from brainkit.decoding.image_decoding import RetrievalBank
-from brainkit.reconstruction.embeddings import EmbeddingDecoder, to_length
+from brainkit.reconstruction.embeddings import to_length
 
 Array = NDArray[Any]
 
@@ -90,12 +90,15 @@ class Training:
         Their rows of the stimuli.
     embeddings : array (n, width)
     latents : array (n, c, h, w), optional
+    targets : array (n, width of all that are fused), optional
+        What the embedding model is fitted to, where it is more than the embeddings.
     """
 
     stimuli: Stimuli
     rows: Array
     embeddings: Array
     latents: Array | None = None
+    targets: Array | None = None
 
     def column(self, name: str) -> Array | None:
         """Return a column of the stimuli's table for the training images, if it is there."""
@@ -160,16 +163,14 @@ def joined(conditions: Sequence[Condition]) -> Condition:
     )
 
 
-def nearest_training(
-    training: Training, decoder: EmbeddingDecoder, decoded: Array
-) -> NDArray[np.int64]:
+def nearest_training(training: Training, decoder: Any, decoded: Array) -> NDArray[np.int64]:
     """Return the stimulus row of the training image nearest to each decoded embedding.
 
     Parameters
     ----------
     training : Training
-    decoder : EmbeddingDecoder
-        Its standardised space is where they are compared.
+    decoder : fitted decoder of embeddings
+        Its `retrieval_targets` gives the space in which they are compared.
     decoded : array (n, width)
         Standardised predictions.
 
@@ -177,7 +178,8 @@ def nearest_training(
     -------
     array of int (n,)
     """
-    bank = RetrievalBank(training.stimuli, training.rows, decoder.standardise(training.embeddings))
+    targets = training.embeddings if training.targets is None else training.targets
+    bank = RetrievalBank(training.stimuli, training.rows, decoder.retrieval_targets(targets))
     return bank.nearest(decoded).astype(np.int64)
 
 

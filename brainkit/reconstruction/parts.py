@@ -1,6 +1,6 @@
 """What a reconstruction is made of, and how it is made and judged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from brainkit.data.splits import SplitLike, kept_split
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import InputError, listed
+from brainkit.evaluation.presets import Preset
 from brainkit.reconstruction.drawing import Size, encode_stimuli, read_images
 from brainkit.reconstruction.embeddings import EmbeddingDecoder, embed_stimuli, to_length
 from brainkit.reconstruction.scores import Words, words_for
@@ -36,12 +37,18 @@ class ReconstructionProtocol:
         Of folds, of the choice of images and of the noise that drawing starts from.
     zscore, unseen, average_repeats
         See `brainkit.data.preparing.prepare`. Test items are averaged in any case.
+    repeats : {"voxels", "embeddings"}
+        What of an image's test trials is averaged: their responses, or what is decoded of each, as
+        in MindEye2.
     roi : str, optional
         Decode from these units only.
     strength : float, default=0.8
         How much of the drawing is gone through where it starts from decoded latents.
     steps, guidance, noise_level
         See `Generator.generate`; the generator's own where None.
+    samples : int, default=1
+        Drawings of each image, of which the one is kept whose embedding is nearest to the one it
+        was drawn from, that is, to the *decoded* one.
     identify_among, retrieve_among : int, default=50, 300
         Sizes of the comparisons; all items of the smallest fold where there are fewer.
     max_new_tokens, num_beams
@@ -58,11 +65,13 @@ class ReconstructionProtocol:
     zscore: str | None = "session"
     unseen: str | None = None
     average_repeats: bool | Literal["test"] = True
+    repeats: Literal["voxels", "embeddings"] = "voxels"
     roi: str | None = None
     strength: float = 0.8
     steps: int | None = None
     guidance: float | None = None
     noise_level: int = 0
+    samples: int = 1
     identify_among: int = 50
     retrieve_among: int = 300
     max_new_tokens: int | None = None
@@ -75,6 +84,8 @@ class ReconstructionProtocol:
             if value is not None and value < 2:
                 raise InputError(f"{name} must be at least 2; got {value}.")
         object.__setattr__(self, "split", kept_split(self.split))
+        if self.samples < 1:
+            raise InputError(f"samples must be 1 or more; got {self.samples}.")
         if not 0 <= self.strength <= 1:
             raise InputError(f"strength is a share from 0 to 1; got {self.strength}.")
         if self.average_repeats is False:
@@ -99,21 +110,33 @@ class ReconstructionParts:
         encoder where not given.
     captioner : brainkit.generators.captioner.Captioner, optional
         Embeddings → sentences.
-    embedding_model : EmbeddingDecoder
-        Responses → embeddings.
+    embedding_model : decoder of embeddings
+        Responses → embeddings by `predict`, and what images are retrieved by from
+        `predict_standardised` and `retrieval_targets`, as `EmbeddingDecoder` has them.
+    fused : sequence of transformer
+        Further frozen networks, images → embeddings that stand beside those of `embed` in what the
+        embedding model is fitted to: a target that is fused of several, see
+        `brainkit.decoding.ContrastiveDecoder`.
     latent_model : estimator, optional
         Responses → flattened latents; without it drawing starts from noise.
     words : mapping of str to sequence of str, optional
         Words that name each category; see `brainkit.reconstruction.scores`.
+    preset : brainkit.evaluation.presets.Preset, optional
+        Scores images or captions as a published system does, beside all else.
+    networks : mapping of str to callable
+        Those that the preset judges by, see `brainkit.features.judging_networks`.
     """
 
     generator: Any = None
     judges: Mapping[str, Any] = field(default_factory=dict)
     embed: Any = None
     captioner: Any = None
-    embedding_model: EmbeddingDecoder = field(default_factory=EmbeddingDecoder)
+    embedding_model: Any = field(default_factory=EmbeddingDecoder)
+    fused: Sequence[Any] = ()
     latent_model: Any = None
     words: Words | None = None
+    preset: Preset | None = None
+    networks: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.generator is None and (self.embed is None or self.latent_model is not None):
@@ -145,6 +168,15 @@ class ReconstructionParts:
             self.generator.check_embeddings(pictures, values[:few])
         return values[where]
 
+    def targets(self, stimuli: Stimuli, rows: Array) -> NDArray[np.float32]:
+        """Return what the embedding model is fitted to, (n, width of all that are fused)."""
+        embeddings = self.embeddings(stimuli, rows)
+        if not self.fused:
+            return embeddings
+        unique, where = np.unique(rows, return_inverse=True)
+        more = [embed_stimuli(embed, stimuli, unique)[where] for embed in self.fused]
+        return np.concatenate([embeddings, *more], axis=1)
+
     def latents(self, stimuli: Stimuli, rows: Array) -> NDArray[np.float32] | None:
         """Return the latents (n, c, h, w) of stimuli, or None where drawing starts from noise."""
         if self.latent_model is None:
@@ -169,11 +201,11 @@ class ReconstructionParts:
         """
         few = np.unique(rows)[:CHECKED]
         images, embeddings = stimuli.read(few), self.embeddings(stimuli, few)
-        network = None if self.embed is None else _network(self.embed)
+        networks = [_network(one) for one in (self.embed, *self.fused) if one is not None]
         same = [
             name
             for name, judge in self.judges.items()
-            if _network(judge) == network or _sees_alike(judge.transform(images), embeddings)
+            if _network(judge) in networks or _sees_alike(judge.transform(images), embeddings)
         ]
         if same:
             raise InputError(

@@ -77,6 +77,46 @@ class Text:
         )  # fmt: skip
 
 
+def chance_alarm(metrics: Mapping[str, Mapping[str, Any]]) -> Text | None:
+    """Return a warning where every metric of a decoder sits at chance; None where one does not.
+
+    A metric is at chance where its interval holds its chance or, for those without one, where that
+    of its paired difference from the shuffled brain holds 0. Metrics without intervals have no say.
+
+    Parameters
+    ----------
+    metrics : mapping of str to mapping
+        As in ``metrics.json``.
+    """
+    judged = [one for one in map(_above_chance, metrics.values()) if one is not None]
+    if not judged or any(judged):
+        return None
+    return Text(
+        [
+            tag("strong", "Everything is at chance. "),
+            "No metric tells these predictions from guesses. Where the brain should tell something "
+            "this is mostly one of three faults: images and responses stand in another order (an "
+            "index that starts at 1, rows sorted on one side); the responses are another person's; "
+            "or another session's, or its order of trials. Compare the ids of the first trials "
+            "with the experiment's own log.",
+        ],
+        kind="warning",
+    )
+
+
+def _above_chance(entry: Mapping[str, Any]) -> bool | None:
+    """Tell whether a metric is on the better side of chance; None where nobody can say."""
+    sign = -1 if entry.get("direction") == "lower" else 1
+    if entry.get("chance") is not None and "ci" in entry:
+        (low, high), chance = entry["ci"], entry["chance"]
+    elif (null := entry.get("above_nulls", {}).get("shuffled_brain")) is not None:
+        (low, high), chance = null["ci"], 0.0
+    else:
+        return None
+    worst = low if sign > 0 else high
+    return bool(np.isfinite(worst) and sign * (worst - chance) > 0)
+
+
 @dataclass(frozen=True)
 class Table:
     """A table.

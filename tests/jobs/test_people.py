@@ -13,7 +13,7 @@ from brainkit.data.splits import split_by_hand
 from brainkit.data.stimuli import Stimuli
 from brainkit.errors import DependenceWarning, InputError, LeakError
 from brainkit.features import PixelPCA
-from brainkit.jobs import read_recipe, run_recipe
+from brainkit.jobs import JOBS, read_recipe, run_recipe
 from brainkit.jobs.contract import Case
 from brainkit.jobs.people import bring_together
 from brainkit.jobs.pooled_models import pooled_recording
@@ -189,6 +189,42 @@ def test_an_aligned_encoder_is_saved_without_the_others(world, tmp_path):
     predicted = encoder.predict(images)
     np.testing.assert_allclose(predicted, result.arrays["predictions"], rtol=1e-5, atol=1e-5)
     assert predicted.shape == (N_TEST, UNITS["c"])
+
+
+CONTRASTIVE = (
+    "subjects.train=a,b",
+    "alignment.kind=own-units",
+    "model={kind: contrastive-decoder, settings: {steps: 60, cv: 3, progress: false}}",
+)
+
+
+@pytest.mark.parametrize("way", ["joint", "adapter"])
+def test_a_decoder_that_tells_people_apart_takes_their_own_units(world, tmp_path, way):
+    case = case_of(world)
+    changes = (f"model.settings.new_person={way}", "subjects.trials=100", "protocol.split=kfold:2")
+    recipe = recipe_of("decode", *CONTRASTIVE, *changes)
+    object.__setattr__(recipe.protocol, "split", rows_of(case.data))
+    result = run_recipe(case.data, recipe, others=case.others)
+    metric = result.metrics["identification_image_given_reconstruction"]
+    assert metric["ci"][0] > 0.5
+    assert metric["nulls"]["shuffled_brain"] == pytest.approx(0.5, abs=0.1)
+    model = result.pipeline.model
+    assert model.subjects_ == ("a", "b", "c")
+    assert [len(model.people_[name].columns) for name in "abc"] == [*UNITS.values()]
+    brainkit.save_estimator(result.pipeline, tmp_path / "estimator")
+    decoder = brainkit.load_estimator(tmp_path / "estimator")
+    test = case.data.select(trials=rows_of(case.data).folds[0].rows["test"])
+    order = np.argsort(test.stimulus_rows())
+    predicted = decoder.predict(test)[order]
+    np.testing.assert_allclose(predicted, result.arrays["predictions"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("job", ["decode", "encode"])
+def test_own_units_are_for_models_that_tell_people_apart(world, job):
+    case = case_of(world)
+    recipe = recipe_of(job, "subjects.train=a,b", "alignment.kind=own-units")
+    with pytest.raises(InputError, match="for a model that aligns people itself, such as contras"):
+        JOBS[job]().check(case, recipe)
 
 
 # ------------------------------------------------------------------------------- folds, and labels

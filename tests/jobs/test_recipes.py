@@ -41,6 +41,7 @@ def test_every_default_recipe_is_for_its_job():
         "bold5000": {"encode"},
         "nsd": {"encode", "decode", "synthesize", "layers", "reconstruct"},
         "digits69": {"encode", "decode", "synthesize", "labels"},
+        "haxby": {"labels"},
     }
     for card in map(read_card, card_names()):
         assert set(card.recipes) >= some.get(card.name, set())
@@ -164,7 +165,7 @@ def test_places_are_told_so_that_a_rerun_from_any_folder_finds_them(tmp_path, mo
         "judges={a: torchvision:resnet18/w.safetensors, b: timm:tiny-judge-b}",
         "store=kept",
     ]
-    recipe = read_recipe("brain_diffuser_simple", changes)
+    recipe = read_recipe("brain_diffuser", changes)
     assert recipe.generator.name == str(tmp_path / "drawer")
     assert recipe.captioner.name == "tiny"
     assert recipe.embedding == f"open_clip:{tmp_path}/clip@blocks.1"

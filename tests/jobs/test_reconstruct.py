@@ -10,18 +10,22 @@ import pytest
 import brainkit
 from brainkit.arrays.atomic import plain
 from brainkit.data.preparing import prepare
+from brainkit.decoding import InContextDecoder
 from brainkit.errors import (
     DownloadError,
     InputError,
+    LeakError,
     MissingFileError,
     SplitError,
     UnknownNameError,
 )
+from brainkit.evaluation.presets import PRESETS
 from brainkit.jobs import read_recipe, run_job
 from brainkit.jobs.decode import DecodeRecipe
 from brainkit.jobs.pipeline import ImageReconstructor
 from brainkit.jobs.reconstruct import ReconstructRecipe, build_tools
 from brainkit.reconstruction.nulls import CAPTION_NULLS, IMAGE_NULLS
+from brainkit.world import SceneWorld, write_nsd
 
 LATENTS = {
     "kind": "embedding-decoder",
@@ -222,6 +226,71 @@ def test_others_trials_train_the_decoder_of_embeddings(nsd, make_recipe, tmp_pat
     np.testing.assert_allclose(again[where], embeddings, atol=1e-5)
 
 
+CONTRASTIVE = {
+    "kind": "contrastive-decoder",
+    "settings": {"steps": 20, "cv": 2, "alphas": [10.0, 100.0], "progress": False},
+}
+
+
+def test_a_contrastive_decoder_of_several_people_with_a_preset(models, nsd, make_recipe, tmp_path):
+    """From everyone's own units to drawings, the best of two by the decoded embedding."""
+    latents = {**CONTRASTIVE, "settings": {**CONTRASTIVE["settings"], "contrast": 0.0}}
+    path = make_recipe(
+        generator={"name": f"{models}/unclip", "device": "cpu", "latents": latents},
+        model=CONTRASTIVE,
+        subjects={"train": ["subj01"], "test": ["subj03"], "trials": 60},
+        alignment={"kind": "own-units"},
+        preset="low_level",
+    )
+    changes = ["protocol.zscore=recording", "protocol.samples=2"]
+    metrics = run_job(
+        "reconstruct", "nsd", out=tmp_path / "out", root=nsd, recipe_name=str(path), changes=changes
+    )
+    scored = {name: entry for name, entry in metrics.items() if name.startswith("low_level_")}
+    assert {entry["direction"] for entry in scored.values()} == {"higher"}
+    assert len(scored) == 2  # pixel correlation and SSIM
+    assert all(set(IMAGE_NULLS) <= set(entry["nulls"]) for entry in scored.values())
+    manifest = read(tmp_path / "out/manifest.json")
+    preset = PRESETS["low_level"]
+    assert manifest["models"]["preset"] == {"id": "low_level", "hash": preset.hash}
+    said = manifest["subjects"]["subj03"]["ran"]
+    ran = next(one for one in said if one["part"] == "ContrastiveDecoder")
+    assert "training images held out" in ran["checkpoint"]
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "Of 2 drawings of each the one is kept" in page
+    recording = brainkit.load("nsd", nsd, 3)
+    test = recording.split("nsd-shared1000", seed=0).folds[0].test
+    estimator = brainkit.load_estimator(tmp_path / "out/estimator")
+    again = estimator.predict_embeddings(test, average_repeats=True)
+    items = pd.read_parquet(tmp_path / "out/items.parquet")
+    tested = list(np.unique(test.stimulus_rows()))
+    where = [tested.index(row) for row in items["stimulus"]]
+    np.testing.assert_allclose(again[where], np.load(tmp_path / "out/embeddings.npy"), atol=1e-5)
+
+
+def test_a_preset_without_its_networks_says_how_to_get_them(make_recipe, tmp_path):
+    with pytest.raises(MissingFileError, match="mindeye2"):
+        run_job(
+            "reconstruct", "nsd", out=tmp_path / "out", root=tmp_path,
+            recipe_name=str(make_recipe()),
+            changes=["preset=mindeye2", f"networks={tmp_path}"],
+        )  # fmt: skip
+    with pytest.raises(UnknownNameError, match="mindeye3"):
+        read_recipe_tools(make_recipe(preset="mindeye3"))
+
+
+def test_only_a_decoder_that_fuses_takes_further_embeddings(models, make_recipe):
+    fused = ["open_clip:tiny"]
+    with pytest.raises(InputError, match="fuses open_clip:tiny into the target"):
+        read_recipe_tools(make_recipe(fused=fused))
+    tools = read_recipe_tools(make_recipe(fused=fused, model=CONTRASTIVE))
+    assert len(tools.fused) == 1
+
+
+def read_recipe_tools(path):
+    return build_tools(read_recipe(path))
+
+
 def test_stimuli_without_captions_are_reconstructed_and_the_report_says_what_lacks(
     nsd, make_recipe, tmp_path
 ):
@@ -295,10 +364,10 @@ HUB = [
 
 
 def test_hub_ids_stand_where_tiny_stands():
-    recipe = read_recipe("brain_diffuser_simple", HUB)
+    recipe = read_recipe("brain_diffuser", HUB)
     assert isinstance(recipe, ReconstructRecipe)
     assert recipe.generator.name == "stabilityai/stable-diffusion-2-1-unclip"
-    tiny = read_recipe("brain_diffuser_simple")
+    tiny = read_recipe("brain_diffuser")
     assert recipe.protocol == tiny.protocol
     assert recipe.generator.latents == tiny.generator.latents
 
@@ -332,12 +401,19 @@ def test_the_same_at_a_real_embedding_size(make_models, make_recipe, nsd, tmp_pa
 def test_the_job_tells_the_two_kinds_of_decoding_apart(make_recipe, nsd, tmp_path):
     assert isinstance(read_recipe(make_recipe()), ReconstructRecipe)
     assert isinstance(read_recipe("decode-pixel-components"), DecodeRecipe)
-    for name in ("brain_diffuser_simple", "brain_captioning_simple"):
+    for name in (
+        "brain_diffuser",
+        "brain_captioning",
+        "mindeye1",
+        "mindeye2",
+        "mindbridge",
+        "braincodec",
+    ):
         assert isinstance(read_recipe(name), ReconstructRecipe)
     with pytest.raises(
         InputError, match=r"is for reconstruct; this is decode\. Run it with 'brain"
     ):
-        run_job("decode", "nsd", out=tmp_path, root=nsd, recipe_name="brain_diffuser_simple")
+        run_job("decode", "nsd", out=tmp_path, root=nsd, recipe_name="brain_diffuser")
     with pytest.raises(InputError, match=r"there is no setting features"):
         read_recipe(make_recipe(features=[{"kind": "pixel-pca"}]))
     with pytest.raises(InputError, match="at least one held-out judge"):
@@ -346,5 +422,45 @@ def test_the_job_tells_the_two_kinds_of_decoding_apart(make_recipe, nsd, tmp_pat
         read_recipe(make_recipe(), ["protocol.strength=2"])
     with pytest.raises(InputError, match=r"there is no setting generator\.steps"):
         read_recipe(make_recipe(), ["generator.steps=3"])
-    with pytest.raises(UnknownNameError, match="brain_diffuser_simple"):
-        read_recipe("brain_diffuser_simpel")
+    with pytest.raises(UnknownNameError, match="brain_diffuser"):
+        read_recipe("brain_difuser")
+
+
+@pytest.mark.slow
+def test_a_person_is_decoded_without_fitting(nsd, tmp_path):
+    out = tmp_path / "out"
+    changes = [
+        "model.settings.encoder=brainkit.encoding:VoxelwiseRidge", "protocol.n_train=28",
+        "protocol.n_images=4", "protocol.steps=2",
+    ]  # fmt: skip
+    metrics = run_job(
+        "reconstruct", "nsd", out=out, root=nsd, subject="1", recipe_name="braincodec",
+        changes=changes,
+    )  # fmt: skip
+    assert metrics["retrieval_image_from_brain_top1"]["n"] == 10
+    assert "shuffled_brain" in metrics["retrieval_image_from_brain_top1"]["nulls"]
+    (told,) = read(out / "manifest.json")["subjects"].values()
+    assert told["network"]["checkpoint"] == "tiny"
+    assert told["network"]["encoder"] == "VoxelwiseRidge"
+    assert told["network"]["learned_from"] == []
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "none of those predicted here among them" in page
+    pipeline = brainkit.load_estimator(out / "estimator")
+    assert isinstance(pipeline, ImageReconstructor)
+    assert len(pipeline.embedding_model.support_) == 28
+    recording = brainkit.load("nsd", nsd, 1)
+    decoded = pipeline.embedding_model.predict(pipeline.preparation.values(recording)[:3])
+    assert decoded.shape == (3, 256)
+
+
+def test_a_person_that_the_network_learned_from_is_not_decoded(tmp_path):
+    world, _, subject = InContextDecoder().origin.subjects[0].partition("/subject-")
+    root = write_nsd(
+        tmp_path / "nsd", SceneWorld(seed=int(world.removeprefix("world-"))), (int(subject),),
+        images_per_subject=40, shared=10, trials_per_session=24, density=0.02,
+    )  # fmt: skip
+    with pytest.raises(LeakError, match=f"{world}/subject-{subject} is to be predicted"):
+        run_job(
+            "reconstruct", "nsd", out=tmp_path / "out", root=root, subject=subject,
+            recipe_name="braincodec",
+        )  # fmt: skip

@@ -257,6 +257,39 @@ def test_folds_regions_and_unlabelled_stimuli(recording, generator, scenes):
         np.testing.assert_array_equal(values, again.images[kind])
 
 
+@pytest.mark.parametrize("average_repeats", [True, "test"])
+def test_repeats_are_averaged_before_or_after_they_are_decoded(
+    recording, generator, scenes, average_repeats
+):
+    """Of a linear decoder that is the same for what images are retrieved by."""
+    rng = np.random.default_rng(2)
+    values = recording.responses.read()
+    repeats = [values + 0.5 * rng.normal(size=values.shape) for _ in range(3)]
+    repeated = Recording.from_arrays(
+        np.concatenate(repeats).astype(np.float32),
+        trials=pd.concat([recording.trials] * 3, ignore_index=True),
+        units=recording.units,
+        stimuli=recording.stimuli,
+    )
+    embed = GeneratorEmbedding(generator)
+    parts = ReconstructionParts(embed=embed, embedding_model=DECODER)
+    before, after = (
+        assess_reconstruction(
+            repeated,
+            replace(PROTOCOL, repeats=repeats_of, average_repeats=average_repeats),
+            parts,
+        )
+        for repeats_of in ("voxels", "embeddings")
+    )
+    columns = list(before.retrieval_items.columns)
+    pd.testing.assert_frame_equal(before.retrieval_items[columns], after.retrieval_items[columns])
+    assert after.counts["images_tested"] == N_TEST
+    a, b = (one.embeddings["reconstruction"] for one in (before, after))
+    assert np.abs(a - b).max() > 1e-3  # they are brought to length trial by trial
+    cosine = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosine.min() > 0.98
+
+
 class Flattened(TransformerMixin, BaseEstimator):
     """Pixels as embeddings: of another model, or of another width."""
 

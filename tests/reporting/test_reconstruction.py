@@ -180,7 +180,7 @@ def test_what_cannot_be_known_is_said(make_result):
 
 
 def test_the_models_are_named(make_result):
-    recipe = read_recipe("brain_diffuser_simple", ["generator.name=tiny"])
+    recipe = read_recipe("brain_diffuser", ["generator.name=tiny"])
     parts = Reconstruct().describe(recipe)
     page = render(make_result(), manifest={"parts": parts})
     for name, model in (
