@@ -59,7 +59,7 @@ from brainkit.errors import CorruptFileError, InputError, listed
 from brainkit.linear.out_of_fold import StackedRidge
 from brainkit.training import Report, Schedule, Step, train
 from brainkit.training.contrastive import Normalised, similarity
-from brainkit.training.weights import load_weights, only_trained, weights_of
+from brainkit.training.module_state import load_weights, only_trained, weights_of
 
 Array = NDArray[Any]
 Float = NDArray[np.float32]

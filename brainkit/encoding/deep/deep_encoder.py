@@ -41,7 +41,7 @@ from brainkit.evaluation.response_scores import pearson_r, r2
 from brainkit.linear.folds import group_codes
 from brainkit.training import Report, Schedule, Step, train
 from brainkit.training.losses import REGRESSION_LOSSES
-from brainkit.training.weights import load_weights, weights_of
+from brainkit.training.module_state import load_weights, weights_of
 
 # -- the parameters that deep encoders share -------------------------------------------------------
 
