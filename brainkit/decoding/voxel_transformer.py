@@ -34,10 +34,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainkit.arrays.atomic import atomic_path, under_umask, write_json
-from brainkit.arrays.files import read_json, require_file
-from brainkit.errors import CorruptFileError, InputError, unknown_name
-from brainkit.features.weights import find_model, load_state
+from brainkit.errors import InputError, unknown_name
+from brainkit.features.weights import load_state
+from brainkit.training.network_folders import read_network, write_network
 from brainkit.training.set_networks import (
     Block,
     ResidualBlock,
@@ -50,11 +49,8 @@ Float = NDArray[np.float32]
 Form = Literal["inverse", "published"]
 LEAST_NOISE = 0.05  # of a response's variance
 TOKENS_AT_ONCE = (1 << 14, 1 << 18)  # on a processor, on a GPU
-FORMAT = 1
-KIND = "brainkit in-context decoder"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+KIND = "in-context decoder"
 SHIPPED = {"tiny": "tiny/in-context-decoder"}
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 # -- the network -----------------------------------------------------------------------------------
@@ -469,21 +465,8 @@ def save_decoder(
     dtype : {"float32", "float16"}, default="float32"
         What the weights are kept as. They are loaded as float32 in any case.
     """
-    from safetensors.torch import save_file
-
-    if dtype not in DTYPES:
-        raise unknown_name("dtype of saved weights", dtype, tuple(DTYPES))
-    target = Path(folder)
-    state = {
-        name: value.detach().to("cpu", DTYPES[dtype]).contiguous()
-        for name, value in network.state_dict().items()
-    }
-    with atomic_path(target / WEIGHTS) as path:
-        save_file(state, path, metadata={"format": "pt"})
-        under_umask(path)
-    config = {"kind": KIND, "format": FORMAT, "architecture": asdict(network.architecture)}
-    write_json(target / CONFIG, config | {"origin": asdict(origin)})
-    return target
+    parts = {"architecture": asdict(network.architecture), "origin": asdict(origin)}
+    return write_network(network, folder, KIND, dtype=dtype, **parts)
 
 
 def load_decoder(name: str | Path) -> tuple[VoxelTransformer, DecoderOrigin]:
@@ -509,39 +492,19 @@ def load_decoder(name: str | Path) -> tuple[VoxelTransformer, DecoderOrigin]:
     InputError
         If its weights do not fit its configuration.
     """
-    folder = find_model(SHIPPED.get(str(name), str(name)))
-    path = folder / CONFIG
-    config = read_json(
-        path,
-        "The configuration of an in-context decoder",
-        damaged="is not the configuration of an in-context decoder",
-    )
-    weights = require_file(folder / WEIGHTS, "The weights of an in-context decoder")
-    architecture, origin = _read_config(path, config)
+    place = SHIPPED.get(str(name), str(name))
+    (architecture, origin), weights = read_network(place, KIND, _read_config)
     network = VoxelTransformer(architecture)
     load_state(network, weights)
     return network.eval().requires_grad_(False), origin
 
 
 def _read_config(
-    path: Path, config: Mapping[str, Any]
+    architecture: Mapping[str, Any], given: Mapping[str, Any]
 ) -> tuple[DecoderArchitecture, DecoderOrigin]:
-    try:
-        kind, version = config["kind"], config["format"]
-        if kind == KIND and version != FORMAT:
-            raise CorruptFileError(
-                f"{path} has format {version}; this brainkit reads {FORMAT}. Take the brainkit "
-                "that wrote it, or train the network again."
-            )
-        if kind != KIND:
-            raise CorruptFileError(f"{path} is that of a {kind!r}, not of a {KIND!r}.")
-        origin = dict(config["origin"])
-        for name in ("context", "voxels"):
-            low, high = origin[name]
-            origin[name] = (low, high)
-        origin["subjects"] = tuple(origin["subjects"])
-        return DecoderArchitecture(**config["architecture"]), DecoderOrigin(**origin)
-    except (KeyError, TypeError, ValueError, InputError) as error:
-        raise CorruptFileError(
-            f"{path} is not the configuration of an in-context decoder ({error!r})."
-        ) from error
+    origin = dict(given)
+    for name in ("context", "voxels"):
+        low, high = origin[name]
+        origin[name] = (low, high)
+    origin["subjects"] = tuple(origin["subjects"])
+    return DecoderArchitecture(**architecture), DecoderOrigin(**origin)

@@ -9,19 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from brainkit.arrays.atomic import atomic_path, under_umask, write_json
-from brainkit.arrays.files import read_json, require_file
 from brainkit.encoding.in_context.module import Architecture, InContextNetwork
-from brainkit.errors import CorruptFileError, InputError, unknown_name
-from brainkit.features.weights import find_model, load_state
+from brainkit.features.weights import load_state
+from brainkit.training.network_folders import read_network, write_network
 
-FORMAT = 1
-KIND = "brainkit in-context encoder"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+KIND = "in-context encoder"
 SHIPPED = {"tiny": "tiny/in-context", "tiny-published": "tiny/in-context-published"}
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -63,21 +56,8 @@ def save_network(
     dtype : {"float32", "float16"}, default="float32"
         What the weights are kept as. They are loaded as float32 in any case.
     """
-    from safetensors.torch import save_file
-
-    if dtype not in DTYPES:
-        raise unknown_name("dtype of saved weights", dtype, tuple(DTYPES))
-    target = Path(folder)
-    state = {
-        name: value.detach().to("cpu", DTYPES[dtype]).contiguous()
-        for name, value in network.state_dict().items()
-    }
-    with atomic_path(target / WEIGHTS) as path:
-        save_file(state, path, metadata={"format": "pt"})
-        under_umask(path)
-    config = {"kind": KIND, "format": FORMAT, "architecture": asdict(network.architecture)}
-    write_json(target / CONFIG, config | {"origin": asdict(origin)})
-    return target
+    parts = {"architecture": asdict(network.architecture), "origin": asdict(origin)}
+    return write_network(network, folder, KIND, dtype=dtype, **parts)
 
 
 def load_network(name: str | Path) -> tuple[InContextNetwork, Origin]:
@@ -103,36 +83,17 @@ def load_network(name: str | Path) -> tuple[InContextNetwork, Origin]:
     InputError
         If its weights do not fit its configuration.
     """
-    folder = find_model(SHIPPED.get(str(name), str(name)))
-    path = folder / CONFIG
-    config = read_json(
-        path,
-        "The configuration of an in-context encoder",
-        damaged="is not the configuration of an in-context encoder",
-    )
-    weights = require_file(folder / WEIGHTS, "The weights of an in-context encoder")
-    architecture, origin = _read_config(path, config)
+    place = SHIPPED.get(str(name), str(name))
+    (architecture, origin), weights = read_network(place, KIND, _read_config)
     network = InContextNetwork(architecture)
     load_state(network, weights)
     return network.eval().requires_grad_(False), origin
 
 
-def _read_config(path: Path, config: Mapping[str, Any]) -> tuple[Architecture, Origin]:
-    try:
-        kind, version = config["kind"], config["format"]
-        if kind == KIND and version != FORMAT:
-            raise CorruptFileError(
-                f"{path} has format {version}; this brainkit reads {FORMAT}. Take the brainkit "
-                "that wrote it, or train the network again."
-            )
-        if kind != KIND:
-            raise CorruptFileError(f"{path} is that of a {kind!r}, not of a {KIND!r}.")
-        origin = config["origin"]
-        low, high = origin["context"]
-        return Architecture(**config["architecture"]), Origin(
-            origin["embedding_model"], (low, high), tuple(origin["subjects"]), origin["training"]
-        )
-    except (KeyError, TypeError, ValueError, InputError) as error:
-        raise CorruptFileError(
-            f"{path} is not the configuration of an in-context encoder ({error!r})."
-        ) from error
+def _read_config(
+    architecture: Mapping[str, Any], origin: Mapping[str, Any]
+) -> tuple[Architecture, Origin]:
+    low, high = origin["context"]
+    return Architecture(**architecture), Origin(
+        origin["embedding_model"], (low, high), tuple(origin["subjects"]), origin["training"]
+    )
