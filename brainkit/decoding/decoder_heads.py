@@ -1,4 +1,4 @@
-r"""Heads of deep decoders, the decoder that holds them, and targets that are trained beside it.
+r"""Heads of deep decoders, and the decoder that holds them.
 
 | name | class | gives | for instance |
 |---|---|---|---|
@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from brainkit.alignment.person_units import check_share, check_sizes
 from brainkit.alignment.trained import TrainedAlignment
-from brainkit.decoding.brain_backbones import Backbone, ResidualGELU, build_part
+from brainkit.decoding.brain_backbones import Backbone, build_part
 from brainkit.errors import InputError, listed, unknown_name
 
 # -- heads -----------------------------------------------------------------------------------------
@@ -531,63 +530,3 @@ def _said(width: int | None, n_tokens: int | None) -> str:
     if width is None:
         return "images of the brain"
     return f"vectors of {width}" if n_tokens is None else f"{n_tokens} tokens of {width}"
-
-
-# -- targets that are trained beside the decoder ---------------------------------------------------
-
-
-class FusedTarget(nn.Module):
-    r"""A target that is learned from several frozen embeddings of the same stimuli.
-
-    .. math:: t = R\Big(\sum_k A_k e_k + a_k\Big)
-
-    with R a residual network (`ResidualGELU`). It is trained together with the brain side, by a
-    contrast between the two; alone it would be free to make all stimuli alike.
-
-    Parameters
-    ----------
-    widths : mapping of str to int
-        Width of each embedding by its name.
-    width : int, default=1024
-        Of the target.
-    dropout : float, default=0.1
-    norm : bool, default=True
-        Whether R ends in a LayerNorm.
-
-    References
-    ----------
-    Brain-HIVE (ICLR 2026).
-    """
-
-    def __init__(
-        self,
-        widths: Mapping[str, int],
-        width: int = 1024,
-        *,
-        dropout: float = 0.1,
-        norm: bool = True,
-    ) -> None:
-        super().__init__()
-        if not widths:
-            raise InputError("A fused target needs at least one embedding: widths is empty.")
-        check_sizes(width=width, **{f"widths[{name!r}]": size for name, size in widths.items()})
-        self.names, self.width = tuple(widths), width
-        self.maps = nn.ModuleList(nn.Linear(size, width) for size in widths.values())
-        self.residual = ResidualGELU(width, dropout, norm=norm)
-
-    def forward(self, embeddings: Mapping[str, Tensor]) -> Tensor:
-        """Map embeddings, each (n, its width), to the target (n, width).
-
-        Raises
-        ------
-        InputError
-            If an embedding lacks or is not among those that the target was made for.
-        """
-        if set(embeddings) != set(self.names):
-            raise InputError(
-                f"The target is made from {listed(self.names)}; got {listed(embeddings) or 'none'}."
-            )
-        maps = zip(self.maps, self.names, strict=True)
-        summed = torch.stack([map_(embeddings[name]) for map_, name in maps]).sum(dim=0)
-        out: Tensor = self.residual(summed)
-        return out

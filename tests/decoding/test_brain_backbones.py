@@ -26,12 +26,12 @@ from brainkit.decoding.brain_transformers import (
     TransformerBlock,
     VolumeTransformer,
 )
+from brainkit.decoding.contrastive_network import ImageSide
 from brainkit.decoding.decoder_heads import (
     HEADS,
     BrainDecoder,
     DirectHead,
     EmbeddingHead,
-    FusedTarget,
     MapHead,
     Projector,
     TokensHead,
@@ -555,26 +555,17 @@ def test_a_subject_layer_under_linear_parts_is_one_linear_map():
 # -- targets that are trained beside ---------------------------------------------------------------
 
 
-def test_a_fused_target_by_hand():
+def test_a_fused_target_is_the_sum_of_linear_maps_of_its_embeddings():
     torch.manual_seed(0)
-    target = FusedTarget({"vit": 5, "vae": 3}, 8).eval()
-    embeddings = {"vae": numbers(4, 3), "vit": numbers(4, 5)}
-    first, second = target.maps
-    summed = first(embeddings["vit"]) + second(embeddings["vae"])
-    torch.testing.assert_close(target(embeddings), target.residual(summed))
-    target(embeddings).mul(numbers(4, 8)).sum().backward()
+    target = ImageSide(8, 6, residual=True, dropout=0.5).eval()
+    nn.init.normal_(target.linear.weight)
+    vit, vae = numbers(4, 5), numbers(4, 3)
+    first, second = target.linear.weight.split([5, 3], dim=1)
+    summed = vit @ first.T + vae @ second.T + target.linear.bias
+    both = torch.cat([vit, vae], dim=1)
+    torch.testing.assert_close(target(both), target.residual(summed))
+    target(both).mul(numbers(4, 6)).sum().backward()
     assert all(p.grad.any() for p in target.parameters())
-
-
-def test_a_fused_target_needs_all_its_embeddings():
-    target = FusedTarget({"vit": 5, "vae": 3}, 8)
-    for given in ({"vit": numbers(4, 5)}, {}, {"vit": 0, "vae": 0, "other": 0}):
-        with pytest.raises(InputError, match="made from vit, vae"):
-            target(given)
-    with pytest.raises(InputError, match="at least one"):
-        FusedTarget({})
-    with pytest.raises(InputError, match="vit"):
-        FusedTarget({"vit": 0})
 
 
 def test_fused_target_and_brain_learn_from_each_other():
@@ -583,12 +574,12 @@ def test_fused_target_and_brain_learn_from_each_other():
     latent = numbers(200, 4)
     vit, vae = latent @ numbers(4, 12, seed=3), latent @ numbers(4, 6, seed=4)
     brain = latent @ numbers(4, 15, seed=5) + 0.3 * numbers(200, 15, seed=6)
-    target, layer = FusedTarget({"vit": 12, "vae": 6}, 16), nn.Linear(15, 16)
+    target, layer = ImageSide(18, 16, residual=True, dropout=0.1), nn.Linear(15, 16)
     side = nn.Sequential(layer, ResidualGELU(16))
     optimiser = torch.optim.Adam([*target.parameters(), *side.parameters()], 3e-3)
 
     def logits(rows):
-        seen = target({"vit": vit[rows], "vae": vae[rows]})
+        seen = target(torch.cat([vit[rows], vae[rows]], dim=1))
         return side(brain[rows]) @ seen.T / 4
 
     for _ in range(150):

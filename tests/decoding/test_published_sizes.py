@@ -23,11 +23,11 @@ from brainkit.decoding.brain_transformers import (
     TokenTransformer,
     VolumeTransformer,
 )
+from brainkit.decoding.contrastive_network import ImageSide
 from brainkit.decoding.decoder_heads import (
     BrainDecoder,
     DirectHead,
     EmbeddingHead,
-    FusedTarget,
     MapHead,
     Projector,
     TokensHead,
@@ -144,14 +144,14 @@ def brain_hive():
     eeg = SubjectLayer(1024)
     eeg.add_subject("sub-01", PersonUnits(17 * 250))  # channels by samples, one after the other
     side = BrainDecoder(eeg, ResidualGELU(1024), {"out": DirectHead(1024)})
-    return side, FusedTarget({"synclr": 768, "clip": 512, "vae": 1024}, 1024)
+    # of SynCLR, CLIP and an autoencoder, side by side: a linear map of each, summed
+    return side, ImageSide(768 + 512 + 1024, 1024, residual=True, dropout=0.1)
 
 
 def test_brain_hive():
     side, target = brain_hive()
     assert count(side) == linear(4250, 1024) + 2 * linear(1024, 1024) + 2 * 1024
-    of_target = sum(linear(n, 1024) for n in (768, 512, 1024)) + 2 * linear(1024, 1024) + 2 * 1024
-    assert count(target) == of_target
+    assert count(target) == linear(768 + 512 + 1024, 1024) + 2 * linear(1024, 1024)
     assert count(side, target) == pytest.approx(11 * MILLION, rel=0.01)
 
 
@@ -246,10 +246,7 @@ def test_brain_hive_is_trained_in_29_teraflop():
     """25 epochs of 16,540 averaged trials in batches of 1024 are 425 steps."""
     side, target = brain_hive()
     brain = training_memory(side, [torch.empty(1024, 4250), "sub-01"])
-    embeddings = {
-        n: torch.empty(1024, w) for n, w in (("synclr", 768), ("clip", 512), ("vae", 1024))
-    }
-    image = training_memory(target, [embeddings])
+    image = training_memory(target, [torch.empty(1024, 768 + 512 + 1024)])
     steps = 25 * -(-16_540 // 1024)
     assert steps == 425
     # the rule of 6 operations a parameter and row gives 28.5; the first layers need 4 of them

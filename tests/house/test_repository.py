@@ -80,6 +80,11 @@ def test_files_stay_short(repository):
     assert {path: n for path, n in lengths.items() if n > LONGEST_FILE} == {}
 
 
+def test_no_two_files_of_the_package_share_a_name(repository):
+    names = [path.name for path in python_files(repository, "brainkit")]
+    assert {name for name in names if names.count(name) > 1} == {"__init__.py"}
+
+
 def test_every_folder_of_modules_is_a_package(repository):
     folders = {path.parent for path in python_files(repository, "brainkit")}
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
