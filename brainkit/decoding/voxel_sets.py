@@ -7,7 +7,7 @@ many; and people's voxels, whose weights were read from responses with noise.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from torch import Tensor
 
-from brainkit.arrays.digest import content_digest
 from brainkit.arrays.seeds import rng
 from brainkit.decoding.voxel_transformer import VoxelTransformer
 from brainkit.errors import InputError
 from brainkit.linear.ridge_estimator import fit_rows
-from brainkit.training import Report, Schedule, Step, train
+from brainkit.training import Report, Schedule, Step
 from brainkit.training.losses import cosine_and_contrast
+from brainkit.training.set_networks import Subject, train_on_sets
 
 Float = NDArray[np.float32]
 TINY = 1e-6  # standard deviations below this times the largest value count as none
@@ -115,51 +115,6 @@ class SyntheticSets:
 
 
 @dataclass(frozen=True)
-class Person:
-    """What one person's voxels did.
-
-    Attributes
-    ----------
-    embeddings : float32 array (n_images, embedding)
-        Unit norm.
-    responses : float array (n_images, n_voxels)
-        Averaged over an image's repeats.
-    noise : float32 array (n_voxels,), optional
-        Standard deviation of one trial's noise, where `responses` are the noise-free ones of a
-        simulated person: noise is added afresh at each draw.
-    """
-
-    embeddings: Float
-    responses: NDArray[np.floating[Any]]
-    noise: Float | None = None
-
-    def __post_init__(self) -> None:
-        if self.responses.ndim != 2 or len(self.responses) != len(self.embeddings):
-            raise InputError(
-                f"Responses are (n_images, n_voxels) for the {len(self.embeddings)} images of the "
-                f"embeddings; got the shape {self.responses.shape}."
-            )
-        if not np.isfinite(self.responses).all():
-            raise InputError("The responses hold NaN or infinities; leave those voxels out.")
-
-    def measured(
-        self,
-        generator: np.random.Generator,
-        rows: NDArray[np.intp],
-        voxels: NDArray[np.intp] | slice,
-        repeats: tuple[int, int],
-    ) -> Float:
-        """Return responses to some images, with the noise of a random number of trials."""
-        responses = self.responses[rows][:, voxels].astype(np.float32)
-        if self.noise is not None:
-            low, high = repeats
-            averaged = np.float32(np.sqrt(generator.integers(low, high + 1)))
-            drawn = generator.standard_normal(responses.shape, dtype=np.float32)
-            responses += drawn * (self.noise[voxels] / averaged)
-        return responses
-
-
-@dataclass(frozen=True)
 class Reading:
     """What an encoder made of one support set of a person.
 
@@ -187,7 +142,7 @@ class Reading:
 
 def read_person(
     name: str,
-    person: Person,
+    person: Subject,
     encoder: Any,
     n_support: int,
     generator: np.random.Generator,
@@ -198,7 +153,7 @@ def read_person(
     Parameters
     ----------
     name : str
-    person : Person
+    person : Subject
     encoder : estimator
         With ``fit(embeddings, responses)``, then `coef_` and `intercept_`; a clone is fitted.
     n_support : int
@@ -266,14 +221,14 @@ class PeopleSets:
 
     Parameters
     ----------
-    people : mapping of str to Person
+    people : mapping of str to Subject
     readings : sequence of Reading
         Several of each person, by one encoder or by several.
     repeats : (int, int), default=(1, 3)
         Least and most trials whose noise is averaged, where a person's `noise` is given.
     """
 
-    people: Mapping[str, Person]
+    people: Mapping[str, Subject]
     readings: Sequence[Reading]
     repeats: tuple[int, int] = (1, 3)
 
@@ -473,22 +428,8 @@ def train_decoding_stage(
     def validate(_: torch.nn.Module) -> float:
         return retrieval_score(network, watched, stage)
 
-    identity = None
-    if folder is not None:
-        settings = {k: v for k, v in asdict(stage).items() if k != "schedule"}
-        identity = {
-            "stage": settings,
-            "first_weights": content_digest(network.state_dict()),
-            "source": content_digest(source),
-            "validation": content_digest(validation),
-        }
-    return train(
-        network,
-        loss,
-        stage.schedule,
-        folder=None if folder is None else folder / stage.name,
-        identity=identity,
-        validate=None if validation is None else validate,
-        description=f"in-context decoder, {stage.name}",
+    return train_on_sets(
+        network, loss, stage, source, validation, validate,
+        kind="in-context decoder", folder=folder,
         parts=tuple(dict.fromkeys(name.split(".")[0] for name, _ in network.named_parameters())),
-    )
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What networks that read sets have in common: their blocks, their embeddings, whom they know.
+"""What networks that read sets have in common: blocks, embeddings, whom they know, their training.
 
 A set has no order: of images that a voxel answered, or of voxels that answered an image. Networks
 that read one of any size are transformers without positions, in which a few register tokens gather
@@ -6,7 +6,9 @@ what the others hold (the in-context encoder and decoder).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainkit.arrays.array_likes import unmasked
+from brainkit.arrays.digest import content_digest
 from brainkit.errors import InputError, LeakError, listed
+from brainkit.training.trainer import Report, Step, train
 
 Float = NDArray[np.float32]
 SLOPE = 0.1  # of the leaky rectifiers
@@ -310,3 +314,102 @@ def check_excluded(held_out: Iterable[str], trained_on: Iterable[str]) -> None:
             "or take a checkpoint that was trained without it.",
             both,
         )
+
+
+# -- what they learn from, and a stage of it -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one person's voxels did: what a network of sets learns from.
+
+    Attributes
+    ----------
+    embeddings : float32 array (n_images, embedding)
+        Unit norm.
+    responses : float array (n_images, n_voxels)
+        Averaged over an image's repeats.
+    noise : float32 array (n_voxels,), optional
+        Standard deviation of one trial's noise, where `responses` are the noise-free ones of a
+        simulated person: noise is added afresh at each draw, and never to answers.
+    """
+
+    embeddings: Float
+    responses: NDArray[np.floating[Any]]
+    noise: Float | None = None
+
+    def __post_init__(self) -> None:
+        if self.responses.ndim != 2 or len(self.responses) != len(self.embeddings):
+            raise InputError(
+                f"Responses are (n_images, n_voxels) for the {len(self.embeddings)} images of the "
+                f"embeddings; got the shape {self.responses.shape}."
+            )
+        if not np.isfinite(self.responses).all():
+            raise InputError("The responses hold NaN or infinities; leave those voxels out.")
+
+    def measured(
+        self,
+        generator: np.random.Generator,
+        rows: NDArray[np.intp],
+        voxels: NDArray[np.intp] | slice,
+        repeats: tuple[int, int],
+    ) -> Float:
+        """Return responses to some images, with the noise of a random number of trials."""
+        responses = self.responses[rows][:, voxels].astype(np.float32)
+        if self.noise is not None:
+            low, high = repeats
+            averaged = np.float32(np.sqrt(generator.integers(low, high + 1)))
+            drawn = generator.standard_normal(responses.shape, dtype=np.float32)
+            responses += drawn * (self.noise[voxels] / averaged)
+        return responses
+
+
+def train_on_sets(
+    network: nn.Module,
+    loss: Callable[[nn.Module, Step], Tensor],
+    stage: Any,
+    source: Any,
+    validation: Any,
+    validate: Callable[[nn.Module], float],
+    *,
+    kind: str,
+    folder: Path | None = None,
+    parts: Sequence[str] = (),
+) -> Report:
+    """Train a network of sets by one stage, whose state is told apart by all that it depends on.
+
+    Parameters
+    ----------
+    network : Module
+    loss : callable
+        See `brainkit.training.train`.
+    stage : dataclass
+        With a `name` and a `schedule`.
+    source, validation : object
+        What sets are drawn from, and for validation; the latter may be None.
+    validate : callable
+        Score of the network, where there is a `validation`.
+    kind : str
+        Beginning of the progress bar's text.
+    folder : path, optional
+    parts : sequence of str
+    """
+    identity = None
+    if folder is not None:
+        settings = {name: value for name, value in asdict(stage).items() if name != "schedule"}
+        identity = {
+            "stage": settings,
+            "first_weights": content_digest(network.state_dict()),
+            "source": content_digest(source),
+            "validation": content_digest(validation),
+        }
+    return train(
+        network,
+        loss,
+        stage.schedule,
+        folder=None if folder is None else folder / stage.name,
+        identity=identity,
+        validate=None if validation is None else validate,
+        description=f"{kind}, {stage.name}",
+        parts=parts,
+    )

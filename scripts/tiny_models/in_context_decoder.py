@@ -24,7 +24,6 @@ from brainkit.decoding import InContextDecoder
 from brainkit.decoding.voxel_sets import (
     DecodingStage,
     PeopleSets,
-    Person,
     Reading,
     SyntheticSets,
     read_person,
@@ -47,7 +46,7 @@ from brainkit.evaluation.identification import (
 from brainkit.features.weights import weights_hash
 from brainkit.reconstruction import EmbeddingDecoder
 from brainkit.training import Report, Schedule
-from brainkit.training.set_networks import check_excluded
+from brainkit.training.set_networks import Subject, check_excluded
 from tiny_models import in_context
 from tiny_models.cards import _row
 
@@ -95,7 +94,7 @@ STAGES = (
 class Read:
     """People by name, and what encoders read of them."""
 
-    people: dict[str, Person]
+    people: dict[str, Subject]
     readings: list[Reading]
 
 
@@ -109,14 +108,14 @@ def read_worlds(
     ]
     for one in track(persons, "people read"):
         subject = one.subject
-        person = Person(subject.embeddings, subject.responses, subject.noise)
+        person = Subject(subject.embeddings, subject.responses, subject.noise)
         found[one.name] = person
         for reader in READERS:
             readings += _kept(work, one.name, person, reader)
     return Read(found, readings)
 
 
-def _kept(work: Path, name: str, person: Person, reader: str) -> list[Reading]:
+def _kept(work: Path, name: str, person: Subject, reader: str) -> list[Reading]:
     """Return the readings of a person by one encoder, from a file where they are there."""
     encoder, (low, high), n_sets = READERS[reader]
     known = weights_hash(encoder.open()[0])[:8] if hasattr(encoder, "open") else "0"
@@ -295,7 +294,7 @@ def _retrieved(
         for way in RETRIEVAL_DIRECTIONS
     }
     for one in track(persons, f"{n_support} images"):
-        person = Person(one.subject.embeddings, one.subject.responses, one.subject.noise)
+        person = Subject(one.subject.embeddings, one.subject.responses, one.subject.noise)
         generator = rng(0, "support", one.name, n_support)
         order = generator.permutation(len(person.embeddings))
         shown, asked = order[:n_support], order[ASKED:]

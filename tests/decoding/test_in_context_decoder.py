@@ -16,7 +16,6 @@ from brainkit.decoding.in_context_decoder import noise_of
 from brainkit.decoding.voxel_sets import (
     DecodingStage,
     PeopleSets,
-    Person,
     SyntheticSets,
     published_decoding_stages,
     read_person,
@@ -37,7 +36,7 @@ from brainkit.encoding import VoxelwiseRidge
 from brainkit.errors import CorruptFileError, InputError, LeakError, MissingFileError
 from brainkit.linear.folds import kfold
 from brainkit.training import Schedule
-from brainkit.training.set_networks import unit_norm
+from brainkit.training.set_networks import Subject, unit_norm
 
 E, SIZE = 6, {"width": 16, "layers": 2, "heads": 2, "hidden": 12, "registers": 5, "read": 3}
 RIDGE = "brainkit.encoding:VoxelwiseRidge"
@@ -257,7 +256,7 @@ def test_what_is_told_of_synthetic_voxels_is_known_with_an_error():
 def people():
     Z = unit_norm(images(60, seed=2))
     noise = np.full(15, 0.2, np.float32)
-    return {name: Person(Z, responses(Z, 15, seed, 0), noise) for seed, name in enumerate("ab")}
+    return {name: Subject(Z, responses(Z, 15, seed, 0), noise) for seed, name in enumerate("ab")}
 
 
 def test_a_person_is_read_from_its_support_and_decoded_from_other_images(people):
@@ -351,8 +350,8 @@ def test_more_trials_or_voxels_than_there_are_are_refused(people):
     [
         (lambda p: read_person("a", p["a"], VoxelwiseRidge(), 60, rng(0)), "2 to 59; got 60"),
         (lambda p: PeopleSets(p, []), "there are no readings"),
-        (lambda p: Person(p["a"].embeddings, np.full((60, 2), np.nan)), "NaN or infinities"),
-        (lambda p: Person(p["a"].embeddings, np.ones((59, 2))), "shape"),
+        (lambda p: Subject(p["a"].embeddings, np.full((60, 2), np.nan)), "NaN or infinities"),
+        (lambda p: Subject(p["a"].embeddings, np.ones((59, 2))), "shape"),
         (lambda _: DecodingStage("s", Schedule(steps=1), (9, 5)), "the fewest first"),
     ],
 )

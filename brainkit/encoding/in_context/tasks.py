@@ -6,13 +6,14 @@ subjects' voxels are measured.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainkit.arrays.seeds import rng
 from brainkit.errors import InputError
+from brainkit.training.set_networks import Subject
 
 Float = NDArray[np.float32]
 TINY = 1e-6  # standard deviations below this times the largest value count as none
@@ -184,35 +185,6 @@ class TuningVoxels(SyntheticVoxels):
         plain /= np.linalg.norm(plain, axis=0)
         mixture = np.sqrt(1 - self.isotropic) * drawn + np.sqrt(self.isotropic) * plain
         return np.asarray(mixture, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What one subject contributes.
-
-    Attributes
-    ----------
-    embeddings : float32 array (n_images, embedding)
-        Unit norm.
-    responses : float array (n_images, n_voxels)
-        Averaged over an image's repeats.
-    noise : float32 array (n_voxels,), optional
-        Standard deviation of one trial's noise, where `responses` are the noise-free ones of a
-        simulated subject: noise is added afresh to the support at each draw, never to answers.
-    """
-
-    embeddings: Float
-    responses: NDArray[np.floating[Any]]
-    noise: Float | None = None
-
-    def __post_init__(self) -> None:
-        if self.responses.ndim != 2 or len(self.responses) != len(self.embeddings):
-            raise InputError(
-                f"Responses are (n_images, n_voxels) for the {len(self.embeddings)} images of the "
-                f"embeddings; got the shape {self.responses.shape}."
-            )
-        if not np.isfinite(self.responses).all():
-            raise InputError("The responses hold NaN or infinities; leave those voxels out.")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -14,13 +14,11 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from brainkit.arrays.devices import pick_device, pick_precision
-from brainkit.arrays.digest import content_digest
 from brainkit.arrays.seeds import rng
 from brainkit.encoding.in_context.checkpoint import Origin, load_network, save_network
 from brainkit.encoding.in_context.module import Architecture, Form, HyperWeights, InContextNetwork
 from brainkit.encoding.in_context.tasks import (
     Scale,
-    Subject,
     SubjectVoxels,
     SyntheticVoxels,
     Tasks,
@@ -28,8 +26,14 @@ from brainkit.encoding.in_context.tasks import (
 )
 from brainkit.errors import InputError, listed
 from brainkit.evaluation import pearson_r
-from brainkit.training import Report, Schedule, Step, train
-from brainkit.training.set_networks import check_embeddings, check_excluded, unit_norm
+from brainkit.training import Report, Schedule, Step
+from brainkit.training.set_networks import (
+    Subject,
+    check_embeddings,
+    check_excluded,
+    train_on_sets,
+    unit_norm,
+)
 
 # -- the three stages of training: synthetic voxels, longer contexts, subjects' voxels -------------
 #
@@ -186,23 +190,8 @@ def train_stage(
     def validate(_: torch.nn.Module) -> float:
         return validation_score(network, watched, stage)
 
-    identity = None
-    if folder is not None:
-        settings = {k: v for k, v in asdict(stage).items() if k != "schedule"}
-        identity = {
-            "stage": settings,
-            "first_weights": content_digest(network.state_dict()),
-            "source": content_digest(source),
-            "validation": content_digest(validation),
-        }
-    return train(
-        network,
-        loss,
-        stage.schedule,
-        folder=None if folder is None else folder / stage.name,
-        identity=identity,
-        validate=None if validation is None else validate,
-        description=f"in-context, {stage.name}",
+    return train_on_sets(
+        network, loss, stage, source, validation, validate, kind="in-context", folder=folder
     )
 
 
