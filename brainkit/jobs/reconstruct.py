@@ -88,6 +88,7 @@ GLOSSARY = {
     "image's largest object.",
     "shuffled brain (drawn and said)": "Null: the whole decoding fitted and tested on responses "
     "exchanged between images.",
+    "mean image": "Null: the mean of the training images.",
     "mean embedding": "Null: drawn, or said, from the mean training embedding.",
     "class mean (drawn)": "Null: drawn from the mean training embedding of the true category; what "
     "a decoder of the category alone could show.",

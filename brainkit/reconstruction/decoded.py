@@ -17,6 +17,7 @@ from brainkit.decoding.ridge_decoder import fit_with_null
 from brainkit.decoding.spread import to_length
 from brainkit.errors import InputError, listed
 from brainkit.linear.ridge_estimator import fit_rows
+from brainkit.reconstruction.drawing import mean_image
 from brainkit.reconstruction.embeddings import EmbeddingDecoder, fit_decoders
 from brainkit.reconstruction.nulls import (
     Condition,
@@ -54,6 +55,8 @@ class Decoded:
         What each kind of image is drawn from.
     nearest : array of int (n,)
         Stimulus row of the training image nearest to each decoded embedding.
+    mean_images : array (n_folds, height, width, 3)
+        Mean of each fold's training images.
     sentences : dict of str to list of str
         The nulls that training captions give.
     fitted : (embedding model, latent model)
@@ -66,6 +69,7 @@ class Decoded:
     sought: dict[str, Array]
     conditions: dict[str, Condition]
     nearest: Array
+    mean_images: Array
     sentences: dict[str, list[str]]
     fitted: tuple[Any, Any]
 
@@ -185,6 +189,7 @@ def decode_fold(
         },
         conditions=conditions,
         nearest=nearest,
+        mean_images=mean_image(stimuli, fold.train_stimuli, parts.image_size)[None],
         sentences=sentences,
         fitted=fitted,
     )
@@ -317,6 +322,7 @@ def join(folds: Sequence[Decoded]) -> Decoded:
             kind: joined([fold.conditions[kind] for fold in folds]).part(order) for kind in kinds
         },
         nearest=np.concatenate([fold.nearest for fold in folds])[order],
+        mean_images=np.concatenate([fold.mean_images for fold in folds]),
         sentences={
             kind: [[text for fold in folds for text in fold.sentences[kind]][n] for n in order]
             for kind in captioned

@@ -178,6 +178,15 @@ def read_images(stimuli: Stimuli, rows: ArrayLike, size: Size) -> NDArray[np.flo
     return to_size(stimuli.read(np.asarray(rows)), size)
 
 
+def mean_image(stimuli: Stimuli, rows: Array, size: Size) -> NDArray[np.float32]:
+    """Return the mean of stimuli as RGB of one size, reading a bounded number of them at once."""
+    total = np.zeros((*size, 3))
+    for start in range(0, len(rows), IMAGES_AT_ONCE):
+        images = read_images(stimuli, rows[start : start + IMAGES_AT_ONCE], size)
+        total += images.sum(axis=0, dtype=np.float64)
+    return np.asarray(total / len(rows), dtype=np.float32)
+
+
 def encode_stimuli(generator: Any, stimuli: Stimuli, rows: Array) -> NDArray[np.float32]:
     """Return the latents of stimuli, reading a bounded number of them at once.
 

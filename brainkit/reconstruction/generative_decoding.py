@@ -255,6 +255,7 @@ class _Run:
             "shown": read_images(self.stimuli, self.rows, size),
             **({} if self.parts.generator is None else self.drawn()),
             "nearest_training_image": read_images(self.stimuli, nearest, size),
+            "mean_image": self.decoded.mean_images[self.decoded.fold[self.chosen]],
         }
 
     def drawn(self) -> Images:
@@ -302,7 +303,9 @@ class _Run:
         shown, items = images["shown"], self.drawn_items
         rows = self.decoded.rows.take(self.chosen)
         scores: Scores = item_scores(shown, judged, items["fold"], rows, self.training)
-        return scores | judge_scores(self.parts.judges, shown, judged, self.among[0], **items)
+        # One image for all items cannot be told apart by anybody, see `item_scores`.
+        several = {kind: values for kind, values in judged.items() if kind != "mean_image"}
+        return scores | judge_scores(self.parts.judges, shown, several, self.among[0], **items)
 
     def caption_scores(self, captions: Captions) -> Scores:
         """Tell which sentences name the main category; NaN for images whose is not known."""

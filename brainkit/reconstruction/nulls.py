@@ -4,6 +4,7 @@ A generator makes convincing pictures of anything, so that a picture may look ri
 the generator, a category or a caption brings along. For images:
 
 - ``shuffled_brain``: the whole decoding fitted and tested on responses exchanged between images;
+- ``mean_image``: the mean of the training images;
 - ``mean_embedding``: drawn from the mean training embedding;
 - ``class_mean``: drawn from the mean training embedding of the image's true class (where classes
   are known): what a decoder of the class alone could show;
@@ -31,6 +32,7 @@ Array = NDArray[Any]
 
 IMAGE_NULLS = (
     "shuffled_brain",
+    "mean_image",
     "mean_embedding",
     "class_mean",
     "nearest_training_image",

@@ -107,14 +107,14 @@ def test_images_stand_beside_every_null(make_result):
     assert headings(table) == [
         "stimulus", "shown", "reconstruction", "from the true embedding", "low-level look",
         "shuffled brain", "mean embedding", "nearest training image", "class mean",
-        "caption prior", "no brain",
+        "mean image", "caption prior", "no brain",
     ]  # fmt: skip
     rows = re.findall(r"<tr>(.*?)</tr>", table.split("<tbody>")[1])
     assert len(rows) == 8  # every third of 23
     assert "Every 3rd item of 23" in table
     assert "how often judge-a finds the image shown by it, among 20." in table
     for item, row in zip(range(0, 23, 3), rows, strict=True):
-        assert row.count("data:image/png;base64,") == 10
+        assert row.count("data:image/png;base64,") == 11
         assert f"{item} ({'place' if item % 2 else 'face'})" in row
         for kind in ("reconstruction", "no_brain"):
             column = JUDGED if kind == "reconstruction" else f"{JUDGED}/{kind}"

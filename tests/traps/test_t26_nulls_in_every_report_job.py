@@ -136,7 +136,7 @@ def test_every_reconstruction_and_its_report_carry_what_needs_no_brain(parts):
     protocol = ReconstructionProtocol("nsd-shared1000", n_images=6, steps=1, max_new_tokens=4)
     result = assess_reconstruction(recorded("pixels"), protocol, parts)
     drawn = {
-        "shuffled_brain", "mean_embedding", "class_mean", "nearest_training_image",
+        "shuffled_brain", "mean_image", "mean_embedding", "class_mean", "nearest_training_image",
         "caption_prior", "no_brain",
     }  # fmt: skip
     said = {"shuffled_brain", "mean_embedding", "caption_prior", "typical_caption", "no_brain"}
@@ -148,6 +148,8 @@ def test_every_reconstruction_and_its_report_carry_what_needs_no_brain(parts):
             expected = {"shuffled_brain"}
         elif name.startswith("caption"):
             expected = said
+        elif name.startswith("identification"):
+            expected = drawn - {"mean_image"}  # which is one for all items
         assert metric["nulls"].keys() == metric["above_nulls"].keys() == expected, name
         for null in expected:
             assert np.isfinite(metric["above_nulls"][null]["ci"]).all()
